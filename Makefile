@@ -1,0 +1,48 @@
+# Every target installs what it needs into .venv by itself: a fresh clone needs nothing but Python >= 3.10.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick lint format typecheck bench clean
+
+help: ## Show this list
+	@echo "make <target>:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP) ## Install the package and its tools into .venv
+
+# pip leaves an environment alone that already has the right versions.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Compare every way of reading incomplete digits: a table, a picture, a page (minutes)
+	$(BIN)/python scripts/demo.py
+
+test: $(STAMP) ## Run every test with coverage (real images are used where LACUNA_TEST_DATA names them)
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-quick: $(STAMP) ## Run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow and not real_data" $(ARGS)
+
+lint: $(STAMP) ## Check style and layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## Mend style and layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(STAMP) ## Check types (strict)
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Measure against the obvious implementations, one row each
+	@for script in scripts/bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean: ## Remove caches and builds (data and runs under outputs/ stay)
+	rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	rm -f $(STAMP)

@@ -1,0 +1,120 @@
+"""Prepare a data set: download it, or take arrays that you have read yourself.
+
+  python scripts/prepare.py mnist
+  python scripts/prepare.py svhn --train train.npz --test test.npz --sample
+  python scripts/prepare.py celeba64 --reader my_reader.py:load --reader-args size=64 --sample
+
+A file holds uint8 `images` (N, H, W) or (N, H, W, C) and `labels` (N,); a reader is called with the split's published
+name and returns the two. Images of another size are cropped to their centre square and resized; the record says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lacuna import registry
+from lacuna.data import given
+from lacuna.data.prepared import PreparedData
+from lacuna.data.sources.base import Source
+from lacuna.errors import LacunaError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "data"
+NOT_HERE = ("arrays", "folder")  # made from the user's files by every command that uses them
+SETTINGS = ("validation", "train_images", "validation_images", "test_images")
+
+
+def names() -> list[str]:
+    """The sets this script knows: those with a config."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in NOT_HERE)
+
+
+def named_source(name: str) -> Source:
+    """The source that ``configs/data/<name>.yaml`` describes."""
+    if name not in names():
+        raise LacunaError(f"There is no data set '{name}': choose one of {', '.join(names())}.")
+    spec = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    source: Source = registry.build("data", {key: value for key, value in spec.items() if key not in SETTINGS})
+    return source
+
+
+def reader_arguments(pairs: list[str]) -> dict[str, Any]:
+    """``["size=64"]`` -> ``{"size": 64}``."""
+    if any("=" not in pair for pair in pairs):
+        raise LacunaError(f"--reader-args {' '.join(pairs)}: give KEY=VALUE.")
+    return {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("name", help=f"one of {', '.join(names())}")
+    made.add_argument("--root", type=Path, default=Path("outputs/data"), help="the data folder (default: %(default)s)")
+    made.add_argument("--no-download", action="store_true", help="do not use the network")
+    made.add_argument("--force", action="store_true", help="replace a set that is already prepared")
+    arrays = made.add_argument_group("from arrays instead of the original files")
+    arrays.add_argument("--train", type=Path, metavar="FILE", help=".npz with images and labels, or .npy with images")
+    arrays.add_argument("--test", type=Path, metavar="FILE")
+    arrays.add_argument("--validation", type=Path, metavar="FILE")
+    arrays.add_argument("--reader", metavar="FILE.py:FUNCTION", help="called with the split, returns images and labels")
+    arrays.add_argument("--reader-args", nargs="+", default=[], metavar="KEY=VALUE", help="passed to the reader")
+    arrays.add_argument("--sample", action="store_true", help="the arrays are not the whole set")
+    arrays.add_argument("--lossy", action="store_true", help="their pixels went through lossy compression")
+    arrays.add_argument("--note", default="", help="anything else a reader of results should know")
+    return made
+
+
+def prepare(arguments: argparse.Namespace) -> PreparedData:
+    """Do what the command line says."""
+    source = named_source(arguments.name)
+    files = {split: getattr(arguments, split) for split in ("train", "validation", "test")}
+    files = {split: path for split, path in files.items() if path is not None}
+    if not files and not arguments.reader:
+        return source.prepare(arguments.root, not arguments.no_download, force=arguments.force)
+    if files and (arguments.reader or not {"train", "test"} <= set(files)):
+        raise LacunaError("Give --train and --test (and maybe --validation), or --reader.")
+    if PreparedData.exists(source.folder(arguments.root)) and not arguments.force:
+        print("Already prepared, the arrays are not read: --force replaces it.")
+        return PreparedData(source.folder(arguments.root))
+
+    def content() -> Any:
+        if arguments.reader:
+            extra = reader_arguments(arguments.reader_args)
+            arrays, origin = given.from_reader(source, given.reader(arguments.reader), **extra), arguments.reader
+        else:
+            arrays = {split: given.from_file(path) for split, path in files.items()}
+            origin = ", ".join(path.name for path in files.values())
+        return given.content(
+            source,
+            arrays,
+            origin=f"arrays from {Path(origin).name}",
+            sample=arguments.sample,
+            lossy=arguments.lossy,
+            note=arguments.note,
+        )
+
+    return source.prepare_from(arguments.root, content, force=arguments.force)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 on success, 2 for a mistake the user can mend."""
+    try:
+        prepared = prepare(parser().parse_args(argv))
+    except LacunaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    about = prepared.provenance
+    counts = ", ".join(f"{about.counts[split]} {split}" for split in prepared.splits)
+    kind = ("complete set" if about.complete else "SAMPLE") + ("" if about.lossless else ", LOSSY")
+    print(f"{prepared.folder}: {counts}; images {about.shape}; {kind}; fingerprint {about.fingerprint}")
+    if about.note:
+        print(f"  {about.note}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

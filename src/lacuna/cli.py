@@ -1,0 +1,125 @@
+"""The shell around every verb (``train.py``, ``evaluate.py``, ...).
+
+A verb is a config name and a function: ``main = verb("train", "lacuna.runs.train:main")``. This module turns the
+command line into a resolved plain dict and calls the function with it. Hydra composes the config through its
+compose API, so it makes no folders, changes no directory and takes over no logging. The function's module is imported
+only when a job really starts: ``--help``, ``--cfg`` and a mistyped key answer at once, without torch.
+
+With ``-m`` every combination runs in a fresh process of its own: no state, W&B run or distributed group can leak
+from one job into the next, and one that fails stops nobody else.
+
+Exit codes: 0 done, 1 a crash (with traceback) or failed jobs under ``-m``, 2 a mistake the user can mend (one
+sentence), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lacuna.errors import LacunaError
+
+DONE, CRASHED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def verb(config_name: str, target: str, configs: Path | None = None) -> Callable[..., int]:
+    """The entry point of a verb: call it as ``sys.exit(main())``.
+
+    Args:
+        config_name: the base config in the config folder, without ``.yaml``.
+        target: ``"package.module:function"``; called with the resolved config as a plain dict.
+        configs: the config folder; the repository's ``configs/`` if not given.
+    """
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        try:
+            return _run(config_name, target, configs or CONFIGS, words)
+        except LacunaError as error:
+            _say(f"error: {error}")
+            return MISTAKE
+        except KeyboardInterrupt:
+            return _interrupted()
+        except SystemExit as error:
+            # Lightning turns Ctrl-C into sys.exit(1); under it is still the interrupt.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                return _interrupted()
+            raise
+
+    return main
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _interrupted() -> int:
+    _say("interrupted: run the same command again to go on from here.")
+    return INTERRUPTED
+
+
+def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
+    flags = {word for word in words if word.startswith("-")}
+    overrides = [word for word in words if not word.startswith("-")]
+    unknown = flags - {"-h", "--help", "-m", "--multirun", "--cfg"}
+    if unknown:
+        raise LacunaError(f"Unknown option {sorted(unknown)[0]!r}: the options are -m, --cfg and --help.")
+    if not (configs / f"{config_name}.yaml").is_file():
+        raise LacunaError(f"{configs / (config_name + '.yaml')} does not exist: run from a checkout of the repository.")
+    if flags & {"-h", "--help"}:
+        from lacuna.usage import usage
+
+        print(usage(config_name, configs))
+        return DONE
+
+    from lacuna import composing
+
+    if flags & {"-m", "--multirun"}:
+        return _run_many(composing.jobs(configs, config_name, overrides))
+    config = composing.compose(configs, config_name, overrides)
+    if "--cfg" in flags:
+        print(composing.to_yaml(config), end="")
+        return DONE
+    return _call(target, config)
+
+
+def _call(target: str, config: dict[str, Any]) -> int:
+    module_name, _, function_name = target.partition(":")
+    result = getattr(importlib.import_module(module_name), function_name)(config)
+    return result if isinstance(result, int) else DONE
+
+
+def _run_many(jobs: list[list[str]]) -> int:
+    """Run every job in a process of its own; say at once which one failed, and at the end how many did."""
+    failed: list[str] = []
+    for number, overrides in enumerate(jobs, start=1):
+        label = " ".join(overrides) or "(no overrides)"
+        _say(f"[{number}/{len(jobs)}] {label}")
+        code = _spawn([sys.executable, sys.argv[0], *overrides])
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code != DONE:
+            failed.append(label)
+            _say(f"[{number}/{len(jobs)}] failed with exit code {code}: {label}")
+    if failed:
+        _say(f"{len(failed)} of {len(jobs)} jobs failed:")
+        for label in failed:
+            _say(f"  {label}")
+        return CRASHED
+    return DONE
+
+
+def _spawn(command: list[str]) -> int:
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # The terminal sent Ctrl-C to the child as well: let it close its files first.
+            process.wait()
+            raise

@@ -1,0 +1,229 @@
+"""From overrides to a resolved plain dict, and from Hydra's errors to one clear sentence.
+
+Only the command line uses this; the package itself never needs Hydra.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from lacuna.errors import LacunaError
+from lacuna.usage import groups, options
+
+# More choices than this are not listed in an error where a near one was found.
+MANY = 12
+
+
+def compose(configs: Path, config_name: str, overrides: list[str]) -> dict[str, Any]:
+    """The resolved config as plain dicts, lists and scalars.
+
+    Raises:
+        LacunaError: an unknown key, group or choice, a value of the wrong kind, or one that is missing.
+    """
+    with _hydra(configs):
+        parsed = _parse(overrides)
+        for override in parsed:
+            if override.is_sweep_override():
+                raise LacunaError(
+                    f"{override.input_line} names several values: add -m to run one job for each, "
+                    f"or write {override.key_or_group}=[...] for one list."
+                )
+        config = _composed(configs, config_name, parsed)
+        _check_kinds(config, _composed(configs, config_name, _choices(configs, parsed)), parsed)
+    return _resolved(config)
+
+
+def jobs(configs: Path, config_name: str, overrides: list[str]) -> list[list[str]]:
+    """The overrides of every job of a sweep, all checked before the first one starts."""
+    with _hydra(configs):
+        batches = BasicSweeper.split_arguments(_parse(overrides), max_batch_size=None)
+        result: list[list[str]] = [list(job) for job in batches[0]]
+    for job in result:
+        compose(configs, config_name, job)
+    return result
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """The config as YAML text, in the order of the config files."""
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+@contextmanager
+def _hydra(configs: Path) -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs.resolve()), version_base="1.3"):
+        yield
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    gh = GlobalHydra.instance()
+    parser = OverridesParser.create(config_loader=gh.config_loader())
+    parsed: list[Override] = []
+    for text in overrides:
+        if text.startswith("+"):
+            raise LacunaError(f"{text}: every key that can be set exists already, so write it without '+'.")
+        if "=" not in text and not text.startswith("~"):
+            raise LacunaError(f"{text!r} is not of the form key=value; --help lists what can be chosen.")
+        try:
+            parsed += parser.parse_overrides([text])
+        except (OverrideParseException, HydraException) as error:
+            raise LacunaError(
+                f"The value of {text!r} cannot be read: put quotes around special characters, as in 'key=\"a b\"'."
+            ) from error
+    return parsed
+
+
+def _choices(configs: Path, parsed: list[Override]) -> list[Override]:
+    """Those overrides that choose a member of a group; the others set values."""
+    return [override for override in parsed if _is_choice(configs, override)]
+
+
+def _is_choice(configs: Path, override: Override) -> bool:
+    group = override.key_or_group
+    return override.package is not None or (
+        not group.startswith("hydra") and "." not in group and (configs / group).is_dir()
+    )
+
+
+def _composed(configs: Path, config_name: str, parsed: list[Override]) -> DictConfig:
+    try:
+        return hydra_compose(config_name, [str(override.input_line) for override in parsed])
+    except YAMLError as error:
+        place = " ".join(str(getattr(error, "problem_mark", "") or error).split())
+        raise LacunaError(f"A config file is not valid YAML, {place}: mend it there.") from error
+    except MissingConfigException as error:
+        raise _missing_choice(configs, error) from error
+    except ConfigCompositionException as error:
+        raise _unknown_key(configs, config_name, parsed, error) from error
+    except OmegaConfBaseException as error:
+        raise LacunaError(f"The config cannot be composed: {_first_line(error)}.") from error
+
+
+def _missing_choice(configs: Path, error: MissingConfigException) -> LacunaError:
+    missing = error.missing_cfg_file
+    if not isinstance(missing, str) or "/" not in missing:
+        return LacunaError(f"The config cannot be composed: {_first_line(error)}.")
+    group, name = missing.lstrip("/").split("/", 1)
+    known = options(configs, group) if (configs / group).is_dir() else []
+    if not known:
+        return LacunaError(f"There is no config group {group!r}; the groups are {', '.join(groups(configs))}.")
+    hint = _hint(name, known)
+    if len(known) > MANY and hint != ".":
+        return LacunaError(f"There is no {group} {name!r}{hint} --help lists all {len(known)}.")
+    return LacunaError(f"There is no {group} {name!r}{hint} The choices are: {', '.join(known)}.")
+
+
+def _unknown_key(
+    configs: Path, config_name: str, parsed: list[Override], error: ConfigCompositionException
+) -> LacunaError:
+    match = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", str(error))
+    if match is None:
+        match = re.search(r"Could not (?:override|delete)[^.]*?([\w./@]+)\.?(?: |$)", str(error))
+    if match is None:
+        return LacunaError(f"The config cannot be composed: {_first_line(error)}.")
+    key = match.group(1).split("=")[0]
+    culprit = next((item for item in parsed if item.key_or_group == key), None)
+    if culprit is None:
+        # Not from the command line: a config file overrides something that does not exist.
+        return LacunaError(f"The config cannot be composed: {_first_line(error)}.")
+    base = hydra_compose(config_name, [str(item.input_line) for item in _choices(configs, parsed) if item != culprit])
+    names = list(_keys(base)) + groups(configs)
+    if key in _keys(base):
+        return LacunaError(f"{culprit.input_line}: {_first_line(error)}.")
+    parent = key.rpartition(".")[0]
+    siblings = [name.rpartition(".")[2] for name in _keys(base) if parent and name.rpartition(".")[0] == parent]
+    if siblings:
+        return LacunaError(f"Unknown key {key!r}: the keys of {parent} are {', '.join(siblings)}.")
+    return LacunaError(f"Unknown key {key!r}{_hint(key, names)} --cfg lists every key with its value.")
+
+
+def _hint(name: str, known: list[str]) -> str:
+    """``"; did you mean 'a' or 'b'?"``, or ``"."`` where nothing is near."""
+    known = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if not near:
+        # The right last part in the wrong place: lr -> density.lr, task.lr.
+        near = [item for item in known if item.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:3]
+    return f"; did you mean {' or '.join(repr(item) for item in near)}?" if near else "."
+
+
+def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, config):
+        path = f"{prefix}{key}"
+        yield path
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            yield from _keys(node, f"{path}.")
+
+
+def _check_kinds(config: DictConfig, base: DictConfig, parsed: list[Override]) -> None:
+    """Refuse a value of another kind than the one it replaces (``null`` on either side allows anything)."""
+    for override in parsed:
+        key = override.key_or_group
+        old, new = _value(base, key), _value(config, key)
+        if old is None or new is None or override.is_delete():
+            continue
+        wanted = _wanted(old, new)
+        if wanted is not None:
+            raise LacunaError(f"{override.input_line}: {key} must be {wanted}, such as {_example(old)}.")
+
+
+def _value(config: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return None
+
+
+def _wanted(old: Any, new: Any) -> str | None:
+    if isinstance(old, bool):
+        return None if isinstance(new, bool) else "true or false"
+    if isinstance(old, int):
+        return None if isinstance(new, int) and not isinstance(new, bool) else "a whole number"
+    if isinstance(old, float):
+        return None if isinstance(new, (int, float)) and not isinstance(new, bool) else "a number"
+    if OmegaConf.is_list(old):
+        return None if OmegaConf.is_list(new) else "a list"
+    if OmegaConf.is_dict(old):
+        return None if OmegaConf.is_dict(new) else "set key by key"
+    return None if not OmegaConf.is_config(new) else "one word or text"
+
+
+def _example(old: Any) -> str:
+    if OmegaConf.is_dict(old):
+        return " ".join(f"...{key}=..." for key in list(old)[:1]) or "key=value"
+    if OmegaConf.is_list(old):
+        return "[" + ",".join(str(item) for item in old) + "]"
+    return str(old).lower() if isinstance(old, bool) else str(old)
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key or "?"
+        raise LacunaError(f"{key} has no value: give it one with {key}=... .") from error
+    except OmegaConfBaseException as error:
+        raise LacunaError(f"{error.full_key or 'The config'} cannot be resolved: {_first_line(error)}.") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -1,0 +1,216 @@
+"""Incomplete images as values: batches of (pixels, which of them were observed), and the data sets that give them.
+
+An incomplete data set is source x mask scheme. Its images live on the device as uint8; a batch is one gather. In a
+training set the hidden pixels are erased when the set is made: the truth is not there to be leaked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lacuna.data.masks import MaskScheme, NoMask
+from lacuna.data.prepared import Arrays
+from lacuna.errors import LacunaError
+
+_Batch = TypeVar("_Batch", bound="Batch")
+_CHUNK = 4096
+RESIDENT_BYTES = 8 << 30
+
+
+@dataclass
+class Batch:
+    """Incomplete images.
+
+    Attributes:
+        observed: float32 (B, C, H, W) in [0, 1], zero where the mask is False.
+        mask: bool (B, 1 or C, H, W), True = observed.
+        label: int64 (B,), or None.
+        index: int64 (B,), position in the stored split.
+    """
+
+    observed: Tensor
+    mask: Tensor
+    label: Tensor | None
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self: _Batch, device: torch.device | str, non_blocking: bool = False) -> _Batch:
+        """The same batch on another device."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in values.items():
+            values[name] = None if value is None else value.to(device, non_blocking=non_blocking)
+        return type(self)(**values)
+
+
+@dataclass
+class EvalBatch(Batch):
+    """A batch for judging: with the truth behind the holes.
+
+    Attributes:
+        truth: float32 (B, C, H, W) in [0, 1], zero where it is unknown.
+        known: bool (B, 1 or C, H, W), False where the user's own data were missing, so that there is no truth.
+    """
+
+    truth: Tensor
+    known: Tensor
+
+
+class IncompleteImages:
+    """Images of one split behind the masks of one scheme, ready to be gathered into batches.
+
+    A set of up to ``resident_bytes`` is held in memory, on the device; a larger one stays memory-mapped on the host
+    and its batches are gathered, masked and sent from there.
+
+    Args:
+        arrays: the stored split.
+        scheme: decides what is hidden; the holes of the data themselves (``arrays.observed``) come on top. Should the
+            two leave an image without an observed pixel, its first pixel that the data hold is shown.
+        seed, split: of the masks.
+        index: positions in the split to use (int64), by default all. Masks depend on these positions, so a subset
+            changes no hole.
+        keep_truth: give :class:`EvalBatch`; without it batches are :class:`Batch` and hidden pixels are erased.
+        classes: number of classes, carried along.
+
+    Raises:
+        LacunaError: an image of the data has no observed pixel at all.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        scheme: MaskScheme,
+        *,
+        seed: int,
+        split: str,
+        index: np.ndarray | None = None,
+        keep_truth: bool = False,
+        classes: int | None = None,
+        device: torch.device | str = "cpu",
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
+        self.scheme, self.seed, self.split = scheme, seed, split
+        self.keep_truth, self.classes = keep_truth, classes
+        self._device = torch.device(device)
+        self._stored = np.arange(len(arrays.images)) if index is None else np.asarray(index, np.int64)
+        _, channels, height, width = arrays.images.shape
+        self.shape: tuple[int, int, int] = (channels, height, width)
+        self.resident = len(self._stored) * channels * height * width <= resident_bytes
+        self._arrays: Arrays | None = None if self.resident else arrays
+        self._index = torch.from_numpy(self._stored).to(self._device)
+        labels = arrays.labels
+        self._labels = None if labels is None else torch.from_numpy(labels[self._stored]).to(self._device)
+        if self.resident:
+            self._store(arrays)
+
+    def _store(self, arrays: Arrays) -> None:
+        """Gather, mask and (in a training set) erase, a cache-sized chunk at a time; then move to the device."""
+        images, masks, knowns = [], [], []
+        for rows in np.array_split(self._stored, max(1, -(-len(self._stored) // _CHUNK))):
+            image, mask, known = self._gather(arrays, rows)
+            images.append(image)
+            masks.append(mask)
+            knowns.append(known)
+        self._images = torch.cat(images).to(self._device)
+        self._masks = _joined(masks).to(self._device)
+        self._known = _joined(knowns).to(self._device)
+
+    def _gather(self, arrays: Arrays, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 images, masks and known masks at the stored positions ``rows``, on the host."""
+        image = torch.from_numpy(arrays.images[rows])
+        mask = self.scheme(torch.from_numpy(rows), self.shape, seed=self.seed, split=self.split)
+        known = torch.ones((1, 1, 1, 1), dtype=torch.bool).expand(len(rows), 1, *self.shape[1:])
+        if arrays.observed is not None:
+            known = torch.from_numpy(arrays.observed[rows])
+            _check_observed(known, rows, self.split)
+            mask = _combined(mask, known)
+        hidden = ~(known if self.keep_truth else mask)
+        if arrays.observed is not None or not (self.keep_truth or isinstance(self.scheme, NoMask)):
+            image = image.masked_fill(hidden, 0)
+        return image, mask, known
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches appear."""
+        return self._device
+
+    @property
+    def index(self) -> Tensor:
+        """Positions of the images in the stored split, int64 (N,)."""
+        return self._index
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Labels of all images, int64 (N,), or None."""
+        return self._labels
+
+    def to(self, device: torch.device | str) -> IncompleteImages:
+        """Move the set (itself, like a module) to ``device``."""
+        self._device = torch.device(device)
+        self._index = self._index.to(device)
+        self._labels = None if self._labels is None else self._labels.to(device)
+        if self.resident:
+            self._images, self._masks = self._images.to(device), self._masks.to(device)
+            self._known = self._known.to(device)
+        return self
+
+    def batch(self, positions: Any) -> Batch:
+        """The images at ``positions`` of this set (int64 (B,)): an :class:`EvalBatch` with ``keep_truth``."""
+        at = torch.as_tensor(positions, dtype=torch.int64)
+        if self.resident:
+            at = at.to(self._device, non_blocking=True)
+            image, mask = self._images.index_select(0, at), self._masks.index_select(0, at)
+            known = self._known.index_select(0, at) if self.keep_truth else mask
+        else:
+            image, mask, known = self._from_host(at.cpu())
+            at = at.to(self._device, non_blocking=True)
+        label = None if self._labels is None else self._labels.index_select(0, at)
+        index = self._index.index_select(0, at)
+        truth = image.to(torch.float32).div_(255)
+        if not self.keep_truth:  # erased already, so this is the observed image
+            return Batch(observed=truth, mask=mask, label=label, index=index)
+        return EvalBatch(
+            observed=truth.masked_fill(~mask, 0), mask=mask, label=label, index=index, truth=truth, known=known
+        )
+
+    def _from_host(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        assert self._arrays is not None
+        gathered = self._gather(self._arrays, self._stored[at.numpy()])
+        if self._device.type != "cuda":
+            return gathered
+        image, mask, known = (x.contiguous().pin_memory().to(self._device, non_blocking=True) for x in gathered)
+        return image, mask, known
+
+
+def _joined(masks: list[Tensor]) -> Tensor:
+    """Concatenate masks; an all-True set is one row, expanded, and costs no memory."""
+    if all(bool(mask.all()) for mask in masks):
+        return masks[0][:1, :1].new_ones((1, 1, *masks[0].shape[2:])).expand(sum(map(len, masks)), -1, -1, -1)
+    return torch.cat(masks)
+
+
+def _combined(mask: Tensor, known: Tensor) -> Tensor:
+    """Observed in both; an image left with nothing shows its first known value."""
+    both = mask & known
+    flat = both.flatten(1)
+    empty = ~flat.any(1)
+    wide = known.expand_as(both).flatten(1)
+    first = torch.arange(wide.shape[1]) == wide.to(torch.uint8).argmax(1, keepdim=True)
+    return (flat | (first & empty[:, None])).view_as(both)
+
+
+def _check_observed(known: Tensor, rows: np.ndarray, split: str) -> None:
+    empty = (~known.flatten(1).any(1)).nonzero()
+    if len(empty):
+        raise LacunaError(
+            f"Image {rows[int(empty[0])]} of the split '{split}' has no observed pixel: remove it from the data."
+        )

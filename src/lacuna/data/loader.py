@@ -1,0 +1,110 @@
+"""Batches of a resident data set in a seeded order, resumable at any batch and sharded over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from lacuna.data.hashing import permutation
+from lacuna.data.incomplete import Batch, IncompleteImages
+from lacuna.errors import LacunaError
+
+
+class ResidentLoader:
+    """Iterates over an :class:`IncompleteImages` set; one pass is one epoch.
+
+    The order of epoch e is a pure function of (seed, e), the same on every device and rank. Rank r of w takes the
+    entries r, r + w, r + 2w, ... of it, so that batch k of all ranks together is batch k of one process with w times
+    the batch size. Where w does not divide the length, the order is continued with its own first entries (up to
+    w - 1 images are seen twice), so that every rank has equally many.
+
+    Each new pass is the next epoch, unless :meth:`set_epoch` says otherwise. :meth:`state_dict` holds the epoch and
+    the number of batches given; a loader that loads it gives the rest of that epoch first.
+
+    Args:
+        dataset: the images.
+        batch_size: images a batch (on each rank).
+        shuffle: seeded order; otherwise the stored one.
+        seed: of the order.
+        drop_last: leave out a last batch that is not full.
+        rank, world_size: this process and how many there are.
+    """
+
+    def __init__(
+        self,
+        dataset: IncompleteImages,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise LacunaError(f"batch_size={batch_size} must be at least 1.")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not one of {world_size} ranks")
+        if drop_last and -(-len(dataset) // world_size) < batch_size:
+            raise LacunaError(
+                f"batch_size={batch_size} is larger than the {-(-len(dataset) // world_size)} images of the set "
+                "and incomplete batches are dropped: choose a smaller batch size."
+            )
+        self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
+        self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.epoch = 0
+        self._position = 0  # batches of the epoch given so far
+        self._pinned = True  # the next pass is `epoch`, from `_position`; otherwise the next pass is a new epoch
+
+    def __len__(self) -> int:
+        images = -(-len(self.dataset) // self.world_size)
+        return images // self.batch_size if self.drop_last else -(-images // self.batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """This rank's positions in the set in epoch ``epoch``, int64."""
+        n = len(self.dataset)
+        order = permutation(n, "order", self.seed, epoch) if self.shuffle else np.arange(n)
+        padded = np.resize(order, -(-n // self.world_size) * self.world_size)
+        return padded[self.rank :: self.world_size]
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing changes before its first batch is asked for, so an unused iterator costs no epoch.
+        if self._pinned and self._position >= len(self):  # resumed at the end of an epoch
+            self._pinned = False
+        if not self._pinned:
+            self.epoch, self._position = self.epoch + 1, 0
+        self._pinned = False
+        order = torch.from_numpy(self.order(self.epoch).copy())
+        if self.dataset.resident:
+            order = order.to(self.dataset.device)
+        for position in range(self._position, len(self)):
+            start = position * self.batch_size
+            batch = self.dataset.batch(order[start : start + self.batch_size])
+            self._position = position + 1
+            yield batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass epoch ``epoch``: from its start, or from where it was left if it is the resumed one."""
+        if not (self._pinned and epoch == self.epoch):
+            self._position = 0
+        self.epoch, self._pinned = epoch, True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and number of batches given, with what they refer to; plain numbers."""
+        return {"epoch": self.epoch, "position": self._position, "length": len(self), "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` was taken.
+
+        Raises:
+            LacunaError: the state belongs to another data set, batch size or seed.
+        """
+        if (state["length"], state["seed"]) != (len(self), self.seed):
+            raise LacunaError(
+                f"The checkpoint was taken with {state['length']} batches an epoch and seed {state['seed']}, "
+                f"this run has {len(self)} and {self.seed}: resume with the same data, batch size and seed."
+            )
+        self.epoch, self._position, self._pinned = int(state["epoch"]), int(state["position"]), True

@@ -1,0 +1,204 @@
+"""The data of one experiment: a source, its splits, a mask scheme, and loaders for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from lacuna import registry
+from lacuna.data.hashing import permutation
+from lacuna.data.incomplete import RESIDENT_BYTES, IncompleteImages
+from lacuna.data.loader import ResidentLoader
+from lacuna.data.masks import MaskScheme, NoMask
+from lacuna.data.prepared import SPLITS, PreparedData, Provenance
+from lacuna.data.sources.base import Source
+from lacuna.errors import LacunaError
+
+_LIMITS = ("validation", "train_images", "validation_images", "test_images")
+
+
+class IncompleteData(pl.LightningDataModule):
+    """Train, validation and test images behind one mask scheme; works with and without a Trainer.
+
+    A set without a validation split has ``data.validation`` images of its training split set aside, by a fixed
+    permutation. ``data.train_images``, ``data.validation_images`` and ``data.test_images`` keep the first n images.
+    Neither changes a mask: that depends on an image's position in the stored split only.
+
+    Args:
+        data: a data config: ``type``, the keys above, the source's arguments.
+        mask: a mask config: ``type``, ``seed``, the scheme's arguments.
+        root: the data folder.
+        download: whether the network may be used.
+        batch_size, eval_batch_size: images a batch (on each rank) for training and for judging (default: the same).
+        seed: of the order of training batches.
+        mask_seed: overrides the mask config's ``seed``.
+        drop_last: whether training leaves out a last batch that is not full.
+        device: where the images live; under a Trainer, its device.
+        resident_bytes: larger sets stay memory-mapped on the host.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        mask: Mapping[str, Any],
+        *,
+        root: Path | str,
+        download: bool = True,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        seed: int = 0,
+        mask_seed: int | None = None,
+        drop_last: bool = False,
+        device: torch.device | str = "cpu",
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
+        super().__init__()
+        self._limits = {name: _count(name, data.get(name)) for name in _LIMITS}
+        self.source: Source = registry.build("data", {k: v for k, v in data.items() if k not in _LIMITS})
+        self.scheme: MaskScheme = registry.build("mask", {k: v for k, v in mask.items() if k != "seed"})
+        self.mask_seed = int(mask.get("seed", 0) if mask_seed is None else mask_seed)
+        self.root, self.download, self.seed, self.drop_last = Path(root), download, seed, drop_last
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self._device, self._resident_bytes = torch.device(device), resident_bytes
+        self._prepared: PreparedData | None = None
+        self._sets: dict[tuple[str, bool], IncompleteImages] = {}
+
+    def prepare_data(self) -> None:
+        """Download and prepare what is missing (Lightning calls this in one process a machine)."""
+        self._prepared = self.source.prepare(self.root, self.download)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the prepared data, preparing it first where needed; harmless when called again."""
+        if self._prepared is None:
+            self.prepare_data()
+
+    @property
+    def prepared(self) -> PreparedData:
+        """The stored arrays behind this module."""
+        self.setup()
+        assert self._prepared is not None
+        return self._prepared
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where the images come from."""
+        return self.prepared.provenance
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        return self.provenance.shape
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes, None for a set without labels."""
+        return self.provenance.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches appear."""
+        return self._device if self.trainer is None else self.trainer.strategy.root_device
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation images, stored or carved from the training images."""
+        return "validation" in self.provenance.counts or bool(self._limits["validation"])
+
+    @property
+    def train(self) -> IncompleteImages:
+        """Training images; what their masks hide is erased."""
+        return self._set("train", masked=True)
+
+    @property
+    def validation(self) -> IncompleteImages:
+        """Validation images, with truth."""
+        return self._set("validation", masked=True)
+
+    @property
+    def test(self) -> IncompleteImages:
+        """Test images, with truth."""
+        return self._set("test", masked=True)
+
+    def complete(self, split: str) -> IncompleteImages:
+        """The images of a split with nothing hidden (holes in the user's own data remain), with truth."""
+        return self._set(split, masked=False)
+
+    def positions(self, split: str) -> tuple[str, np.ndarray]:
+        """Which stored split, and which positions of it (int64, ascending), make up ``split``."""
+        if split not in SPLITS:
+            raise LacunaError(f"There is no split '{split}': choose one of {', '.join(SPLITS)}.")
+        stored = self.provenance.counts
+        home, index = split, np.arange(stored.get(split, 0))
+        carve = 0 if "validation" in stored else self._limits["validation"] or 0
+        if split != "test" and carve:
+            home, n = "train", stored["train"]
+            if carve >= n:
+                raise LacunaError(f"data.validation={carve} must be smaller than the {n} training images.")
+            order = permutation(n, "validation", self.provenance.name)
+            index = np.sort(order[:carve] if split == "validation" else order[carve:])
+        if not len(index):
+            hint = ": set data.validation to the number of training images to set aside" if split != "test" else ""
+            raise LacunaError(f"The data set {self.provenance.name} has no {split} images{hint}.")
+        limit = self._limits[f"{split}_images"]
+        return home, index if limit is None else index[:limit]
+
+    def _set(self, split: str, *, masked: bool) -> IncompleteImages:
+        if (split, masked) not in self._sets:
+            home, index = self.positions(split)
+            self._sets[split, masked] = IncompleteImages(
+                self.prepared.split(home),
+                self.scheme if masked else NoMask(),
+                seed=self.mask_seed,
+                split=home,
+                index=index,
+                keep_truth=split != "train" or not masked,
+                classes=self.classes,
+                resident_bytes=self._resident_bytes,
+            )
+        return self._sets[split, masked].to(self.device)
+
+    def loader(self, images: IncompleteImages, *, shuffle: bool = False) -> ResidentLoader:
+        """A loader over any of this module's sets: in training order with ``shuffle``, else for judging."""
+        trainer = self.trainer
+        return ResidentLoader(
+            images,
+            self.batch_size if shuffle else self.eval_batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            drop_last=self.drop_last and shuffle,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+        )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Batches are on the device already."""
+        return batch
+
+    def train_dataloader(self) -> ResidentLoader:
+        """Training batches in a seeded order."""
+        return self.loader(self.train, shuffle=True)
+
+    def val_dataloader(self) -> ResidentLoader | list[Any]:
+        """Validation batches; none where the set has no validation images."""
+        if self.has_validation:
+            return self.loader(self.validation)
+        return []
+
+    def test_dataloader(self) -> ResidentLoader:
+        """Test batches."""
+        return self.loader(self.test)
+
+
+def _count(name: str, value: Any) -> int | None:
+    """A number of images from the config: None or an integer of at least 1 (validation: 0)."""
+    least = 0 if name == "validation" else 1
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise LacunaError(f"data.{name}={value} must be null or a whole number of at least {least}.")
+    return value

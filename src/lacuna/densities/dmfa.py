@@ -1,0 +1,63 @@
+"""DMFA: a network that looks at an incomplete image and predicts the MFA of its hidden pixels (MisConv, A.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lacuna.densities.base import Density
+from lacuna.errors import LacunaError
+from lacuna.mfa import MFA
+from lacuna.registry import build
+
+
+class DMFA(Density):
+    """Deep mixture of factor analysers.
+
+    Args:
+        shape: (C, H, W) of the images.
+        net: spec of the network (``nets/density_net.py``).
+        components: K >= 1 (the papers use 1).
+        factors: L >= 0 (the papers use 4).
+        factor_range: the loadings lie in (-factor_range / 2, factor_range / 2).
+        noise_floor: least noise variance. The default, the variance of rounding to 256 grey levels, is the
+            certainty no model of 8-bit images can honestly exceed.
+        noise_ceiling: largest noise variance; 1 as published (the variance of a pixel in [0, 1] is at most 1/4).
+
+    Raises:
+        LacunaError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        net: Mapping[str, Any],
+        components: int = 1,
+        factors: int = 4,
+        factor_range: float = 0.5,
+        noise_floor: float = 1 / 255**2 / 12,
+        noise_ceiling: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if components < 1:
+            raise LacunaError(f"density.components={components}: a mixture has at least one component.")
+        if factors < 0:
+            raise LacunaError(f"density.factors={factors}: the number of factors is 0 or more.")
+        if not 0 < noise_floor < noise_ceiling:
+            raise LacunaError(f"density.noise_floor={noise_floor} must lie between 0 and density.noise_ceiling.")
+        self.net = build("net", net, shape=tuple(shape), components=components, factors=factors)
+        self.factor_range, self.noise_floor, self.noise_ceiling = factor_range, noise_floor, noise_ceiling
+
+    def forward(self, observed: Tensor, mask: Tensor) -> MFA:
+        """The predicted mixture; see :meth:`lacuna.densities.base.Density.forward`."""
+        raw = self.net(observed, mask)
+        with torch.autocast(observed.device.type, enabled=False):
+            return MFA(
+                logits=raw.logits.float(),
+                mean=raw.mean.float(),
+                factors=self.factor_range * (raw.factors.float().sigmoid() - 0.5),
+                noise=self.noise_floor + (self.noise_ceiling - self.noise_floor) * raw.noise.float().sigmoid(),
+            )

@@ -1,0 +1,1 @@
+"""Imputers: each fills the holes of incomplete images."""

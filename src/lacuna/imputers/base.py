@@ -1,0 +1,141 @@
+"""What every imputer promises, enforced in one place.
+
+A method writes ``_fill`` (and, where it can, ``_draw`` and ``_fit``); the public methods here see to it that
+hidden values cannot matter, that observed pixels come back bit for bit and that the result is an image.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.errors import LacunaError
+
+
+class Imputer(nn.Module, ABC):
+    """Fills the holes of incomplete images.
+
+    Attributes:
+        needs_fit: whether :meth:`fit` must be called with training images before :meth:`impute`.
+        donors: how many training images :meth:`fit` wants; 0 = none, ``None`` = all of them.
+        complete_donors: True where :meth:`fit` wants *complete* images (the published k-NN), which a
+            table has to say beside the number.
+
+    Fitted state lives in buffers, so ``state_dict`` holds it, and a fresh, unfitted object of the same
+    class takes it back with ``load_state_dict`` whatever the image shape was.
+    """
+
+    needs_fit: ClassVar[bool] = False
+    donors: int | None = 0
+    complete_donors: bool = False
+
+    @torch.no_grad()
+    def impute(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """One completed image for each incomplete one.
+
+        Args:
+            observed: (B,C,H,W) floating point, values in [0, 1]; what stands in the holes is never read.
+            mask: (B,1,H,W) or (B,C,H,W) bool, True = observed.
+
+        Returns:
+            (B,C,H,W) of ``observed``'s type: observed pixels bit-identical, filled ones in [0, 1].
+
+        Raises:
+            LacunaError: the mask is not boolean or does not fit the images, or the imputer is not fitted.
+        """
+        observed, mask = self._checked(observed, mask)
+        filled = self._fill(observed, mask)
+        return torch.where(mask, observed, filled.to(observed.dtype).clamp(0, 1))
+
+    @torch.no_grad()
+    def sample(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+        """``n`` different completions of each image, (n,B,C,H,W); arguments as for :meth:`impute`.
+
+        Raises:
+            LacunaError: the method knows only one completion, or as for :meth:`impute`.
+        """
+        observed, mask = self._checked(observed, mask)
+        if n < 1:
+            raise LacunaError(f"{type(self).__name__}.sample was asked for {n} samples: ask for at least 1.")
+        drawn = self._draw(observed, mask, n)
+        return torch.where(mask, observed, drawn.to(observed.dtype).clamp(0, 1))
+
+    @torch.no_grad()
+    def fit(self, donors_observed: Tensor, donors_mask: Tensor) -> None:
+        """Learn from (incomplete) training images; does nothing for a method that needs none.
+
+        Args:
+            donors_observed: (N,C,H,W) in [0, 1], or uint8 (then 0..255 is read as 0..1).
+            donors_mask: (N,1,H,W) or (N,C,H,W) bool, True = observed.
+
+        Raises:
+            LacunaError: no images, images and mask do not fit, or incomplete images where complete ones are needed.
+        """
+        if donors_observed.ndim == 4 and len(donors_observed) == 0:
+            raise LacunaError(f"{type(self).__name__}.fit was given no images: pass at least one training image.")
+        if donors_observed.dtype != torch.uint8 and not donors_observed.is_floating_point():
+            raise LacunaError(f"{type(self).__name__}.fit takes uint8 or floating-point images.")
+        self._check_shapes(donors_observed, donors_mask)
+        if self.complete_donors and not bool(donors_mask.all()):
+            raise LacunaError(
+                f"{type(self).__name__} was configured for complete donors (imputer.complete_donors=true) but was "
+                "given incomplete images: use mask=none for it, or set imputer.complete_donors=false."
+            )
+        self._fit(donors_observed, donors_mask)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the imputer is ready; those that need :meth:`fit` know it by a buffer that is no longer empty."""
+        return not self.needs_fit or all(buffer.numel() > 0 for buffer in self.buffers(recurse=False))
+
+    def forward(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """Same as :meth:`impute`."""
+        return self.impute(observed, mask)
+
+    @abstractmethod
+    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """(B,C,H,W) whose values in the holes are the imputation; ``observed`` is zero there, ``mask`` (B,1|C,H,W)."""
+
+    def _draw(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+        """(n,B,C,H,W) random completions."""
+        raise LacunaError(
+            f"{type(self).__name__} fills a hole in one way only and cannot sample: use a density or a flow for that."
+        )
+
+    def _fit(self, observed: Tensor, mask: Tensor) -> None:
+        """Store what is needed, in buffers. ``observed`` is as given: read it only where ``mask`` is True."""
+
+    def _checked(self, observed: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        if not observed.is_floating_point():
+            raise LacunaError(f"{type(self).__name__} takes floating-point images in [0, 1], not {observed.dtype}.")
+        self._check_shapes(observed, mask)
+        if self.needs_fit and not self.fitted:
+            raise LacunaError(f"{type(self).__name__} has seen no training images: call fit(images, mask) first.")
+        return torch.where(mask, observed, torch.zeros((), dtype=observed.dtype, device=observed.device)), mask
+
+    def _check_shapes(self, images: Tensor, mask: Tensor) -> None:
+        name = type(self).__name__
+        if mask.dtype != torch.bool:
+            raise LacunaError(f"{name}: the mask must be boolean (True = observed), not {mask.dtype}: use mask.bool().")
+        fits = images.ndim == 4 and mask.ndim == 4 and mask.shape[1] in (1, images.shape[1])
+        if not fits or (images.shape[0], *images.shape[2:]) != (mask.shape[0], *mask.shape[2:]):
+            raise LacunaError(
+                f"{name}: images {tuple(images.shape)} and mask {tuple(mask.shape)} do not fit: "
+                "images are (B, C, H, W), masks (B, 1, H, W) or (B, C, H, W)."
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # The shape of fitted buffers is only known from what is loaded: make room for it.
+        for name, buffer in list(self.named_buffers(recurse=False)):
+            stored = state_dict.get(prefix + name)
+            if stored is not None and stored.shape != buffer.shape:
+                setattr(self, name, torch.empty(stored.shape, dtype=buffer.dtype, device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def unit_scale(images: Tensor) -> Tensor:
+    """Images as float32 in [0, 1]: uint8 is divided by 255, anything else only converted."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()

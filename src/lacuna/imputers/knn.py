@@ -1,0 +1,211 @@
+"""k nearest neighbours between incomplete images, with the meaning of scikit-learn's ``KNNImputer``, batched.
+
+The distance of two images looks only at the pixels both show and scales up:
+
+    d(x, y)² = n / |P| · Σ_{j in P} (x_j - y_j)²,   P = pixels observed in both, n = all pixels;
+
+it is undefined where P is empty. A hidden pixel becomes the mean of the k nearest donors *that show this pixel*
+(fewer where fewer do), the mean over the donors where no distance is defined.
+
+All distances of a chunk are matrix products. Donors are then walked in order of distance, touching only the
+cells still to be filled. Ties are broken by the donor's index.
+
+For 8-bit images (all donor values are multiples of 1/255) the distances are computed in whole numbers that float32
+holds exactly, so the result depends neither on the device nor on the batch an image came in.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lacuna.errors import LacunaError
+from lacuna.imputers.base import Imputer, unit_scale
+from lacuna.imputers.simple import check_image_shape, observed_mean
+
+# Pixels per matrix product. With 8-bit values centred at 128 one pixel contributes at most 2^16 to
+# x² + y² - 2xy, so 256 of them stay within the 2^24 up to which float32 counts exactly.
+BLOCK = 256
+# Bound on (queries x donors) in one chunk, and on (cells x donors) looked at in one step of the walk.
+PAIRS = 2**22
+CELLS = 2**21
+FIRST_RANKS = 48
+
+
+class KNN(Imputer):
+    """Mean of the k nearest training images that show the pixel (nan-Euclidean distance).
+
+    Args:
+        k: number of neighbours.
+        donors: how many training images to search, drawn by whoever calls :meth:`fit`; ``None`` = all.
+        complete_donors: the training images are complete (a real advantage; a table has to say so).
+        published: the variant that gave the k-NN rows of the MisConv paper's tables (its text says k = 5 and
+            incomplete images, its code does this): complete donors, the hole filled with the donors' mean image
+            before the search, the single nearest image pasted. Sets ``k=1, complete_donors=True``.
+        dtype: ``float32``, or ``float64`` for agreement with scikit-learn to the last digits on data that are
+            not 8-bit.
+    """
+
+    needs_fit: ClassVar[bool] = True
+    images: Tensor
+    shown: Tensor
+    mean: Tensor
+
+    def __init__(
+        self,
+        k: int = 5,
+        donors: int | None = 5000,
+        complete_donors: bool = False,
+        published: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__()
+        if k < 1:
+            raise LacunaError(f"imputer.k={k} must be at least 1.")
+        if donors is not None and donors < 1:
+            raise LacunaError(f"imputer.donors={donors} must be at least 1, or null for all training images.")
+        if dtype not in ("float32", "float64"):
+            raise LacunaError(f"imputer.dtype={dtype} must be float32 or float64.")
+        self.k = 1 if published else k
+        self.donors = donors
+        self.complete_donors = complete_donors or published
+        self.published = published
+        self.dtype = torch.float32 if dtype == "float32" else torch.float64
+        self.register_buffer("images", torch.empty(0))
+        self.register_buffer("shown", torch.empty(0, dtype=torch.bool))
+        self.register_buffer("mean", torch.empty(0))
+        self._grid: bool | None = None
+
+    def _fit(self, observed: Tensor, mask: Tensor) -> None:
+        device = self.images.device
+        self.images = torch.where(mask, unit_scale(observed), 0.0).to(device)
+        self.shown = mask.clone().to(device)
+        self.mean = observed_mean(observed, mask).to(device)
+        self._grid = None
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        self._grid = None
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+
+    @property
+    def eight_bit(self) -> bool:
+        """Whether the search compares whole numbers: all donors are multiples of 1/255, and no mean is filled in."""
+        if self._grid is None:
+            levels = self.images * 255
+            self._grid = not self.published and bool(((levels - levels.round()).abs() < 1e-3).all())
+        return self._grid
+
+    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+        check_image_shape(self, self.images.shape[1:], observed)
+        images = self.images.flatten(1).to(self.dtype)
+        shown = self.shown.expand_as(self.images).flatten(1)
+        queries = observed.flatten(1).to(self.dtype)
+        seen = mask.expand_as(observed).flatten(1)
+        fallback = self.mean.flatten().to(self.dtype)
+        filled = torch.empty_like(queries)
+        size = max(1, PAIRS // len(images))
+        for start in range(0, len(queries), size):
+            part = slice(start, start + size)
+            filled[part] = self._fill_chunk(queries[part], seen[part], images, shown, fallback)
+        return filled.view_as(observed)
+
+    def _fill_chunk(self, x: Tensor, seen: Tensor, images: Tensor, shown: Tensor, fallback: Tensor) -> Tensor:
+        """Fill (Q,D) values ``x`` seen where ``seen``; donors (N,D) ``images``, ``shown``; ``fallback`` (D,)."""
+        if self.published:
+            search, both = torch.where(seen, x, fallback), torch.ones_like(seen)
+        else:
+            search, both = x, seen
+        key, bits = _order_keys(squared_distances(search, both, images, shown, self.eight_bit))
+        # A cell is one hidden pixel of one query; it collects `taken` donors whose values sum to `total`.
+        row, column = (~seen).nonzero(as_tuple=True)
+        # float64, so that the order in which values are added does not show in the mean.
+        total = torch.zeros(len(row), dtype=torch.float64, device=x.device)
+        taken = torch.zeros(len(row), dtype=torch.int32, device=x.device)
+        open_cells = torch.arange(len(row), device=x.device)
+        done, ranks = 0, self.k if self.complete_donors else max(self.k, FIRST_RANKS)
+        while len(open_cells) > 0 and done < len(images):
+            ranks = min(ranks, len(images))
+            # Only queries that still have an open cell are sorted further.
+            needed, position = torch.unique(row[open_cells], return_inverse=True)
+            order = _nearest(key[needed], ranks, bits)
+            where = torch.empty(len(row), dtype=torch.int64, device=x.device)
+            where[open_cells] = position
+            step = max(1, min(8, self.k if self.complete_donors else 8))
+            while done < ranks and len(open_cells) > 0:
+                stop = min(ranks, done + max(1, min(step, CELLS // len(open_cells))))
+                donor = order[where[open_cells], done:stop]
+                self._collect(donor, column[open_cells], images, shown, open_cells, total, taken)
+                done, step = stop, step * 2
+                exhausted = donor[:, -1] < 0
+                open_cells = open_cells[(taken[open_cells] < self.k) & ~exhausted]
+            ranks *= 6
+        filled = fallback.expand_as(x).clone()
+        filled[row, column] = torch.where(taken > 0, (total / taken.clamp(min=1)).to(x.dtype), fallback[column])
+        return filled
+
+    def _collect(
+        self, donor: Tensor, column: Tensor, images: Tensor, shown: Tensor, cells: Tensor, total: Tensor, taken: Tensor
+    ) -> None:
+        """Add to each of the S cells the next donors (S,R) that show its column, until it has k; -1 = no donor."""
+        at = donor.clamp(min=0) * images.shape[1] + column[:, None]
+        usable = shown.reshape(-1)[at] & (donor >= 0)
+        usable &= usable.cumsum(1, dtype=torch.int32) + taken[cells][:, None] <= self.k
+        total[cells] += torch.where(usable, images.reshape(-1)[at], 0.0).sum(1, dtype=torch.float64)
+        taken[cells] += usable.sum(1, dtype=torch.int32)
+
+
+def squared_distances(x: Tensor, seen: Tensor, y: Tensor, shown: Tensor, eight_bit: bool = False) -> Tensor:
+    """nan-Euclidean distances squared, (Q,N) float64; infinite where two images share no pixel.
+
+    Args:
+        x: (Q,D) values in [0, 1], ``seen`` (Q,D) bool where they count.
+        y: (N,D) values in [0, 1], ``shown`` (N,D) bool where they count.
+        eight_bit: values are multiples of 1/255 and compared as whole numbers (then the unit is 1/255, and
+            the distances are exact up to the one division).
+    """
+    total = torch.zeros(len(x), len(y), dtype=torch.float64, device=x.device)
+    shared = torch.zeros(len(x), len(y), dtype=x.dtype, device=x.device)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # TF32 would round the products
+    try:
+        for start in range(0, x.shape[1], BLOCK):
+            block = slice(start, start + BLOCK)
+            mx, my = seen[:, block].to(x.dtype), shown[:, block].to(x.dtype)
+            # Centred values lose fewer digits in x² + y² - 2xy.
+            vx, vy = (_centred(x[:, block], eight_bit) * mx, _centred(y[:, block], eight_bit) * my)
+            left = torch.cat([vx * vx, mx, -2 * vx], 1)
+            right = torch.cat([my, vy * vy, vy], 1)
+            total += left @ right.T
+            shared += mx @ my.T
+    finally:
+        torch.set_float32_matmul_precision(precision)
+    squared = total.clamp_(min=0).mul_(x.shape[1]).div_(shared.clamp(min=1))
+    return squared.masked_fill_(shared == 0, math.inf)
+
+
+def _centred(values: Tensor, eight_bit: bool) -> Tensor:
+    return (values * 255).round() - 128 if eight_bit else values - 0.5
+
+
+def _order_keys(squared: Tensor) -> tuple[Tensor, int]:
+    """Integers that sort like (distance, donor index): the distance's bits with the index in its last bits.
+
+    Non-negative doubles sort like their bit patterns. The index takes the last ``bits`` of 52, so distances closer
+    than a relative 2^-(52-bits) count as equal: 1e-12 for 5000 donors.
+    """
+    bits = max(1, (squared.shape[1] - 1).bit_length())
+    index = torch.arange(squared.shape[1], device=squared.device)
+    return (squared.view(torch.int64) >> bits << bits) | index, bits
+
+
+def _nearest(key: Tensor, ranks: int, bits: int) -> Tensor:
+    """(Q,ranks) donor indices by increasing key; -1 where the distance is infinite (undefined)."""
+    best = key.topk(ranks, dim=1, largest=False, sorted=True).values
+    undefined = best >> bits >= _INFINITY >> bits
+    return (best & ((1 << bits) - 1)).masked_fill(undefined, -1)
+
+
+_INFINITY = 0x7FF0000000000000  # the bits of +inf

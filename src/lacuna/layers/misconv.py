@@ -1,0 +1,140 @@
+"""MisConv: the first convolution of a CNN, applied to a distribution over images instead of one image.
+
+The layer returns E[f(conv(Z))], the activation averaged over everything the hidden pixels could be (MisConv,
+section 3, algorithm 1). With nothing hidden it is f(conv(x)) exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.layers.expected import ACTIVATIONS, PUBLISHED_RELU
+from lacuna.mfa import MFA
+
+FORMULAS = ("exact", "paper", "authors")
+
+
+class MisConv2d(nn.Conv2d):
+    """Expected activation of a convolution over a mixture of factor analysers.
+
+    Per output and component, m = W*mean + b and v = (W o W)*noise + sum_j (W*factor_j)^2; the result is
+    sum_k p_k E[f(N(m_k, v_k))]. Takes every argument of :class:`torch.nn.Conv2d`, and its weights.
+
+    Args:
+        activation: ``relu``, ``leaky_relu``, ``gelu`` or ``identity``.
+        formula: ``exact`` (the mathematics); ``paper`` (equations 3 and 4 as printed: noise convolved with W, a
+            quarter of the Gaussian term); ``authors`` (their code: bias inside the variance, no gradient through
+            W o W, half of the Gaussian term, and known pixels respected only at output positions whose centre is
+            known - it needs ``observed`` and ``mask`` and a density that is *not* pinned).
+        chunk: samples processed at a time on the CPU, so that intermediates stay in the cache; None = all at once.
+        compiled: fuse each chunk with ``torch.compile`` (needs a C++ compiler on the CPU; the first call is slow).
+
+    Shape:
+        MFA over (B, C, H, W) -> (B, out_channels, H', W').
+
+    Raises:
+        ValueError: an unknown activation or formula, a published formula with another activation than ReLU, or a
+            padding mode that repeats pixels inside a window (reflect, replicate), where v is not a convolution.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        activation: str = "relu",
+        formula: str = "exact",
+        chunk: int | None = 16,
+        compiled: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r} is none of {', '.join(ACTIVATIONS)}.")
+        if formula not in FORMULAS:
+            raise ValueError(f"formula={formula!r} is none of {', '.join(FORMULAS)}.")
+        if formula != "exact" and activation != "relu":
+            raise ValueError(f"formula={formula!r} is published for activation='relu' only.")
+        if self.padding_mode not in ("zeros", "circular"):
+            raise ValueError(f"padding_mode={self.padding_mode!r} repeats pixels inside a window; use 'zeros'.")
+        self.activation, self.formula, self.chunk = activation, formula, chunk
+        self._step: Callable[..., Tensor] = self._expected
+        if compiled:
+            self._step = torch.compile(self._expected)
+
+    @classmethod
+    def from_conv(cls, conv: nn.Conv2d, **options: Any) -> MisConv2d:
+        """Adopt a (trained) convolution: the same parameters, shared, not copied."""
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            device="meta",
+            **options,
+        )
+        layer.weight, layer.bias = conv.weight, conv.bias
+        return layer
+
+    def forward(  # type: ignore[override]
+        self, density: MFA, observed: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Expected activation; ``observed`` (B,C,H,W) and ``mask`` (True = observed) only for ``authors``."""
+        centred = self.formula == "authors"
+        if centred and (observed is None or mask is None):
+            raise ValueError("formula='authors' mixes by position: call the layer with observed and mask.")
+        with torch.autocast(density.mean.device.type, enabled=False):
+            expected = self._in_chunks(density.to(self.weight.dtype))
+            if not centred:
+                return expected
+            assert observed is not None and mask is not None
+            known = self._conv_forward(observed.to(self.weight.dtype) * mask, self.weight, self.bias).relu()
+            if known.shape[2:] != mask.shape[2:]:
+                raise ValueError("formula='authors' exists only where the output has the size of the input.")
+            return torch.where(mask[:, :1], known, expected)
+
+    def _in_chunks(self, density: MFA) -> Tensor:
+        parts = (density.weights, density.mean, density.factors, density.noise)
+        size = self.chunk if self.chunk and density.mean.device.type == "cpu" else len(density)
+        if size >= len(density):
+            return self._step(*parts)
+        pieces = zip(*(part.split(size) for part in parts), strict=True)
+        return torch.cat([self._step(*piece) for piece in pieces])
+
+    def _expected(self, weights: Tensor, mean: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+        m, v = self._moments(mean, factors, noise)
+        name = self.formula if self.formula in PUBLISHED_RELU else self.activation
+        activation = (ACTIVATIONS | PUBLISHED_RELU)[name](m, v)
+        if weights.shape[1] == 1:
+            return activation.squeeze(1)
+        return torch.einsum("bk,bkohw->bohw", weights, activation)
+
+    def moments(self, density: MFA) -> tuple[Tensor, Tensor]:
+        """Mean and variance of conv(Z) per component, each (B, K, out_channels, H', W')."""
+        return self._moments(density.mean, density.factors, density.noise)
+
+    def _moments(self, mean: Tensor, factors: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        batch, k, rank = factors.shape[:3]
+        squared = self.weight.square()
+        m = self._conv_forward(mean.flatten(0, 1), self.weight, self.bias)
+        if self.formula == "authors":
+            bias = None if self.bias is None else self.bias.square()
+            d = self._conv_forward(noise.flatten(0, 1), squared.detach(), bias)
+        else:
+            d = self._conv_forward(noise.flatten(0, 1), self.weight if self.formula == "paper" else squared, None)
+        v = d.clamp(min=0) if self.formula == "paper" else d
+        if rank:
+            bias = self.bias if self.formula == "authors" else None
+            a = self._conv_forward(factors.flatten(0, 2), self.weight, bias)
+            v = v + a.unflatten(0, (batch * k, rank)).square().sum(1)
+        return m.unflatten(0, (batch, k)), v.unflatten(0, (batch, k))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, activation={self.activation}, formula={self.formula}"

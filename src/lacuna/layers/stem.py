@@ -1,0 +1,148 @@
+"""Stems: how an incomplete image enters a CNN.
+
+A stem is a frozen *front* that turns (observed, mask) into a representation - nothing, an imputed image or a
+density - and a trained first layer, always ending in ReLU, so that the rows of a table differ in one thing only.
+The front of a training image never changes, so its result can be cached (see ``tasks/cache.py``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.densities.base import Density
+from lacuna.imputers.base import Imputer
+from lacuna.layers.misconv import MisConv2d
+from lacuna.layers.partial import PartialConv2d
+from lacuna.mfa import MFA
+
+Representation = Tensor | MFA | None
+
+
+class Stem(nn.Module, ABC):
+    """(observed, mask) -> features (B, filters, H', W') >= 0.
+
+    Args of every stem: ``channels`` C of the image, ``filters``, ``kernel_size``, ``padding``.
+    """
+
+    def __init__(self, front: nn.Module | None = None) -> None:
+        super().__init__()
+        self.front = front
+
+    def freeze(self) -> None:
+        """Exclude the front from training, for good."""
+        if self.front is not None:
+            self.front.requires_grad_(False).eval()
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether keeping the representations of training images saves work."""
+        return self.front is not None and any(True for _ in (*self.front.parameters(), *self.front.buffers()))
+
+    def train(self, mode: bool = True) -> Stem:
+        """As usual, except that the front stays in evaluation mode."""
+        super().train(mode)
+        if self.front is not None:
+            self.front.eval()
+        return self
+
+    def represent(self, observed: Tensor, mask: Tensor) -> Representation:
+        """What the front says of the image; no gradient. ``observed`` (B,C,H,W) holds zeros where ``mask`` is False."""
+        return None
+
+    @abstractmethod
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """Features of the image; ``representation`` as :meth:`represent` returned it (computed here if None)."""
+
+
+class ImputeStem(Stem):
+    """Fill the holes first, then ReLU(conv(image)): zero, k-NN, the density's mean, any imputer."""
+
+    def __init__(
+        self, channels: int, imputer: Imputer, filters: int = 32, kernel_size: int = 3, padding: int = 1
+    ) -> None:
+        super().__init__(imputer)
+        self.conv = nn.Conv2d(channels, filters, kernel_size, padding=padding)
+
+    @torch.no_grad()
+    def represent(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """The imputed image (B,C,H,W)."""
+        assert isinstance(self.front, Imputer)
+        return self.front.impute(observed, mask)
+
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """ReLU(conv(imputed image))."""
+        image = self.represent(observed, mask) if representation is None else representation
+        assert isinstance(image, Tensor)
+        features: Tensor = self.conv(image).relu()
+        return features
+
+
+class MaskStem(Stem):
+    """ReLU(conv([image with zeros, mask])): the network is told where the holes are."""
+
+    def __init__(
+        self, channels: int, mask_channels: int = 1, filters: int = 32, kernel_size: int = 3, padding: int = 1
+    ) -> None:
+        super().__init__()
+        self.mask_channels = mask_channels
+        self.conv = nn.Conv2d(channels + mask_channels, filters, kernel_size, padding=padding)
+
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """ReLU(conv(observed and mask))."""
+        flags = mask.expand(-1, self.mask_channels, -1, -1).to(observed.dtype)
+        features: Tensor = self.conv(torch.cat([observed, flags], 1)).relu()
+        return features
+
+
+class PartialStem(Stem):
+    """ReLU(partial convolution); ``relu=False`` is the authors' version, which forgot the ReLU."""
+
+    def __init__(
+        self, channels: int, filters: int = 32, kernel_size: int = 3, padding: int = 1, relu: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = PartialConv2d(channels, filters, kernel_size, padding=padding)
+        self.relu = relu
+
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """ReLU(partial_conv(observed, mask))."""
+        features: Tensor = self.conv(observed, mask)
+        return features.relu() if self.relu else features
+
+
+class MisConvStem(Stem):
+    """E[ReLU(conv(Z))] over the density of the hidden pixels."""
+
+    def __init__(
+        self,
+        channels: int,
+        density: Density,
+        filters: int = 32,
+        kernel_size: int = 3,
+        padding: int = 1,
+        formula: str = "exact",
+    ) -> None:
+        super().__init__(density)
+        self.conv = MisConv2d(channels, filters, kernel_size, padding=padding, formula=formula)
+
+    @property
+    def cacheable(self) -> bool:
+        """As in every stem; the authors' formula needs densities that are not pinned, which the cache cannot hold."""
+        return super().cacheable and self.conv.formula != "authors"
+
+    @torch.no_grad()
+    def represent(self, observed: Tensor, mask: Tensor) -> MFA:
+        """The density, pinned to the observed pixels (left as the network gave it for formula='authors')."""
+        assert isinstance(self.front, Density)
+        mfa = self.front(observed, mask)
+        return mfa if self.conv.formula == "authors" else mfa.pin(observed, mask)
+
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """The expected activation."""
+        mfa = self.represent(observed, mask) if representation is None else representation
+        assert isinstance(mfa, MFA)
+        features: Tensor = self.conv(mfa, observed, mask)
+        return features

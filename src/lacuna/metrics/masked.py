@@ -1,0 +1,235 @@
+"""Errors and similarities of images on a stated region.
+
+Every function takes ``image`` and ``truth`` (B,C,H,W) in [0, 1] and ``where``, a bool region (B,1,H,W) or (B,C,H,W)
+(``None`` = everything). Values outside the region are selected away, never multiplied away, so a NaN there is harmless.
+An image whose region is empty has no value: it is NaN in per-image results and left out of means over images; a region
+empty in all images is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lacuna.errors import LacunaError
+
+# A perfect image has an infinite PSNR; in a mean over images it counts as this many dB (a squared error of 1e-10).
+PSNR_CAP = 100.0
+
+
+def mse(image: Tensor, truth: Tensor, where: Tensor | None = None, *, per_image: bool = False) -> Tensor:
+    """Mean squared error: pooled over all values of the region (a scalar), or one per image (B,).
+
+    Raises:
+        LacunaError: shapes do not fit, or the region is empty in all images.
+    """
+    squares, count = _squares(image, truth, where)
+    _refuse_empty(count)
+    return squares / count if per_image else squares.sum() / count.sum()
+
+
+def rmse(image: Tensor, truth: Tensor, where: Tensor | None = None, *, per_image: bool = False) -> Tensor:
+    """Root of :func:`mse`. The pooled one is the papers' RMSE (not a mean of per-image roots)."""
+    return mse(image, truth, where, per_image=per_image).sqrt()
+
+
+def psnr(
+    image: Tensor,
+    truth: Tensor,
+    where: Tensor | None = None,
+    *,
+    data_range: float = 1.0,
+    per_image: bool = False,
+) -> Tensor:
+    """Peak signal-to-noise ratio 10 log10(data_range² / mse) in dB; the mean over images unless ``per_image``.
+
+    A perfect image is ``inf`` per image and :data:`PSNR_CAP` dB in the mean.
+    """
+    squares, count = _squares(image, truth, where)
+    _refuse_empty(count)
+    values = _psnr(squares / count, data_range)
+    return values if per_image else values[count > 0].clamp(max=PSNR_CAP).mean()
+
+
+def ssim(
+    image: Tensor,
+    truth: Tensor,
+    where: Tensor | None = None,
+    *,
+    known: Tensor | None = None,
+    window: str = "uniform",
+    data_range: float = 1.0,
+    per_image: bool = False,
+) -> Tensor:
+    """Structural similarity (Wang et al. 2004), channel by channel; the mean over images unless ``per_image``.
+
+    Windows lie inside the image; ``where`` says which window *centres* count. ``known`` is where the truth exists
+    at all: windows that touch an unknown pixel are left out.
+
+    Args:
+        image: (B,C,H,W) in [0, 1].
+        truth: (B,C,H,W) in [0, 1].
+        where: bool region of window centres, or None.
+        known: bool, where ``truth`` is known, or None for everywhere.
+        window: ``uniform``: 7x7, sample covariance (the default of skimage, which the papers use);
+            ``gaussian``: 11x11, sigma 1.5, population covariance (Wang's and torchmetrics' default).
+        data_range: 1 is right for [0, 1]; the MisConv paper's tables have skimage's old default for floats, 2.
+        per_image: (B,) values instead of their mean; NaN where no window is left.
+
+    Raises:
+        LacunaError: images smaller than the window, unknown window, shapes that do not fit, no window left at all.
+    """
+    similarity, counted = _ssim_map(image, truth, where, known, window, data_range)
+    count = counted.flatten(1).sum(1)
+    _refuse_empty(count)
+    values = torch.where(counted, similarity, 0.0).flatten(1).sum(1) / count
+    return values if per_image else values[count > 0].mean()
+
+
+class MaskedMetrics:
+    """Accumulates the metrics of one region over batches, in float64 on the device, without ever waiting for it.
+
+    Args:
+        names: any of ``mse``, ``rmse`` (both pooled over all values), ``psnr``, ``ssim`` (means over images).
+        window: of :func:`ssim`.
+        data_range: of :func:`psnr` and :func:`ssim`.
+    """
+
+    NAMES = ("mse", "rmse", "psnr", "ssim")
+
+    def __init__(self, names: Sequence[str] = NAMES, *, window: str = "uniform", data_range: float = 1.0) -> None:
+        unknown = [name for name in names if name not in self.NAMES]
+        if unknown:
+            raise LacunaError(f"Unknown metric {unknown[0]!r}: choose from {', '.join(self.NAMES)}.")
+        self.names = tuple(names)
+        self.window = window
+        self.data_range = data_range
+        self._sums: Tensor | None = None
+
+    @torch.no_grad()
+    def update(self, image: Tensor, truth: Tensor, where: Tensor | None = None, known: Tensor | None = None) -> None:
+        """Add a batch. ``where`` is the region judged, ``known`` where the truth exists (both bool or None = all)."""
+        region = where if known is None else known if where is None else where & known
+        squares, count = _squares(image, truth, region)
+        judged = count > 0
+        decibel = torch.where(judged, _psnr(squares / count, self.data_range).clamp(max=PSNR_CAP), 0.0)
+        perfect = judged & (squares == 0)
+        parts = [squares.sum(), count.sum(), decibel.sum(), perfect.sum(), judged.sum()]
+        if "ssim" in self.names:
+            similarity, counted = _ssim_map(image, truth, where, known, self.window, self.data_range)
+            windows = counted.flatten(1).sum(1)
+            values = torch.where(counted, similarity, 0.0).flatten(1).sum(1) / windows
+            parts += [torch.where(windows > 0, values, 0.0).sum(), (windows > 0).sum()]
+        batch = torch.stack([part.double() for part in parts])
+        self._sums = batch if self._sums is None else self._sums + batch
+
+    def compute(self) -> dict[str, float]:
+        """The metrics asked for, with the ``pixels`` and ``images`` they were taken on; over all ranks if several.
+
+        With ``psnr`` comes ``psnr_perfect``, the number of images without any error in the region (each counted as
+        :data:`PSNR_CAP` dB).
+
+        Raises:
+            LacunaError: no batch was given, or the region was empty in all of them.
+        """
+        if self._sums is None:
+            raise LacunaError("No images were given to the metrics: the data set to evaluate is empty.")
+        sums = self._sums.clone()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+        squares, pixels, decibel, perfect, images, *similarity = sums.tolist()
+        if pixels == 0:
+            raise LacunaError("The region to judge is empty in every image: no hidden pixel has a known truth.")
+        found = {"mse": squares / pixels, "rmse": math.sqrt(squares / pixels), "psnr": decibel / images}
+        if similarity:
+            if similarity[1] == 0:
+                raise LacunaError("No SSIM window lies in the region: leave out ssim for this region.")
+            found["ssim"] = similarity[0] / similarity[1]
+        counts = {"pixels": pixels, "images": images} | ({"psnr_perfect": perfect} if "psnr" in self.names else {})
+        return {name: found[name] for name in self.names} | counts
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._sums = None
+
+
+def _squares(image: Tensor, truth: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sums of squared errors and numbers of values in the region, both (B,) float64."""
+    region = _region(image, truth, where)
+    # Selected before the subtraction, so that a NaN outside reaches neither the value nor the gradient.
+    error = torch.where(region, image, 0.0).double() - torch.where(region, truth, 0.0).double()
+    return error.square().flatten(1).sum(1), region.flatten(1).sum(1)
+
+
+def _psnr(errors: Tensor, data_range: float) -> Tensor:
+    return 10 * torch.log10(data_range**2 / errors)
+
+
+def _region(image: Tensor, truth: Tensor, where: Tensor | None) -> Tensor:
+    """``where`` as a bool (B,C,H,W)."""
+    if image.ndim != 4 or image.shape != truth.shape:
+        raise LacunaError(f"Images {tuple(image.shape)} and truth {tuple(truth.shape)} must both be (B, C, H, W).")
+    if where is None:
+        return torch.ones_like(image, dtype=torch.bool)
+    fits = where.ndim == 4 and where.shape[1] in (1, image.shape[1]) and where.dtype == torch.bool
+    if not fits or (where.shape[0], *where.shape[2:]) != (image.shape[0], *image.shape[2:]):
+        raise LacunaError(
+            f"A region must be boolean, (B, 1, H, W) or (B, C, H, W): {where.dtype} {tuple(where.shape)} does not fit "
+            f"images {tuple(image.shape)}."
+        )
+    return where.expand_as(image)
+
+
+def _refuse_empty(count: Tensor) -> None:
+    if not bool((count > 0).any()):
+        raise LacunaError("The region to judge is empty in every image: there is nothing to measure.")
+
+
+def _ssim_map(
+    image: Tensor, truth: Tensor, where: Tensor | None, known: Tensor | None, window: str, data_range: float
+) -> tuple[Tensor, Tensor]:
+    """SSIM at each window inside the image, (B,C,h,w) float64, and the bool map of windows that count."""
+    kernel, unbias = _kernel(window, image.device)
+    side = len(kernel)
+    centres, exists = _region(image, truth, where), _region(image, truth, known)
+    if min(image.shape[-2:]) < side:
+        size = f"{image.shape[-2]}x{image.shape[-1]}"
+        raise LacunaError(f"SSIM's {side}x{side} window does not fit into {size} images: leave out ssim.")
+    # float64: E[x²] - E[x]² against a constant of 9e-4 loses four digits in float32.
+    x, y = torch.where(exists, image, 0.0).double(), torch.where(exists, truth, 0.0).double()
+    both = torch.cat([x, y, x * x, y * y, x * y], 1)
+    filtered = _filter(both, kernel).chunk(5, dim=1)
+    mean_x, mean_y = filtered[0], filtered[1]
+    var_x, var_y, cov = (
+        (second - first) * unbias
+        for second, first in zip(filtered[2:], (mean_x**2, mean_y**2, mean_x * mean_y), strict=True)
+    )
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    edge = side // 2
+    counted = centres[..., edge : centres.shape[-2] - edge, edge : centres.shape[-1] - edge]
+    if known is not None:
+        counted = counted & (F.max_pool2d((~exists).float(), side, stride=1) == 0)
+    return similarity, counted
+
+
+def _kernel(window: str, device: torch.device) -> tuple[Tensor, float]:
+    """One-dimensional window (float64, sums to 1) and the factor that makes its covariance the sample covariance."""
+    if window == "uniform":
+        return torch.full((7,), 1 / 7, dtype=torch.float64, device=device), 49 / 48
+    if window == "gaussian":
+        weights = torch.exp(-0.5 * (torch.arange(-5, 6, dtype=torch.float64, device=device) / 1.5) ** 2)
+        return weights / weights.sum(), 1.0
+    raise LacunaError(f"SSIM window {window!r} is unknown: choose uniform or gaussian.")
+
+
+def _filter(images: Tensor, kernel: Tensor) -> Tensor:
+    """Separable filter of (B,C,H,W), windows inside the image only."""
+    batch, channels = images.shape[:2]
+    flat = images.flatten(0, 1)[:, None]
+    flat = F.conv2d(F.conv2d(flat, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+    return flat.view(batch, channels, *flat.shape[-2:])

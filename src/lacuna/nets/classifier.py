@@ -1,0 +1,70 @@
+"""The classifiers of MisConv's appendix A.2: what stands behind the stem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.errors import LacunaError
+from lacuna.nets.density_net import conv_block, down
+
+
+class Classifier(nn.Module):
+    """Convolution blocks, halving between stages, two fully connected layers.
+
+    Args:
+        filters: channels of the features the stem delivers.
+        size: (H', W') of those features.
+        classes: number of classes.
+        stages: [filters, number of blocks] a stage.
+        hidden: width of the first fully connected layer.
+        dropout: probability of dropping, behind every block and the hidden layer.
+        variant: ``paper`` (the list in A.2: a halving between stages only) or ``authors`` (a plain convolution
+            first, a halving behind every stage, ReLU before the fully connected layers).
+
+    Shape:
+        (B, filters, H', W') -> logits (B, classes).
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        size: tuple[int, int],
+        classes: int,
+        stages: Sequence[Sequence[int]] = ((32, 1), (64, 2)),
+        hidden: int = 20,
+        dropout: float = 0.0,
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        if variant not in ("paper", "authors"):
+            raise LacunaError(f"net.variant={variant!r} is neither 'paper' nor 'authors'.")
+        layers: list[nn.Module] = []
+        if variant == "authors":
+            layers.append(nn.Conv2d(filters, filters, 3, padding=1))
+        width = filters
+        for number, (out, count) in enumerate(stages):
+            if number and variant == "paper":
+                layers.append(down(width, width))
+            for i in range(count):
+                layers.append(conv_block(width if i == 0 else out, out, 3, dropout))
+            width = out
+            if variant == "authors":
+                layers.append(down(width, width))
+        if variant == "authors":
+            layers.append(nn.ReLU())
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        with torch.no_grad():
+            flat = self.features.eval()(torch.zeros(1, filters, *size)).shape[1]
+        self.features.train()
+        head: list[nn.Module] = [nn.Linear(flat, hidden), nn.ReLU()]
+        if dropout:
+            head.insert(2 if variant == "paper" else 1, nn.Dropout(dropout))
+        self.head = nn.Sequential(*head, nn.Linear(hidden, classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of the classes."""
+        logits: Tensor = self.head(self.features(features))
+        return logits

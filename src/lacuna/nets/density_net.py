@@ -1,0 +1,199 @@
+"""Networks that predict the raw parameters of a mixture of factor analysers (MisConv, appendix A.1).
+
+Each returns :class:`RawParameters`; ``densities/dmfa.py`` squashes them into their ranges. A network is told the
+image and the mask: the input is C channels with zeros in the holes and C channels with 1 = observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class RawParameters(NamedTuple):
+    """Unbounded network outputs: logits (B,K), mean, noise (B,K,C,H,W), factors (B,K,L,C,H,W)."""
+
+    logits: Tensor
+    mean: Tensor
+    factors: Tensor
+    noise: Tensor
+
+
+def network_input(observed: Tensor, mask: Tensor) -> Tensor:
+    """(B, 2C, H, W): the image with zeros in the holes, and the mask for each channel."""
+    return torch.cat([observed, mask.expand_as(observed).to(observed.dtype)], 1)
+
+
+class LinearHeads(nn.Module):
+    """The MNIST network: four convolutions with ReLU, then one fully connected layer a parameter.
+
+    Args:
+        shape: (C, H, W) of the images.
+        components: K. factors: L.
+        filters: output channels of the convolutions.
+        kernels: their (odd) sizes; the authors' 5, 5, 5, 3, of which the paper says nothing.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        components: int,
+        factors: int,
+        filters: Sequence[int] = (16, 32, 64, 32),
+        kernels: Sequence[int] = (5, 5, 5, 3),
+    ) -> None:
+        super().__init__()
+        self.shape, self.k, self.rank = shape, components, factors
+        channels = [2 * shape[0], *filters]
+        layers: list[nn.Module] = []
+        for before, after, kernel in zip(channels, channels[1:], kernels, strict=False):
+            layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.ReLU()]
+        self.extractor = nn.Sequential(*layers, nn.Flatten())
+        values = shape[0] * shape[1] * shape[2]
+        width = filters[-1] * shape[1] * shape[2]
+        self.mean = nn.Linear(width, components * values)
+        self.factors = nn.Linear(width, components * factors * values)
+        self.noise = nn.Linear(width, components * values)
+        self.logits = nn.Linear(width, components) if components > 1 else None
+
+    def forward(self, observed: Tensor, mask: Tensor) -> RawParameters:
+        """Raw parameters for (observed, mask)."""
+        h = self.extractor(network_input(observed, mask))
+        image = (self.k, *self.shape)
+        return RawParameters(
+            h.new_zeros(len(h), 1) if self.logits is None else self.logits(h),
+            self.mean(h).unflatten(1, image),
+            self.factors(h).unflatten(1, (self.k, self.rank, *self.shape)),
+            self.noise(h).unflatten(1, image),
+        )
+
+
+def conv_block(before: int, after: int, kernel: int, dropout: float = 0.0) -> nn.Sequential:
+    """The papers' "conv_n": convolution, ReLU, batch normalisation (, dropout)."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(before, after, kernel, padding=kernel // 2),
+        nn.ReLU(),
+        nn.BatchNorm2d(after),
+    ]
+    return nn.Sequential(*layers, nn.Dropout(dropout)) if dropout else nn.Sequential(*layers)
+
+
+def down(before: int, after: int) -> nn.Conv2d:
+    """Halve the size: a strided convolution without activation."""
+    return nn.Conv2d(before, after, 3, stride=2, padding=1)
+
+
+def up(before: int, after: int) -> nn.ConvTranspose2d:
+    """Double the size: a strided transposed convolution without activation."""
+    return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1)
+
+
+def blocks(before: int, after: int, count: int, kernel: int) -> list[nn.Module]:
+    """``count`` convolution blocks, the first of which changes the number of channels."""
+    return [conv_block(before if i == 0 else after, after, kernel) for i in range(count)]
+
+
+class FullyConvolutional(nn.Module):
+    """The network for SVHN, CIFAR-10 and CelebA: convolution blocks down and up again, then three heads.
+
+    Args:
+        shape: (C, H, W); any H and W (padded inside to what the depth divides).
+        components: K. factors: L.
+        encoder, middle, decoder: [filters, number of blocks] a stage; a stage of the encoder is followed by a
+            halving, one of the decoder preceded by a doubling.
+        kernel: size of the blocks' kernels (the paper is silent, the authors' code has 5).
+        variant: ``paper`` (appendix A.1) or ``authors`` (a plain convolution at both ends, the strided layers
+            inside the 128-filter stage, a factor head without ReLU and with 5x5, a one-layer noise head).
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        components: int,
+        factors: int,
+        encoder: Sequence[Sequence[int]] = ((32, 2), (64, 2)),
+        middle: Sequence[int] = (128, 4),
+        decoder: Sequence[Sequence[int]] = ((64, 2), (32, 2)),
+        kernel: int = 5,
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        self.shape, self.k, self.rank = shape, components, factors
+        channels = shape[0]
+        if variant == "authors":
+            layers, self.depth, width = self._authors(2 * channels, encoder, middle, kernel)
+        else:
+            layers, self.depth, width = self._paper(2 * channels, encoder, middle, decoder, kernel)
+        self.backbone = nn.Sequential(*layers)
+        self.mean = self._head(width, components * channels)
+        if variant == "authors":
+            self.factors: nn.Module = nn.Sequential(
+                nn.Conv2d(width, 16, 5, padding=2),
+                nn.BatchNorm2d(16),
+                nn.Conv2d(16, components * factors * channels, 3, padding=1),
+            )
+            self.noise: nn.Module = nn.Conv2d(width, components * channels, 3, padding=1)
+        else:
+            self.factors = self._head(width, components * factors * channels)
+            self.noise = self._head(width, components * channels)
+        self.logits = nn.Linear(width, components) if components > 1 else None
+
+    @staticmethod
+    def _head(width: int, out: int) -> nn.Sequential:
+        return nn.Sequential(conv_block(width, 16, 3), nn.Conv2d(16, out, 3, padding=1))
+
+    @staticmethod
+    def _paper(
+        channels: int,
+        encoder: Sequence[Sequence[int]],
+        middle: Sequence[int],
+        decoder: Sequence[Sequence[int]],
+        kernel: int,
+    ) -> tuple[list[nn.Module], int, int]:
+        layers: list[nn.Module] = []
+        width = channels
+        for filters, count in encoder:
+            layers += [*blocks(width, filters, count, kernel), down(filters, filters)]
+            width = filters
+        layers += blocks(width, middle[0], middle[1], kernel)
+        width = middle[0]
+        for filters, count in decoder:
+            layers += [up(width, width), *blocks(width, filters, count, kernel)]
+            width = filters
+        return layers, len(encoder), width
+
+    @staticmethod
+    def _authors(
+        channels: int, encoder: Sequence[Sequence[int]], middle: Sequence[int], kernel: int
+    ) -> tuple[list[nn.Module], int, int]:
+        stages = [int(filters) for filters, _ in encoder] + [int(middle[0])]
+        count = int(encoder[0][1])
+        layers: list[nn.Module] = [nn.Conv2d(channels, stages[0], 3, padding=1)]
+        width = stages[0]
+        for filters in stages:
+            layers += [*blocks(width, filters, count, kernel), down(filters, filters)]
+            width = filters
+        for filters in [*reversed(stages[:-1]), stages[0]]:
+            last = blocks(width, filters, 1, kernel) if count else []
+            layers += [up(width, width), *blocks(width, width, count - 1, kernel), *last]
+            width = filters
+        layers.append(nn.Conv2d(width, width, 3, padding=1))
+        return layers, len(stages), width
+
+    def forward(self, observed: Tensor, mask: Tensor) -> RawParameters:
+        """Raw parameters for (observed, mask)."""
+        height, width = observed.shape[2:]
+        unit = 2**self.depth
+        x = functional.pad(network_input(observed, mask), (0, -width % unit, 0, -height % unit))
+        h = self.backbone(x)[..., :height, :width]
+        c = self.shape[0]
+        return RawParameters(
+            h.new_zeros(len(h), 1) if self.logits is None else self.logits(h.mean((2, 3))),
+            self.mean(h).unflatten(1, (self.k, c)),
+            self.factors(h).unflatten(1, (self.k, self.rank, c)),
+            self.noise(h).unflatten(1, (self.k, c)),
+        )

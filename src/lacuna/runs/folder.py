@@ -1,0 +1,146 @@
+"""The directory of a run: what is in it, and who may write to it.
+
+    recipe.json       what decides the numbers        status.json       running / done / failed, host, times
+    metrics.jsonl     history                         metrics.json      final metrics; its existence means done
+    model.safetensors trained weights                 model.json        sizes needed to build the model again
+    checkpoints/      to resume from, until done      pictures/         to look at
+    environment.json  commit, versions, hardware      evaluations/      of this run on other masks and splits
+    log.txt           warnings and tracebacks
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lacuna import files
+from lacuna.errors import LacunaError
+from lacuna.runs.recipe import Recipe
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the directory; made when the run starts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def of(cls, output: Path | str, recipe: Recipe) -> RunFolder:
+        """Where the run of ``recipe`` lives."""
+        return cls(Path(output) / "runs" / recipe.name)
+
+    @classmethod
+    def find(cls, output: Path | str, run: str) -> RunFolder:
+        """A run by its path, the name of its directory, or the beginning of its name or identity.
+
+        Raises:
+            LacunaError: no run, or several, fit.
+        """
+        if (Path(run) / "recipe.json").is_file():
+            return cls(Path(run))
+        folder = Path(output) / "runs"
+        everything = sorted(path.parent for path in folder.glob("*/recipe.json"))
+        fitting = [p for p in everything if p.name == run] or [
+            p for p in everything if p.name.startswith(run) or p.name.rsplit("-", 1)[-1].startswith(run)
+        ]
+        if len(fitting) == 1:
+            return cls(fitting[0])
+        if fitting:
+            raise LacunaError(f"run={run} fits {len(fitting)} runs ({', '.join(p.name for p in fitting)}): say more.")
+        known = ", ".join(p.name for p in everything[:20]) or "none yet"
+        raise LacunaError(f"run={run} is no run in {folder}; there are: {known}.")
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The stored recipe."""
+        return Recipe(files.read_json(self.path / "recipe.json"))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its final metrics."""
+        return (self.path / "metrics.json").is_file()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The final metrics."""
+        metrics: dict[str, Any] = files.read_json(self.path / "metrics.json")
+        return metrics
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where to resume from."""
+        return self.path / "checkpoints"
+
+    @property
+    def pictures(self) -> Path:
+        """Pictures of the run."""
+        return self.path / "pictures"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Exclusive use of the directory; waits for another process that has it, saying so."""
+        with files.disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                print(f"waiting: another process is at work in {self.path}", file=sys.stderr, flush=True)
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def recorded(self, recipe: Recipe, environment: dict[str, Any]) -> Iterator[None]:
+        """Record what runs here and how it ends: status, environment, and the traceback of a failure."""
+        files.write_json(self.path / "recipe.json", recipe.content)
+        files.write_json(self.path / "environment.json", environment)
+        started = _now()
+        self._status("running", started)
+        try:
+            yield
+        except BaseException as error:
+            kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with contextlib.suppress(OSError, LacunaError):
+                self._log(traceback.format_exc())
+                self._status(kind, started, error=f"{type(error).__name__}: {error}")
+            raise
+        self._status("done", started)
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Store the final metrics - from now on the run is done - and drop what was kept for resuming."""
+        files.write_json(self.path / "metrics.json", metrics)
+        for path in self.checkpoints.glob("*"):
+            path.unlink()
+
+    def _status(self, state: str, started: str, **more: str) -> None:
+        status = {"state": state, "started": started, "host": socket.gethostname(), "pid": os.getpid()}
+        if state != "running":
+            status["ended"] = _now()
+        files.write_json(self.path / "status.json", status | more)
+
+    def _log(self, text: str) -> None:
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{_now()}\n{text}\n")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,158 @@
+"""The recipe: the part of a configuration that decides the numbers, and by its hash the identity of a run.
+
+Data, mask, parts, networks, optimisation, budget, precision and seed are in it; devices, paths, loggers and progress bars
+are not. What must be trained first is a recipe of its own, derived from the same configuration and nested under
+``needs``. Nothing here imports torch, so that planning is instant.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lacuna import registry
+from lacuna.errors import LacunaError
+
+VERSION = 1
+"""Raised when the same recipe would give other numbers, so that old runs are not mistaken for new ones."""
+
+LIMITS = ("train_images", "validation_images", "test_images")
+INFRASTRUCTURE = ("root", "download")
+NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
+TRAINED = {"density": "density"}
+"""Parts that are trained as a run of their own -> the task that trains them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A resolved recipe; ``content`` is plain JSON."""
+
+    content: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """12 hexadecimal digits: equal recipes, equal identity."""
+        text = json.dumps(self.content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def task(self) -> str:
+        """``classify``, ``density``, ..."""
+        return str(self.content["task"]["name"])
+
+    @property
+    def group(self) -> str:
+        """What repetitions with other seeds have in common, for people: data, mask and method."""
+        method = self.content["stem"] if "stem" in self.content else self.content[self.task]
+        parts = [self.content["data"]["name"], self.content["mask"]["name"], method["name"]]
+        if self.content["budget"] != "paper":
+            parts.append(self.content["budget"])
+        return "-".join(parts)
+
+    @property
+    def name(self) -> str:
+        """Name of the run's directory."""
+        return f"{self.group}-s{self.content['seed']}-{self.identity}"
+
+    @property
+    def needs(self) -> dict[str, Recipe]:
+        """The runs whose results this one builds on, by part."""
+        return {part: Recipe(content) for part, content in self.content.get("needs", {}).items()}
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Epochs, batch size, learning rate, ... of what this run trains."""
+        part: Mapping[str, Any] = self.content["net" if self.task == "classify" else self.task]["training"]
+        return part
+
+
+def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
+    """The recipe of a composed configuration.
+
+    Args:
+        config: the resolved config of ``train.py``, as plain values.
+        fingerprint: of the prepared data, so that a sample is never mistaken for the complete set.
+
+    Raises:
+        LacunaError: a part that is needed is missing from the configuration.
+    """
+    config = copy.deepcopy(dict(config))
+    task = config["task"]["name"]
+    budget = config["budget"]
+    content: dict[str, Any] = {
+        "version": VERSION,
+        "task": config["task"],
+        "data": _data(config["data"], budget, fingerprint),
+        "mask": config["mask"],
+        "budget": budget["name"],
+        "precision": config["precision"],
+        "seed": config["seed"],
+    }
+    if task in TRAINED.values():
+        part = next(part for part, trainer in TRAINED.items() if trainer == task)
+        content[part] = _within(config[part], budget[task])
+    else:
+        content["net"] = _within(config["net"], budget[task])
+        content["stem"] = config["stem"]
+        if config["stem"].get("complete"):
+            content["mask"] = NO_MASK
+        needed = sorted(set(_needs(config["stem"])))
+        if needed:
+            content["needs"] = {part: _derived(config, part, fingerprint) for part in needed}
+    return Recipe(json.loads(json.dumps(content)))
+
+
+def _derived(config: Mapping[str, Any], part: str, fingerprint: str) -> dict[str, Any]:
+    if part not in TRAINED or part not in config:
+        raise LacunaError(f"needs: [{part}] names no part that can be trained; those are {', '.join(TRAINED)}.")
+    trainer = TRAINED[part]
+    return dict(resolve({**config, "task": task_spec(trainer)}, fingerprint).content)
+
+
+def task_spec(name: str) -> dict[str, str]:
+    """The spec of a task by its name, for runs that nobody asked for by hand."""
+    return {"name": "density", "type": "density.TrainDensity"} if name == "density" else {}
+
+
+def _needs(spec: Any) -> Iterator[str]:
+    """Every part named by a ``needs`` anywhere in a spec."""
+    if isinstance(spec, Mapping):
+        yield from spec.get("needs", ())
+        for value in spec.values():
+            yield from _needs(value)
+
+
+def _data(data: Mapping[str, Any], budget: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    kept = {key: value for key, value in data.items() if key not in INFRASTRUCTURE}
+    for limit in LIMITS:
+        given = [n for n in (data.get(limit), budget.get(limit)) if n is not None]
+        kept[limit] = min(given) if given else None
+    return kept | {"fingerprint": fingerprint}
+
+
+def _within(part: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[str, Any]:
+    """The part with its training cut to the budget; milestones keep their place relative to the whole."""
+    training = dict(part["training"])
+    factor, most = budget["lr_factor"], budget["max_epochs"]
+    share = min(1.0, most / training["epochs"]) if most is not None else 1.0
+    training["lr"] = training["lr"] * factor
+    training["lr_milestones"] = [[round(e * share), lr * factor] for e, lr in training["lr_milestones"]]
+    if training.get("mse_epochs"):
+        training["mse_epochs"] = max(1, round(training["mse_epochs"] * share))
+    training["epochs"] = round(training["epochs"] * share)
+    return {**part, "training": training}
+
+
+def prepare_data(config: Mapping[str, Any]) -> str:
+    """Make sure the data of a configuration are there (downloading them if allowed); their fingerprint."""
+    data = config["data"]
+    arguments = {key: value for key, value in data.items() if key not in (*LIMITS, *INFRASTRUCTURE, "validation")}
+    source = registry.build("data", arguments)
+    prepared = source.prepare(Path(data["root"]), data["download"])
+    fingerprint: str = prepared.provenance.fingerprint
+    return fingerprint

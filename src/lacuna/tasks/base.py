@@ -1,0 +1,145 @@
+"""What every task shares: one LightningModule a file builds on this."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
+from lacuna.data.module import IncompleteData
+from lacuna.errors import LacunaError
+from lacuna.runs.running import RunningMean
+from lacuna.tasks.models import Sizes, foreign
+
+class Task(pl.LightningModule, ABC):
+    """Trains a model and judges it.
+
+    Args:
+        content: the recipe.
+        sizes: of the data.
+        parts: models this one builds on, trained before, frozen here.
+        data: the incomplete images.
+        eval_batch_size: images a step when judging.
+        cache_bytes: how much may be kept of what frozen parts say of the training images.
+    """
+
+    part: str
+    """The key of the recipe that holds what is trained, with its ``training``."""
+    watch: tuple[str, bool]
+    """The metric that tells whether a run is good, and whether higher is better; for sweeps and progress bars."""
+
+    def __init__(
+        self,
+        content: Mapping[str, Any],
+        sizes: Sizes,
+        parts: Mapping[str, nn.Module],
+        data: IncompleteData,
+        *,
+        eval_batch_size: int = 250,
+        cache_bytes: float = 4e9,
+    ) -> None:
+        super().__init__()
+        self.content, self.sizes, self.data = content, sizes, data
+        self.training_spec: Mapping[str, Any] = content[self.part]["training"]
+        self.eval_batch_size, self.cache_bytes = eval_batch_size, cache_bytes
+        # a dict is no sub-module: the parts are registered once, inside the model
+        self.parts = dict(parts)
+        self.model = self.build()
+        self.mean_loss = RunningMean()
+
+    # ------------------------------------------------------------------ what a task must say
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The model to train."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
+        """Mean loss of a training batch and how many items it is the mean of."""
+
+    @abstractmethod
+    def evaluate(self, images: IncompleteImages) -> dict[str, float]:
+        """Metrics of the model on a set with truth."""
+
+    @abstractmethod
+    def results(self) -> dict[str, float]:
+        """The final metrics of the run, ``split/metric``."""
+
+    @abstractmethod
+    def draw(self, folder: Path) -> dict[str, Path]:
+        """Write pictures for people to look at; name -> file."""
+
+    def prepare(self) -> None:
+        """Whatever must be done once, on the device, before training or judging."""
+
+    # ------------------------------------------------------------------ training, the same for all
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam with default betas, as both papers. Fused: one pass over the weights instead of a dozen."""
+        weights = [p for p in self.model.parameters() if p.requires_grad]
+        return torch.optim.Adam(weights, lr=self.training_spec["lr"], fused=True)
+
+    def on_fit_start(self) -> None:
+        """Prepare on the training device."""
+        self.prepare()
+
+    def on_train_epoch_start(self) -> None:
+        """Set the learning rate of this epoch."""
+        lr = self.training_spec["lr"]
+        for epoch, value in self.training_spec["lr_milestones"]:
+            lr = value if self.current_epoch >= epoch else lr
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """One batch; never waits for the device."""
+        loss, count = self.loss(batch)
+        self.mean_loss.update(loss, count)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss and the validation metrics.
+
+        Raises:
+            LacunaError: the loss is no longer finite; the last good checkpoint stays.
+        """
+        loss = self.mean_loss.compute()
+        if not math.isfinite(loss):
+            raise LacunaError(
+                f"The loss became {loss} in epoch {self.current_epoch}: lower {self.part}.training.lr"
+                f" (now {self.training_spec['lr']}); the checkpoint before it is kept."
+            )
+        metrics = {"train/loss": loss}
+        if self.data.has_validation:
+            metrics |= {f"validation/{k}": v for k, v in self.evaluate(self.data.validation).items()}
+        self.log_dict(metrics, sync_dist=False)
+
+    def batches(self, images: IncompleteImages) -> Iterator[EvalBatch]:
+        """All images of a set with truth, in order."""
+        for start in range(0, len(images), self.eval_batch_size):
+            end = min(start + self.eval_batch_size, len(images))
+            batch = images.batch(torch.arange(start, end, device=images.device))
+            assert isinstance(batch, EvalBatch)
+            yield batch
+
+    # ------------------------------------------------------------------ checkpoints hold this run's weights only
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the weights of other runs: they are stored there."""
+        skip = tuple(f"model.{prefix}" for prefix in foreign(self.model, self.parts))
+        if skip:
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(skip)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put them back."""
+        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

@@ -1,0 +1,96 @@
+"""What a frozen front says of an image that never changes need only be computed once.
+
+A training image keeps its hole for ever, so the density (or imputation) behind it is a constant. Only values at hidden
+pixels are stored: at the others the representation is the image itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from lacuna.data.incomplete import Batch, IncompleteImages
+from lacuna.mfa import MFA
+
+Representation = Tensor | MFA | None
+Represent = Callable[[Tensor, Tensor], Representation]
+
+
+class FrontCache:
+    """Representations of a data set, packed at the hidden pixels.
+
+    Args:
+        images: the data set.
+        represent: (observed, mask) -> imputed image or MFA pinned to the observed pixels.
+        limit_bytes: largest size of the cache.
+        batch_size: images a step while it is filled.
+    """
+
+    def __init__(
+        self, images: IncompleteImages, represent: Represent, limit_bytes: float, batch_size: int = 250
+    ) -> None:
+        self._row = torch.full((int(images.index.max()) + 1,), -1, device=images.device)
+        self._row[images.index] = torch.arange(len(images), device=images.device)
+        self._positions: Tensor | None = None
+        self._values: Tensor | None = None
+        self._logits: Tensor | None = None
+        self._rank = -1
+        self.filled = self._fill(images, represent, limit_bytes, batch_size)
+
+    def _fill(self, images: IncompleteImages, represent: Represent, limit: float, size: int) -> bool:
+        width = max((int((~b.mask).flatten(1).sum(1).max()) for b in _batches(images, size)), default=0)
+        for start, batch in zip(range(0, len(images), size), _batches(images, size), strict=True):
+            representation = represent(batch.observed, batch.mask)
+            if representation is None:
+                return False
+            fields, logits, rank = _fields(representation)
+            shared = batch.mask.shape[1] == 1
+            fields = fields.flatten(3) if shared else fields.flatten(2).unsqueeze(2)  # (B, F, C or 1, P)
+            # hidden pixels first, in order; beyond an image's own number stand observed ones, pinned again later
+            order = batch.mask.flatten(1).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+            if self._values is None:
+                shape = (len(images), *fields.shape[1:3], width)
+                if 4 * torch.Size(shape).numel() + 4 * len(images) * width > limit:
+                    return False
+                self._values = fields.new_empty(shape)
+                self._positions = torch.empty((len(images), width), dtype=torch.int32, device=order.device)
+                self._logits = None if logits is None else logits.new_empty((len(images), logits.shape[1]))
+                self._rank = rank
+            rows = slice(start, start + len(batch))
+            assert self._positions is not None
+            self._values[rows] = fields.gather(3, order[:, None, None].expand(-1, *fields.shape[1:3], -1))
+            self._positions[rows] = order.to(torch.int32)
+            if self._logits is not None and logits is not None:
+                self._logits[rows] = logits
+        return self._values is not None
+
+    def __call__(self, batch: Batch) -> Representation:
+        """The representation of a batch of the data set the cache was filled from."""
+        assert self._values is not None and self._positions is not None
+        rows = self._row[batch.index]
+        values, positions = self._values[rows], self._positions[rows].long()
+        shape = batch.observed.shape
+        flat = values.new_zeros((*values.shape[:3], batch.mask[0].numel()))
+        flat.scatter_(3, positions[:, None, None].expand_as(values), values)
+        fields = flat.reshape(len(rows), values.shape[1], *shape[1:])
+        if self._logits is None:
+            return torch.where(batch.mask, batch.observed, fields[:, 0])
+        logits = self._logits[rows]
+        fields = fields.unflatten(1, (logits.shape[1], self._rank + 2))
+        mfa = MFA(logits, fields[:, :, 0], fields[:, :, 2:], fields[:, :, 1])
+        return mfa.pin(batch.observed, batch.mask)
+
+
+def _fields(representation: Tensor | MFA) -> tuple[Tensor, Tensor | None, int]:
+    """All values as (B, F, C, H, W); for a mixture F = K (L + 2): mean, noise and factors of each component."""
+    if isinstance(representation, Tensor):
+        return representation.unsqueeze(1), None, -1
+    parts = [representation.mean.unsqueeze(2), representation.noise.unsqueeze(2), representation.factors]
+    return torch.cat(parts, 2).flatten(1, 2), representation.logits, representation.rank
+
+
+def _batches(images: IncompleteImages, size: int) -> Iterator[Batch]:
+    for start in range(0, len(images), size):
+        yield images.batch(torch.arange(start, min(start + size, len(images)), device=images.device))

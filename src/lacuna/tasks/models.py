@@ -1,0 +1,119 @@
+"""From a recipe to the model it trains; also how a stored run becomes a model again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lacuna.densities.base import Density
+from lacuna.errors import LacunaError
+from lacuna.files import replacing
+from lacuna.layers.stem import Representation, Stem
+from lacuna.registry import build
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a model must know of the data: shape (C, H, W), number of classes (None without labels), mask channels."""
+
+    shape: tuple[int, int, int]
+    classes: int | None = None
+    mask_channels: int = 1
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Sizes:
+        """Back from :meth:`plain`."""
+        channels, height, width = plain["shape"]
+        return cls((channels, height, width), plain["classes"], plain["mask_channels"])
+
+
+class IncompleteClassifier(nn.Module):
+    """A stem and what stands behind it: (observed, mask) -> logits (B, classes)."""
+
+    def __init__(self, stem: Stem, body: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.body = stem, body
+
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """Logits; ``observed`` (B,C,H,W) in [0,1] is read only where ``mask`` (bool, True = observed)."""
+        logits: Tensor = self.body(self.stem(torch.where(mask, observed, 0), mask, representation))
+        return logits
+
+
+def build_density(content: Mapping[str, Any], sizes: Sizes) -> Density:
+    """The density a recipe trains."""
+    density: Density = build("density", content["density"], shape=sizes.shape)
+    return density
+
+
+def build_classifier(
+    content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]
+) -> IncompleteClassifier:
+    """The classifier a recipe trains, on top of its already trained ``parts``.
+
+    Raises:
+        LacunaError: the data set has no labels.
+    """
+    if sizes.classes is None:
+        raise LacunaError(f"data={content['data']['name']} has no labels: task=classify needs them (task=density not).")
+    spec = dict(content["stem"])
+    offer: dict[str, Any] = {"channels": sizes.shape[0], "mask_channels": sizes.mask_channels, **parts}
+    if "imputer" in spec:
+        offer["imputer"] = build("imputer", spec.pop("imputer"), offer=parts)
+    stem: Stem = build("stem", spec, offer=offer)
+    stem.freeze()
+    with torch.no_grad():
+        blank = torch.zeros(1, *sizes.shape)
+        size = stem.eval()(blank, torch.ones_like(blank[:, :1], dtype=torch.bool), _blank(stem, blank)).shape
+    body = build("net", content["net"], filters=size[1], size=tuple(size[2:]), classes=sizes.classes)
+    return IncompleteClassifier(stem, body)
+
+
+def _blank(stem: Stem, blank: Tensor) -> Representation:
+    """A representation to measure the stem with, where its front is not fitted yet."""
+    front = stem.front
+    return blank if front is not None and not getattr(front, "fitted", True) else None
+
+
+def foreign(model: nn.Module, parts: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    """Prefixes of the model's state that belong to other runs and are stored there."""
+    others = {id(part) for part in parts.values()}
+    return tuple(f"{name}." for name, module in model.named_modules() if id(module) in others)
+
+
+def save_weights(path: Path, model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
+    """Write the model's own weights as safetensors, atomically."""
+    skip = foreign(model, parts)
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith(skip or "\0")}
+    with replacing(path) as temporary:
+        save_file(state, temporary)
+
+
+def load_weights(path: Path, model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
+    """Read what :func:`save_weights` wrote. Safetensors hold numbers only, never code.
+
+    Raises:
+        LacunaError: the file is missing or damaged, or belongs to another model.
+    """
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LacunaError(f"{path} is missing or damaged ({error}): delete the run's folder and train it again.") from error
+    expected = {key for key in model.state_dict() if not key.startswith(foreign(model, parts) or "\0")}
+    try:
+        if set(state) != expected:
+            raise RuntimeError("it has other entries")
+        model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise LacunaError(f"{path} does not fit its recipe: delete the run's folder and train it again.") from error

@@ -1,0 +1,163 @@
+"""One experiment's data: splits that never overlap, masks that never move, with and without a Trainer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from lacuna.data.incomplete import Batch, EvalBatch
+from lacuna.data.masks import Square
+from lacuna.data.module import IncompleteData
+from lacuna.errors import LacunaError
+
+DIGITS = {"name": "digits", "type": "digits.Digits", "validation": 100, "train_images": None, "test_images": None}
+SQUARE = {"name": "square", "type": "masks.Square", "seed": 0, "fraction": 0.5}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def make(root):
+    def build(data=None, mask=None, **options):
+        return IncompleteData(DIGITS | (data or {}), SQUARE | (mask or {}), root=root, **options)
+
+    return build
+
+
+def test_splits(make):
+    data = make()
+    data.setup()
+    data.setup()
+    assert (len(data.train), len(data.validation), len(data.test)) == (1197, 100, 500)
+    train, validation = set(data.train.index.tolist()), set(data.validation.index.tolist())
+    assert not train & validation and train | validation == set(range(1297))
+    assert data.shape == data.train.shape == (1, 8, 8) and data.classes == 10
+    assert data.provenance.name == "digits" and data.train is data.train
+    assert isinstance(data.scheme, Square)
+
+
+def test_training_batches_have_no_truth(make):
+    data = make(batch_size=64, eval_batch_size=200)
+    train, validation, test = data.train_dataloader(), data.val_dataloader(), data.test_dataloader()
+    assert (len(train), len(validation), len(test)) == (19, 1, 3)
+    assert type(next(iter(train))) is Batch
+    batch = next(iter(test))
+    assert type(batch) is EvalBatch and len(batch) == 200 and batch.index[:3].tolist() == [0, 1, 2]
+    assert type(next(iter(validation))) is EvalBatch
+
+
+def test_masks_stay_with_their_images(make):
+    whole, part = make(), make({"validation": 10, "train_images": 50, "validation_images": 4, "test_images": 7})
+    assert (len(part.train), len(part.validation), len(part.test)) == (50, 4, 7)
+    expected = Square()(torch.arange(1297), (1, 8, 8), seed=0, split="train")
+    for images in (whole.train, whole.validation, part.train, part.validation):
+        assert torch.equal(images.batch(range(len(images))).mask, expected[images.index])
+    test = Square()(torch.arange(7), (1, 8, 8), seed=0, split="test")
+    assert torch.equal(part.test.batch(range(7)).mask, test)
+    assert not torch.equal(make(mask_seed=1).test.batch(range(7)).mask, test)
+    assert not torch.equal(make(mask={"seed": 1}).test.batch(range(7)).mask, test)
+
+
+def test_complete_images(make):
+    data = make()
+    hidden, complete = data.test.batch(range(500)), data.complete("test").batch(range(500))
+    assert complete.mask.all() and torch.equal(complete.observed, complete.truth)
+    assert isinstance(hidden, EvalBatch) and torch.equal(hidden.truth, complete.truth)
+    assert isinstance(data.complete("train").batch([0]), EvalBatch)
+
+
+def test_no_validation(make):
+    data = make({"validation": 0})
+    assert len(data.train) == 1297 and data.val_dataloader() == []
+    with pytest.raises(LacunaError, match=r"has no validation images: set data\.validation"):
+        _ = data.validation
+
+
+def test_a_users_holes_and_stored_validation(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.random((9, 5, 5)).astype(np.float32)
+    images[:, 2, 2] = np.nan
+    np.savez(tmp_path / "x.npz", images=images, validation_images=images[:4], test_images=images[:3])
+    spec = {"type": "arrays.Arrays", "path": str(tmp_path / "x.npz"), "validation": 2}
+    data = IncompleteData(spec, SQUARE, root=tmp_path)
+    assert (len(data.train), len(data.validation), len(data.test)) == (9, 4, 3) and data.classes is None
+    batch = data.complete("test").batch([0, 1, 2])
+    assert isinstance(batch, EvalBatch) and batch.label is None
+    assert torch.equal(batch.mask, batch.known) and (~batch.known).sum() == 3 and not batch.known[:, 0, 2, 2].any()
+    assert not data.test.batch([0, 1, 2]).mask[:, 0, 2, 2].any()
+
+
+class Recorder(pl.LightningModule):
+    """Trains one number and notes which images it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[torch.Tensor] = []
+
+    def training_step(self, batch, _):
+        self.seen.append(batch.index)
+        return (self.weight - batch.observed.mean()) ** 2
+
+    def validation_step(self, batch, _):
+        assert isinstance(batch, EvalBatch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_under_a_trainer(make, tmp_path):
+    data, model = make({"train_images": 100}, batch_size=40), Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, datamodule=data)
+    epochs = torch.cat(model.seen).view(2, 100)
+    fresh = make({"train_images": 100}, batch_size=40).train_dataloader()
+    expected = torch.stack([torch.cat([batch.index for batch in fresh]) for _ in range(2)])
+    assert torch.equal(epochs, expected) and not torch.equal(epochs[0], epochs[1])
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"validation": 1297}, r"data\.validation=1297 must be smaller than the 1297"),
+        ({"validation": -1}, r"data\.validation=-1 must be null or a whole number of at least 0"),
+        ({"train_images": 0}, r"data\.train_images=0 must be"),
+        ({"test_images": "many"}, r"data\.test_images=many must be"),
+        ({"size": 9}, r"data \(digits\.Digits\)"),
+        ({"type": "digits.Numbers"}, "no class Numbers"),
+    ],
+)
+def test_refusals(make, data, words):
+    with pytest.raises(LacunaError, match=words):
+        _ = make(data).train
+
+
+def test_unknown_split(make):
+    with pytest.raises(LacunaError, match="no split 'holdout'"):
+        make().complete("holdout")
+
+
+def test_ranks_share_the_training_images(make):
+    seen = []
+    for rank in range(2):
+        data = make(batch_size=50)
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy)  # type: ignore[assignment]
+        seen.append(torch.cat([batch.index for batch in data.train_dataloader()]))
+    assert len(seen[0]) == len(seen[1]) == 599
+    assert set(torch.cat(seen).tolist()) == set(make().train.index.tolist())
