@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 
 import torch
+from _timing import best  # type: ignore[import-not-found]
 from sklearn.impute import KNNImputer
 from torch import Tensor
 
@@ -43,20 +42,6 @@ def square_holes(n: int, size: int, generator: torch.Generator) -> Tensor:
     return ~((row >= 0) & (row < side) & (column >= 0) & (column < side))[:, None]
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """The best time of several runs."""
-    best = float("inf")
-    for _ in range(repeats):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--queries", type=int, default=300)
@@ -74,14 +59,14 @@ def main() -> int:
     knn.fit(donors.to(options.device), donors_mask.to(options.device))
     asked = queries.to(options.device), queries_mask.to(options.device)
     ours = knn.impute(*asked).cpu()
-    our_time = seconds(lambda: knn.impute(*asked), 3)
 
     nan = torch.tensor(float("nan"), dtype=torch.float64)
     reference = KNNImputer(n_neighbors=5)
     reference.fit(torch.where(donors_mask, donors.double(), nan).flatten(1).numpy())
     rows = torch.where(queries_mask, queries.double(), nan).flatten(1).numpy()
     theirs = torch.from_numpy(reference.transform(rows)).view_as(queries)
-    their_time = seconds(lambda: reference.transform(rows), 2)
+    times = best({"ours": lambda: knn.impute(*asked), "theirs": lambda: reference.transform(rows)}, turns=5)
+    our_time, their_time = times["ours"], times["theirs"]
 
     difference = (ours - theirs).abs().max().item()
     row = {

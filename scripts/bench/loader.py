@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import torch
+from _timing import best  # type: ignore[import-not-found]
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -41,17 +42,9 @@ class PerItem(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return torch.where(mask, self.images[index].float() / 255, 0.0), mask, self.labels[index]
 
 
-def images_per_second(batches: Iterable[object], images: int, repeats: int) -> float:
-    """The best of several passes."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        for _ in batches:
-            pass
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return images / best
+def one_pass(batches: Iterable[object]) -> None:
+    for _ in batches:
+        pass
 
 
 def main() -> int:
@@ -70,10 +63,12 @@ def main() -> int:
     resident = IncompleteImages(Arrays(images, labels, None), Square(0.5), seed=0, split="train").to(options.device)
     ours = ResidentLoader(resident, options.batch_size, shuffle=True, seed=0)
     items = PerItem(torch.from_numpy(images), masks, torch.from_numpy(labels))
-    speed = {"resident": images_per_second(ours, options.images, 3)}
+    loaders: dict[str, Iterable[object]] = {"resident": ours}
     for workers in sorted({0, options.workers}):
-        loader = DataLoader(items, options.batch_size, shuffle=True, num_workers=workers)
-        speed[f"DataLoader, {workers} workers"] = images_per_second(loader, options.images, 2)
+        name = f"DataLoader, {workers} workers"
+        loaders[name] = DataLoader(items, options.batch_size, shuffle=True, num_workers=workers)
+    times = best({name: partial(one_pass, loader) for name, loader in loaders.items()}, turns=5)
+    speed = {name: options.images / seconds for name, seconds in times.items()}
     ratio = speed["resident"] / max(value for name, value in speed.items() if name != "resident")
     row: dict[str, object] = {f"{name} (images/s)": round(value) for name, value in speed.items()}
     row |= {"times faster": f"{ratio:.1f}", "device": f"{options.device}, {torch.get_num_threads()} thread(s)"}

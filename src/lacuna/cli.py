@@ -92,7 +92,7 @@ def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
 def _call(target: str, config: dict[str, Any]) -> int:
     module_name, _, function_name = target.partition(":")
     result = getattr(importlib.import_module(module_name), function_name)(config)
-    return result if isinstance(result, int) else DONE
+    return result if type(result) is int else DONE
 
 
 def _run_many(jobs: list[list[str]]) -> int:

@@ -20,7 +20,7 @@ from lacuna.errors import LacunaError
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn "disk full" and "no permission" on ``path`` into one sentence a user can act on."""
+    """Turn "disk full", "no permission" and "not a folder" on ``path`` into one sentence a user can act on."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"No space left while writing {path}: free some space and run the same command again "
                 "(finished work is kept)."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise LacunaError(f"{path} cannot be written ({error.strerror}): choose another folder.") from error
         raise
 

@@ -85,7 +85,7 @@ class MFA:
 
     def to(self, *args: torch.device | torch.dtype | str) -> MFA:
         """The same mixture on another device or in another floating-point type."""
-        return MFA(*(part.to(*args) for part in self._parts()))  # type: ignore[arg-type]
+        return MFA(*(part.to(*args) for part in self._parts()))  # type: ignore[call-overload]
 
     def detach(self) -> MFA:
         """The same mixture, cut off from the graph that computed it."""
@@ -122,10 +122,15 @@ class MFA:
         """As :meth:`log_prob`, for each component on its own: (B, K)."""
         w, scale, residual = self._whiten(x, where)
         chol, half, squared = self._capacitance(scale, residual)
+        return self._evidence(w, chol, half, squared)
+
+    def _evidence(self, w: Tensor, chol: Tensor, half: Tensor, squared: Tensor) -> Tensor:
+        """Log N_k of the set, (B,K), from what :meth:`_whiten` and :meth:`_capacitance` gave."""
         quadratic = squared - half.square().sum((-2, -1))
         log_noise = torch.where(w, self.noise.flatten(2), 1).log().sum(-1)
         log_det = log_noise + 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        count = w.sum(-1)
+        # a count left in whole numbers would turn float64 into float32 when multiplied
+        count = w.sum(-1, dtype=log_noise.dtype)
         return -0.5 * (quadratic + log_det + count * LOG_2PI)
 
     def _whiten(self, x: Tensor, where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,10 +172,7 @@ class MFA:
         shape = (x.shape[0], *self.mean.shape[1:])
         w, scale, residual = self._whiten(x, mask)
         chol, half, squared = self._capacitance(scale, residual)
-        log_noise = torch.where(w, self.noise.flatten(2), 1).log().sum(-1)
-        log_det = log_noise + 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        quadratic = squared - half.square().sum((-2, -1))
-        evidence = -0.5 * (quadratic + log_det + w.sum(-1) * LOG_2PI)
+        evidence = self._evidence(w, chol, half, squared)
         # F' = R^-1 F satisfies F'^T F' = A L^-1 A^T; the mean moves by A L^-1 h = F'^T (R^-1 h)
         factors = self.factors.flatten(3).expand(shape[0], -1, -1, -1)
         factors = torch.linalg.solve_triangular(chol, factors, upper=False)
@@ -226,7 +228,7 @@ class MFA:
         options = {"dtype": self.mean.dtype, "device": self.mean.device, "generator": generator}
         latent = torch.randn(n, batch, self.rank, **options)  # type: ignore[call-overload]
         white = torch.randn(n, batch, *self.mean.shape[2:], **options)  # type: ignore[call-overload]
-        out = self.mean[rows, drawn] + self.noise.sqrt()[rows, drawn] * white
-        # all components' low-rank parts would be k times the work: select by a one-hot weight instead
+        out: Tensor = self.mean[rows, drawn] + self.noise.sqrt()[rows, drawn] * white
+        # gathering the chosen factors would copy n B L images; a sum over a one-hot choice copies none
         choice = torch.nn.functional.one_hot(drawn, k).to(latent.dtype)
         return out + torch.einsum("nbk,nbl,bklchw->nbchw", choice, latent, self.factors)

@@ -55,7 +55,7 @@ def build(family: str, spec: Mapping[str, Any], *, offer: Mapping[str, Any] | No
         extra: arguments that only the caller can know (sizes, say).
 
     Raises:
-        LacunaError: an unknown type, an argument the class does not take, or one it needs and lacks.
+        LacunaError: an unknown type, an argument the class does not take, one it needs and lacks, or a wrong value.
     """
     if "type" not in spec:
         raise LacunaError(f"{family} has no key 'type'.")
@@ -67,4 +67,7 @@ def build(family: str, spec: Mapping[str, Any], *, offer: Mapping[str, Any] | No
         signature.bind(**arguments)
     except TypeError as error:
         raise LacunaError(f"{family} ({spec['type']}): {error}.") from error
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except ValueError as error:  # what a class says of its arguments when it is used without configs
+        raise LacunaError(f"{family} ({spec['type']}): {error}") from error

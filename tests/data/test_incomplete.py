@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def holes(n=N, channels=1):
 
 
 def make(arrays, scheme=None, **options):
-    defaults = {"seed": 3, "split": "train", "keep_truth": True}
+    defaults: dict[str, Any] = {"seed": 3, "split": "train", "keep_truth": True}
     return IncompleteImages(arrays, scheme or Square(), **(defaults | options))
 
 
@@ -42,12 +44,13 @@ def test_batches_agree_with_the_arrays(arrays, scheme, own, resident_bytes):
     at = torch.tensor([5, 5, 0, N - 1])
     batch = make(arrays, scheme, resident_bytes=resident_bytes).batch(at)
     assert isinstance(batch, EvalBatch) and len(batch) == 4
-    assert batch.observed.dtype == torch.float32 and batch.label.dtype == batch.index.dtype == torch.int64
+    assert batch.observed.dtype == torch.float32 and batch.index.dtype == torch.int64
     np.testing.assert_array_equal(batch.mask, expected[at])
     np.testing.assert_array_equal(batch.known.expand(4, known.shape[1], -1, -1), known[at])
     truth = (arrays.images / np.float32(255)).astype(np.float32) * known
     np.testing.assert_array_equal(batch.truth, truth[at])
     np.testing.assert_array_equal(batch.observed, truth[at] * expected[at])
+    assert batch.label is not None and batch.label.dtype == torch.int64 and arrays.labels is not None
     np.testing.assert_array_equal(batch.label, arrays.labels[at])
     np.testing.assert_array_equal(batch.index, at)
     blind = make(arrays, scheme, resident_bytes=resident_bytes, keep_truth=False).batch(at)

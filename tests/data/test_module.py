@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,7 +158,28 @@ def test_ranks_share_the_training_images(make):
     for rank in range(2):
         data = make(batch_size=50)
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy)
         seen.append(torch.cat([batch.index for batch in data.train_dataloader()]))
     assert len(seen[0]) == len(seen[1]) == 599
     assert set(torch.cat(seen).tolist()) == set(make().train.index.tolist())
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_resumes_mid_epoch_under_lightning(make, tmp_path, stop):
+    """Saved after ``stop`` of 2 x 3 batches and resumed: the remaining batches are those of an unbroken run."""
+
+    class Saving(Recorder):
+        def on_train_batch_end(self, *_):
+            if self.trainer.global_step == stop:
+                self.trainer.save_checkpoint(tmp_path / "x.ckpt")
+
+    def fit(model, **options):
+        quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=2, enable_checkpointing=False, default_root_dir=tmp_path, **quiet
+        )
+        trainer.fit(model, datamodule=make({"train_images": 100}, batch_size=40), **options)
+        return [batch.tolist() for batch in model.seen]
+
+    whole = fit(Saving())
+    assert whole[stop:] == fit(Recorder(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)

@@ -106,7 +106,12 @@ def test_intact_files_are_hashed_once(folder, splits, about, monkeypatch):
     write(folder, about, splits)
     calls = []
     original = prepared._sha256
-    monkeypatch.setattr(prepared, "_sha256", lambda path: calls.append(path) or original(path))
+
+    def counting(path):
+        calls.append(path)
+        return original(path)
+
+    monkeypatch.setattr(prepared, "_sha256", counting)
     PreparedData(folder)
     assert not calls
     (folder / ".verified.json").unlink()

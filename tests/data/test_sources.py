@@ -202,7 +202,7 @@ def test_digits(tmp_path):
     np.testing.assert_array_equal(np.round(found / 255 * 16), original[order])
     found_labels = np.concatenate([data.split("test").labels, data.split("train").labels])
     np.testing.assert_array_equal(found_labels, labels[order])
-    assert np.bincount(data.split("test").labels, minlength=10).min() > 30
+    assert np.bincount(found_labels[:500], minlength=10).min() > 30
 
 
 class Counting(Digits):

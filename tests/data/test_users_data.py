@@ -144,7 +144,7 @@ def test_folder_with_splits_and_classes(tmp_path):
     data = Folder(str(home)).prepare(tmp_path)
     assert data.provenance.counts == {"train": 6, "test": 4} and data.provenance.shape == (3, 6, 5)
     assert data.provenance.class_names == ("cat", "dog") and data.provenance.lossless
-    assert data.split("train").labels.tolist() == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(data.split("train").labels, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(data.split("test").images[1], pixels(6, 5, 3, seed=21).transpose(2, 0, 1))
 
 
@@ -163,11 +163,11 @@ def test_folder_with_holes(tmp_path):
     found = {}
     for split in ("train", "test"):
         arrays = data.split(split)
-        assert arrays.labels is None
-        found[int((~arrays.observed).sum())] = arrays
+        assert arrays.labels is None and arrays.observed is not None
+        found[int((~arrays.observed).sum())] = (arrays.images, arrays.observed)
     for count, hole in ((2, alpha == 0), (6, shown == 0)):
-        np.testing.assert_array_equal(found[count].observed[0, 0], ~hole)
-        np.testing.assert_array_equal(found[count].images[0], np.where(hole, 0, whole.transpose(2, 0, 1)))
+        np.testing.assert_array_equal(found[count][1][0, 0], ~hole)
+        np.testing.assert_array_equal(found[count][0][0], np.where(hole, 0, whole.transpose(2, 0, 1)))
 
 
 def test_folder_with_csv_and_grey_images(tmp_path):
@@ -204,7 +204,7 @@ def test_folder_resizes_on_request(tmp_path):
         arrays = data.split(split)
         there = np.ones((1, 1, 4, 4), bool) if arrays.observed is None else arrays.observed
         assert (arrays.images[np.broadcast_to(there, arrays.images.shape)] == 100).all()  # no hole shines through
-        if arrays.observed is not None:
+        if arrays.observed is not None:  # the picture with the hole
             assert not there[0, 0, 0, 0] and there[0, 0, 2:, 2:].all()
 
 

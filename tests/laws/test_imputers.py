@@ -8,11 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from lacuna.densities.dmfa import DMFA
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.knn import KNN
+from lacuna.imputers.mean_of import DensityMean
 from lacuna.imputers.simple import Mean, Zero
 
 SHAPE = (2, 8, 8)
+
+
+def density() -> DMFA:
+    """An untrained mixture."""
+    torch.manual_seed(0)
+    return DMFA(SHAPE, {"type": "density_net.LinearHeads", "filters": [4, 4], "kernels": [3, 3]}, components=2)
+
 
 # name -> a new, unfitted imputer for images of SHAPE
 IMPUTERS: dict[str, Callable[[], Imputer]] = {
@@ -22,8 +31,10 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "knn-float64": lambda: KNN(k=3, dtype="float64"),
     "knn-complete": lambda: KNN(complete_donors=True),
     "knn-published": lambda: KNN(published=True),
+    "density-mean": lambda: DensityMean(density()),
+    "density-mode": lambda: DensityMean(density(), "mode"),
 }
-SAMPLERS: tuple[str, ...] = ()  # those of IMPUTERS that can sample
+SAMPLERS: tuple[str, ...] = ("density-mean", "density-mode")  # those of IMPUTERS that can sample
 
 
 def images(n: int, seed: int) -> Tensor:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,17 @@ def read_offline_run(folder: Path) -> list[Any]:
     return records
 
 
+def settled_offline_run(folder: Path) -> list[Any]:
+    """The records once the last one is there: W&B's own process writes them, at times after finish() has returned."""
+    deadline = time.monotonic() + 30.0
+    while time.monotonic() < deadline:
+        records = read_offline_run(folder)
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        time.sleep(0.05)
+    raise AssertionError(f"{folder} has no end record")
+
+
 @pytest.mark.slow
 def test_offline_wandb_run_can_be_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three runs in one process keep their own ids, and hold what was logged and how it ended."""
@@ -129,7 +141,7 @@ def test_offline_wandb_run_can_be_read_back(tmp_path: Path, monkeypatch: pytest.
         finally:
             logger.close(exit_code=number)
         logger.close()
-        records = read_offline_run(folder)
+        records = settled_offline_run(folder)
         (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
         assert (run.run_id, run.display_name, run.run_group) == (f"abc{number}", f"digits {number}", "digits")
         assert set(run.tags) == {"misconv", "quick"}

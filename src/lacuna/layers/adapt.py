@@ -51,10 +51,10 @@ class ExpectedBlock(nn.Module):
             mean = (weights * m).sum(1).mean((0, 2, 3))
             spread = (weights * (v + (m - mean.view(shape)).square())).sum(1).mean((0, 2, 3))
             if norm.training and running_mean is not None and running_var is not None:
-                norm.num_batches_tracked.add_(1)  # type: ignore[operator]
-                share = norm.momentum
-                if share is None:
-                    share = 1 / float(norm.num_batches_tracked)  # type: ignore[arg-type]
+                seen = norm.num_batches_tracked
+                assert seen is not None
+                seen.add_(1)
+                share = 1 / float(seen) if norm.momentum is None else norm.momentum
                 count = m[:, 0, 0].numel()
                 running_mean.lerp_(mean.detach(), share)
                 running_var.lerp_(spread.detach() * count / max(count - 1, 1), share)
@@ -73,7 +73,7 @@ class Adapted(nn.Module):
         self.block, self.body, self.frozen = block, body, frozen
         self.density = density  # registered as a sub-module where it is one
         if frozen and isinstance(density, nn.Module):
-            density.requires_grad_(False)
+            density.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Adapted:
         """As usual, except that a frozen density stays in evaluation mode."""
@@ -125,9 +125,7 @@ def adapt(model: nn.Module, density: DensityModel, *, frozen: bool = True, share
     return Adapted(density, block, fx.GraphModule(model, graph), frozen)
 
 
-def _first_block(
-    graph: fx.Graph, modules: dict[str, nn.Module], name: str
-) -> tuple[list[fx.Node], ExpectedBlock]:
+def _first_block(graph: fx.Graph, modules: dict[str, nn.Module], name: str) -> tuple[list[fx.Node], ExpectedBlock]:
     """The nodes convolution -> (norm) -> activation behind the model's input, and what replaces them."""
     node = next(node for node in graph.nodes if node.op == "placeholder")
     node = _only_user(node, name)
@@ -161,8 +159,11 @@ def _activation(node: fx.Node, modules: dict[str, nn.Module], name: str) -> Form
     elif isinstance(module, nn.LeakyReLU):
         kind, slope = "leaky_relu", float(module.negative_slope)
     elif node.op == "call_function":
-        kind = _FUNCTIONS.get(node.target)
-        slope = float(node.kwargs.get("negative_slope", node.args[1] if len(node.args) > 1 else 0.01))  # type: ignore[arg-type]
+        kind = _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
+        if kind == "leaky_relu":
+            slope = float(node.kwargs.get("negative_slope", node.args[1] if len(node.args) > 1 else 0.01))  # type: ignore[arg-type]
+        elif kind == "gelu" and node.kwargs.get("approximate", "none") != "none":
+            kind = None
     elif node.op == "call_method":
         kind = _METHODS.get(str(node.target))
     if kind is None:

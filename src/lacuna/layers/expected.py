@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SQRT_HALF = math.sqrt(0.5)
 INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
@@ -44,6 +45,7 @@ class _ExpectedReLU(torch.autograd.Function):
         return value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         cdf, half_scaled_pdf = ctx.saved_tensors
         return grads[0] * cdf, grads[0] * half_scaled_pdf
@@ -73,7 +75,7 @@ def gelu(m: Tensor, v: Tensor) -> Tensor:
 
 
 def _relu_with_gaussian_share(m: Tensor, v: Tensor, share: float) -> Tensor:
-    """m Phi(m/s) + share * s phi(m/s): the published forms, which carry too small a share of the second term."""
+    """The published forms m Phi(m/s) + share * s phi(m/s), with too small a share of the second term."""
     positive = v > 0
     s = torch.where(positive, v, 1).sqrt()
     t = m / s

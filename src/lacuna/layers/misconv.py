@@ -27,9 +27,10 @@ class MisConv2d(nn.Conv2d):
     Args:
         activation: ``relu``, ``leaky_relu``, ``gelu`` or ``identity``.
         formula: ``exact`` (the mathematics); ``paper`` (equations 3 and 4 as printed: noise convolved with W, a
-            quarter of the Gaussian term); ``authors`` (their code: bias inside the variance, no gradient through
-            W o W, half of the Gaussian term, and known pixels respected only at output positions whose centre is
-            known - it needs ``observed`` and ``mask`` and a density that is *not* pinned).
+            quarter of the Gaussian term; 0 where that "variance" is negative); ``authors`` (their code: bias inside
+            the variance, no gradient through W o W, half of the Gaussian term, and known pixels respected only at
+            output positions whose centre is known - it needs ``observed`` and ``mask`` and a density that is *not*
+            pinned).
         chunk: samples processed at a time on the CPU, so that intermediates stay in the cache; None = all at once.
         compiled: fuse each chunk with ``torch.compile`` (needs a C++ compiler on the CPU; the first call is slow).
 
@@ -37,8 +38,9 @@ class MisConv2d(nn.Conv2d):
         MFA over (B, C, H, W) -> (B, out_channels, H', W').
 
     Raises:
-        ValueError: an unknown activation or formula, a published formula with another activation than ReLU, or a
-            padding mode that repeats pixels inside a window (reflect, replicate), where v is not a convolution.
+        ValueError: an unknown activation or formula, a published formula with another activation than ReLU, or
+            padding that repeats pixels inside a window (reflect, replicate; circular where the window is wider than
+            the image), where v is not a convolution.
     """
 
     def __init__(
@@ -95,7 +97,8 @@ class MisConv2d(nn.Conv2d):
             if not centred:
                 return expected
             assert observed is not None and mask is not None
-            known = self._conv_forward(observed.to(self.weight.dtype) * mask, self.weight, self.bias).relu()
+            seen = torch.where(mask, observed, 0).to(self.weight.dtype)
+            known = self._conv_forward(seen, self.weight, self.bias).relu()
             if known.shape[2:] != mask.shape[2:]:
                 raise ValueError("formula='authors' exists only where the output has the size of the input.")
             return torch.where(mask[:, :1], known, expected)
@@ -117,24 +120,33 @@ class MisConv2d(nn.Conv2d):
         return torch.einsum("bk,bkohw->bohw", weights, activation)
 
     def moments(self, density: MFA) -> tuple[Tensor, Tensor]:
-        """Mean and variance of conv(Z) per component, each (B, K, out_channels, H', W')."""
-        return self._moments(density.mean, density.factors, density.noise)
+        """Mean and variance of conv(Z) per component, each (B, K, out_channels, H', W'), in the weights' type."""
+        with torch.autocast(density.mean.device.type, enabled=False):
+            density = density.to(self.weight.dtype)
+            return self._moments(density.mean, density.factors, density.noise)
 
     def _moments(self, mean: Tensor, factors: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         batch, k, rank = factors.shape[:3]
+        if self.padding_mode == "circular":
+            reach = (d * (size - 1) for d, size in zip(self.dilation, self.kernel_size, strict=True))
+            if any(r >= size for r, size in zip(reach, mean.shape[-2:], strict=True)):
+                raise ValueError("padding_mode='circular' repeats pixels where the window is wider than the image.")
         squared = self.weight.square()
         m = self._conv_forward(mean.flatten(0, 1), self.weight, self.bias)
         if self.formula == "authors":
-            bias = None if self.bias is None else self.bias.square()
-            d = self._conv_forward(noise.flatten(0, 1), squared.detach(), bias)
+            bias = None if self.bias is None else self.bias.detach().square()
+            v = self._conv_forward(noise.flatten(0, 1), squared.detach(), bias)
         else:
-            d = self._conv_forward(noise.flatten(0, 1), self.weight if self.formula == "paper" else squared, None)
-        v = d.clamp(min=0) if self.formula == "paper" else d
+            v = self._conv_forward(noise.flatten(0, 1), self.weight if self.formula == "paper" else squared, None)
         if rank:
             bias = self.bias if self.formula == "authors" else None
             a = self._conv_forward(factors.flatten(0, 2), self.weight, bias)
             v = v + a.unflatten(0, (batch * k, rank)).square().sum(1)
+        if self.formula == "paper":  # signed weights make "variances" negative, of which there is no root
+            v = v.clamp(min=0)
         return m.unflatten(0, (batch, k)), v.unflatten(0, (batch, k))
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, activation={self.activation}, formula={self.formula}"
+        """The convolution's, and what is expected of it."""
+        plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, activation={self.activation}, formula={self.formula}"

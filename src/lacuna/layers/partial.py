@@ -36,9 +36,7 @@ class PartialConv2d(nn.Conv2d):
             raise ValueError("A per-channel mask with groups > 1 is not defined; use a mask (B, 1, H, W).")
         with torch.no_grad():
             window = self.weight.new_ones(1, mask.shape[1], *self.kernel_size)
-            valid = functional.conv2d(
-                mask.to(x.dtype), window, None, self.stride, self.padding, self.dilation
-            )
+            valid = functional.conv2d(mask.to(x.dtype), window, None, self.stride, self.padding, self.dilation)
             # counts are whole numbers, so clamping at 1 is exact, and safe in half precision (1e-8 is not)
             ratio = window.numel() / valid.clamp(min=1)
             seen = valid > 0

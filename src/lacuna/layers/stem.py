@@ -137,7 +137,7 @@ class MisConvStem(Stem):
     def represent(self, observed: Tensor, mask: Tensor) -> MFA:
         """The density, pinned to the observed pixels (left as the network gave it for formula='authors')."""
         assert isinstance(self.front, Density)
-        mfa = self.front(observed, mask)
+        mfa: MFA = self.front(observed, mask)
         return mfa if self.conv.formula == "authors" else mfa.pin(observed, mask)
 
     def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:

@@ -131,10 +131,12 @@ class MaskedMetrics:
         """The metrics asked for, with the ``pixels`` and ``images`` they were taken on; over all ranks if several.
 
         With ``psnr`` comes ``psnr_perfect``, the number of images without any error in the region (each counted as
-        :data:`PSNR_CAP` dB).
+        :data:`PSNR_CAP` dB). ``ssim`` is left out where no window lies in the region, as in images with scattered
+        unknown pixels.
 
         Raises:
-            LacunaError: no batch was given, or the region was empty in all of them.
+            LacunaError: no batch was given, the region was empty in all of them, or ``ssim`` alone was asked for and
+                there is none.
         """
         if self._sums is None:
             raise LacunaError("No images were given to the metrics: the data set to evaluate is empty.")
@@ -145,12 +147,12 @@ class MaskedMetrics:
         if pixels == 0:
             raise LacunaError("The region to judge is empty in every image: no hidden pixel has a known truth.")
         found = {"mse": squares / pixels, "rmse": math.sqrt(squares / pixels), "psnr": decibel / images}
-        if similarity:
-            if similarity[1] == 0:
-                raise LacunaError("No SSIM window lies in the region: leave out ssim for this region.")
+        if similarity and similarity[1]:
             found["ssim"] = similarity[0] / similarity[1]
+        elif self.names == ("ssim",):
+            raise LacunaError("No SSIM window lies in the region: leave out ssim for this region.")
         counts = {"pixels": pixels, "images": images} | ({"psnr_perfect": perfect} if "psnr" in self.names else {})
-        return {name: found[name] for name in self.names} | counts
+        return {name: found[name] for name in self.names if name in found} | counts
 
     def reset(self) -> None:
         """Forget all batches."""

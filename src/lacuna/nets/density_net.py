@@ -56,7 +56,7 @@ class LinearHeads(nn.Module):
         values = shape[0] * shape[1] * shape[2]
         width = filters[-1] * shape[1] * shape[2]
         self.mean = nn.Linear(width, components * values)
-        self.factors = nn.Linear(width, components * factors * values)
+        self.factors = nn.Linear(width, components * factors * values) if factors else None
         self.noise = nn.Linear(width, components * values)
         self.logits = nn.Linear(width, components) if components > 1 else None
 
@@ -67,9 +67,14 @@ class LinearHeads(nn.Module):
         return RawParameters(
             h.new_zeros(len(h), 1) if self.logits is None else self.logits(h),
             self.mean(h).unflatten(1, image),
-            self.factors(h).unflatten(1, (self.k, self.rank, *self.shape)),
+            _factors(self.factors, h, (self.k, self.rank, *self.shape)),
             self.noise(h).unflatten(1, image),
         )
+
+
+def _factors(head: nn.Module | None, features: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(B, K, L, C, H, W) from a head that does not exist where L = 0."""
+    return features.new_zeros(len(features), *shape) if head is None else head(features).reshape(-1, *shape)
 
 
 def conv_block(before: int, after: int, kernel: int, dropout: float = 0.0) -> nn.Sequential:
@@ -130,15 +135,18 @@ class FullyConvolutional(nn.Module):
             layers, self.depth, width = self._paper(2 * channels, encoder, middle, decoder, kernel)
         self.backbone = nn.Sequential(*layers)
         self.mean = self._head(width, components * channels)
+        self.factors: nn.Module | None = None
         if variant == "authors":
-            self.factors: nn.Module = nn.Sequential(
-                nn.Conv2d(width, 16, 5, padding=2),
-                nn.BatchNorm2d(16),
-                nn.Conv2d(16, components * factors * channels, 3, padding=1),
-            )
+            if factors:
+                self.factors = nn.Sequential(
+                    nn.Conv2d(width, 16, 5, padding=2),
+                    nn.BatchNorm2d(16),
+                    nn.Conv2d(16, components * factors * channels, 3, padding=1),
+                )
             self.noise: nn.Module = nn.Conv2d(width, components * channels, 3, padding=1)
         else:
-            self.factors = self._head(width, components * factors * channels)
+            if factors:
+                self.factors = self._head(width, components * factors * channels)
             self.noise = self._head(width, components * channels)
         self.logits = nn.Linear(width, components) if components > 1 else None
 
@@ -194,6 +202,6 @@ class FullyConvolutional(nn.Module):
         return RawParameters(
             h.new_zeros(len(h), 1) if self.logits is None else self.logits(h.mean((2, 3))),
             self.mean(h).unflatten(1, (self.k, c)),
-            self.factors(h).unflatten(1, (self.k, self.rank, c)),
+            _factors(self.factors, h, (self.k, self.rank, c, height, width)),
             self.noise(h).unflatten(1, (self.k, c)),
         )

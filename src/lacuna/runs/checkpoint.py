@@ -126,9 +126,7 @@ class Resume(Callback):
             for logger in _disk_loggers(trainer):
                 logger.drop_inherited()
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: State
-    ) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: State) -> None:
         """Add what Lightning leaves out."""
         parts = {name: part for name, part in pl_module.named_modules() if isinstance(part, TrainingState)}
         mine = {
@@ -145,9 +143,7 @@ class Resume(Callback):
             "history": [logger.lines for logger in _disk_loggers(trainer)],
         }
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: State
-    ) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: State) -> None:
         """Take it back; RNG and loaders once more right before the first batch."""
         state = checkpoint.get(KEY)
         if not isinstance(state, dict) or state.get("recipe") != self.recipe_hash:
@@ -224,8 +220,8 @@ class Resume(Callback):
         for result in (trainer.fit_loop.epoch_loop._results or {}).values():
             if result.meta.on_epoch:
                 raise ValueError(
-                    f"{result.meta.name!r} is logged during the epoch with on_epoch=True, and cannot be resumed exactly: use "
-                    "lacuna.runs.running.RunningMean and log its mean in on_train_epoch_end."
+                    f"{result.meta.name!r} is logged during the epoch with on_epoch=True, so it cannot resume exactly: "
+                    "use lacuna.runs.running.RunningMean and log its mean in on_train_epoch_end."
                 )
 
 

@@ -1,11 +1,11 @@
 """The directory of a run: what is in it, and who may write to it.
 
-    recipe.json       what decides the numbers        status.json       running / done / failed, host, times
-    metrics.jsonl     history                         metrics.json      final metrics; its existence means done
-    model.safetensors trained weights                 model.json        sizes needed to build the model again
-    checkpoints/      to resume from, until done      pictures/         to look at
-    environment.json  commit, versions, hardware      evaluations/      of this run on other masks and splits
-    log.txt           warnings and tracebacks
+* ``recipe.json``: what decides the numbers; ``environment.json``: commit, versions, hardware;
+* ``status.json``: running, done, failed or interrupted, host, times; ``log.txt``: tracebacks;
+* ``metrics.jsonl``: history; ``metrics.json``: final metrics, whose existence means done;
+* ``model.safetensors``: trained weights; ``model.json``: the sizes needed to build the model again;
+* ``checkpoints/``: to resume from, until done; ``pictures/``: to look at;
+* ``evaluations/``: of this run on other masks and splits.
 """
 
 from __future__ import annotations

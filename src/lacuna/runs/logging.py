@@ -186,9 +186,10 @@ def wandb_logger(
         raise LacunaError("logger=wandb needs the package wandb: pip install wandb, or use logger=disk.") from error
     offline = not has_key() if offline is None else offline
     if offline and "WANDB_MODE" not in os.environ and getattr(rank_zero_only, "rank", 0) == 0:
-        print(f"W&B has no key: logging offline (wandb sync {Path(folder) / 'wandb'} sends it later).", file=sys.stderr)
+        later = f"wandb sync {Path(folder) / 'wandb'}/offline-run-* sends it later"
+        print(f"W&B has no key: logging offline ({later}).", file=sys.stderr)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return WandbMirror(
+    mirror = WandbMirror(
         name=name,
         save_dir=str(folder),
         version=run_id,
@@ -201,6 +202,9 @@ def wandb_logger(
         resume=None if offline else "allow",
         settings=wandb.Settings(silent=True, console="off"),
     )
+    # Lightning still passes this on; wandb no longer knows it and says so at every start.
+    mirror._wandb_init.pop("anonymous", None)
+    return mirror
 
 
 def has_key() -> bool:

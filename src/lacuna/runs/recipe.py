@@ -1,7 +1,7 @@
 """The recipe: the part of a configuration that decides the numbers, and by its hash the identity of a run.
 
-Data, mask, parts, networks, optimisation, budget, precision and seed are in it; devices, paths, loggers and progress bars
-are not. What must be trained first is a recipe of its own, derived from the same configuration and nested under
+Data, mask, parts, networks, optimisation, budget, precision and seed are in it; devices, paths, loggers and progress
+bars are not. What must be trained first is a recipe of its own, derived from the same configuration and nested under
 ``needs``. Nothing here imports torch, so that planning is instant.
 """
 
@@ -23,6 +23,7 @@ VERSION = 1
 
 LIMITS = ("train_images", "validation_images", "test_images")
 INFRASTRUCTURE = ("root", "download")
+BUDGET_PIXELS = 32 * 32
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
 TRAINED = {"density": "density"}
 """Parts that are trained as a run of their own -> the task that trains them."""
@@ -84,6 +85,8 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
     config = copy.deepcopy(dict(config))
     task = config["task"]["name"]
     budget = config["budget"]
+    if task not in budget:
+        raise LacunaError(f"task.name={task}: budget={budget['name']} does not know this task; choose with task=... .")
     content: dict[str, Any] = {
         "version": VERSION,
         "task": config["task"],
@@ -95,9 +98,9 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
     }
     if task in TRAINED.values():
         part = next(part for part, trainer in TRAINED.items() if trainer == task)
-        content[part] = _within(config[part], budget[task])
+        content[part] = _within(config, part, budget[task])
     else:
-        content["net"] = _within(config["net"], budget[task])
+        content["net"] = _within(config, "net", budget[task])
         content["stem"] = config["stem"]
         if config["stem"].get("complete"):
             content["mask"] = NO_MASK
@@ -129,30 +132,51 @@ def _needs(spec: Any) -> Iterator[str]:
 
 def _data(data: Mapping[str, Any], budget: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     kept = {key: value for key, value in data.items() if key not in INFRASTRUCTURE}
+    share = _budget_share(data)
     for limit in LIMITS:
-        given = [n for n in (data.get(limit), budget.get(limit)) if n is not None]
+        most = budget.get(limit)
+        given = [n for n in (data.get(limit), most if most is None else max(1, int(most * share))) if n is not None]
+        if not all(isinstance(n, int) and n > 0 for n in given):
+            raise LacunaError(f"data.{limit}={given[0]} must be null or a whole number of at least 1.")
         kept[limit] = min(given) if given else None
     return kept | {"fingerprint": fingerprint}
 
 
-def _within(part: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[str, Any]:
+def _budget_share(data: Mapping[str, Any]) -> float:
+    """A budget counts images of 32x32 pixels; of larger ones there are fewer, by their area."""
+    shape = _source(data).shape
+    return 1.0 if shape is None else min(1.0, BUDGET_PIXELS / (shape[1] * shape[2]))
+
+
+def _source(data: Mapping[str, Any]) -> Any:
+    arguments = {key: value for key, value in data.items() if key not in (*LIMITS, *INFRASTRUCTURE, "validation")}
+    return registry.build("data", arguments)
+
+
+def _within(config: Mapping[str, Any], part: str, budget: Mapping[str, Any]) -> dict[str, Any]:
     """The part with its training cut to the budget; milestones keep their place relative to the whole."""
-    training = dict(part["training"])
+    training = dict(config[part]["training"])
+    if training["epochs"] < 1 or training["lr"] <= 0:
+        raise LacunaError(
+            f"{part}.training.epochs={training['epochs']} must be at least 1, and {part}.training.lr={training['lr']} "
+            "more than 0."
+        )
     factor, most = budget["lr_factor"], budget["max_epochs"]
     share = min(1.0, most / training["epochs"]) if most is not None else 1.0
     training["lr"] = training["lr"] * factor
-    training["lr_milestones"] = [[round(e * share), lr * factor] for e, lr in training["lr_milestones"]]
+    try:
+        training["lr_milestones"] = [[round(e * share), lr * factor] for e, lr in training["lr_milestones"]]
+    except (TypeError, ValueError) as error:
+        raise LacunaError(f"{part}.training.lr_milestones needs [epoch, rate] pairs, as in [[10,1e-4]].") from error
     if training.get("mse_epochs"):
         training["mse_epochs"] = max(1, round(training["mse_epochs"] * share))
-    training["epochs"] = round(training["epochs"] * share)
-    return {**part, "training": training}
+    training["epochs"] = max(1, round(training["epochs"] * share))
+    return {**config[part], "training": training}
 
 
 def prepare_data(config: Mapping[str, Any]) -> str:
     """Make sure the data of a configuration are there (downloading them if allowed); their fingerprint."""
     data = config["data"]
-    arguments = {key: value for key, value in data.items() if key not in (*LIMITS, *INFRASTRUCTURE, "validation")}
-    source = registry.build("data", arguments)
-    prepared = source.prepare(Path(data["root"]), data["download"])
+    prepared = _source(data).prepare(Path(data["root"]), data["download"])
     fingerprint: str = prepared.provenance.fingerprint
     return fingerprint

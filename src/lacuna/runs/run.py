@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from lacuna import files
@@ -43,7 +44,7 @@ class Settings:
             data_root=Path(config["data"]["root"]),
             download=bool(config["data"]["download"]),
             trainer=config["trainer"],
-            logger=config["logger"],
+            logger=config.get("logger", {}),
         )
 
     def option(self, name: str, default: Any) -> Any:
@@ -89,15 +90,22 @@ def _run(recipe: Recipe, settings: Settings, folder: RunFolder) -> None:
         trainer = _trainer(recipe, settings, [DiskLogger(folder.path), *mirrors], resume)
         if settings.option("compile", False):
             task.model.compile()
-        trainer.fit(task, datamodule=data, ckpt_path=latest, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        _fit(trainer, task, data, latest)
         if trainer.is_global_zero:
             _conclude(task, data, folder, mirrors)
         exit_code = 0
     finally:
         for mirror in mirrors:
             mirror.close(exit_code)
+
+
+def _fit(trainer: pl.Trainer, task: Task, data: IncompleteData, latest: Path | None) -> None:
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=latest, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 def _conclude(task: Task, data: IncompleteData, folder: RunFolder, mirrors: list[WandbMirror]) -> None:
@@ -152,10 +160,13 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
     return data
 
 
-def make_task(recipe: Recipe, settings: Settings, data: IncompleteData) -> Task:
-    """The LightningModule of a recipe, on top of the finished runs it needs."""
-    sizes = Sizes(data.shape, data.classes, data.test.batch([0]).mask.shape[1])
-    parts = {name: load(RunFolder.of(settings.output, needed)) for name, needed in recipe.needs.items()}
+def make_task(recipe: Recipe, settings: Settings, data: IncompleteData, runs: Path | None = None) -> Task:
+    """The LightningModule of a recipe, on top of the finished runs it needs (in ``runs``, by default the output's)."""
+    runs = runs or settings.output / "runs"
+    # a user's splits may differ: masks per channel in one, shared masks in another
+    splits = [data.train, data.test, *([data.validation] if data.has_validation else [])]
+    sizes = Sizes(data.shape, data.classes, max(images.batch([0]).mask.shape[1] for images in splits))
+    parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
     task: Task = build(
         "task",
         recipe.content["task"],
@@ -193,18 +204,22 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
     callbacks: list[pl.Callback] = [resume]
     if settings.option("progress", True):
         callbacks.append(Progress(recipe.group))
-    return pl.Trainer(
-        max_epochs=recipe.training["epochs"],
-        accelerator=settings.option("accelerator", "auto"),
-        devices=settings.option("devices", 1),
-        strategy=settings.option("strategy", "auto"),
-        precision=recipe.content["precision"],
-        logger=loggers,
-        callbacks=callbacks,
-        limit_val_batches=0,
-        use_distributed_sampler=False,
-        **QUIET_TRAINER,
-    )
+    try:
+        return pl.Trainer(
+            max_epochs=recipe.training["epochs"],
+            accelerator=settings.option("accelerator", "auto"),
+            devices=settings.option("devices", 1),
+            strategy=settings.option("strategy", "auto"),
+            precision=recipe.content["precision"],
+            logger=loggers,
+            callbacks=callbacks,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+            **QUIET_TRAINER,
+        )
+    except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:
+        reason = " ".join(str(error).split())
+        raise LacunaError(f"trainer.* or precision asks for what cannot be had here: {reason}") from error
 
 
 def _mirrors(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[WandbMirror]:

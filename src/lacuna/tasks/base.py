@@ -18,6 +18,7 @@ from lacuna.errors import LacunaError
 from lacuna.runs.running import RunningMean
 from lacuna.tasks.models import Sizes, foreign
 
+
 class Task(pl.LightningModule, ABC):
     """Trains a model and judges it.
 

@@ -52,7 +52,8 @@ class FrontCache:
             order = batch.mask.flatten(1).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
             if self._values is None:
                 shape = (len(images), *fields.shape[1:3], width)
-                if 4 * torch.Size(shape).numel() + 4 * len(images) * width > limit:
+                others = len(images) * (width + (0 if logits is None else logits.shape[1]))
+                if 4 * (torch.Size(shape).numel() + others) + self._row.nbytes > limit:
                     return False
                 self._values = fields.new_empty(shape)
                 self._positions = torch.empty((len(images), width), dtype=torch.int32, device=order.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lacuna.data.hashing import permutation
-from lacuna.data.incomplete import Batch, IncompleteImages
+from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import Representation
 from lacuna.mfa import MFA
@@ -85,6 +85,7 @@ class Classify(Task):
         stem = self.model.stem.eval()
         images = self.data.test
         batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
+        assert isinstance(batch, EvalBatch)
         representation = stem.represent(batch.observed, batch.mask)
         features = stem(batch.observed, batch.mask, representation)
         paths = {"first_layer": folder / "first_layer.png"}
@@ -92,7 +93,7 @@ class Classify(Task):
         if representation is not None:
             filled = representation.expectation() if isinstance(representation, MFA) else representation
             rows = [
-                Row("truth", batch.truth),  # type: ignore[attr-defined]
+                Row("truth", batch.truth, mask=batch.known),
                 Row("observed", batch.observed, mask=batch.mask),
                 Row("imputed", torch.where(batch.mask, batch.observed, filled.clamp(0, 1))),
             ]

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lacuna.data.incomplete import Batch, IncompleteImages
-from lacuna.data.masks import MaskScheme
+from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
+from lacuna.data.masks import MaskScheme, NoMask
 from lacuna.densities.base import Density
 from lacuna.metrics.masked import MaskedMetrics
 from lacuna.registry import build
@@ -57,20 +57,22 @@ class TrainDensity(Task):
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
         """Likelihood of the hidden pixels, and how good the most probable imputation is.
 
+        Behind ``mask=none`` pixels are hidden on purpose, the same ones every time.
+
         Returns:
             ``nll_per_dim`` (nats per hidden value, pooled), ``nll`` (nats per image), ``mse`` and ``rmse`` (pooled over
             hidden values), ``sse`` (per image, table 7's "MSE"), ``psnr`` (dB) and ``ssim`` (data_range 1) between the
-            image and the image with its holes filled.
+            image and the image with its holes filled (no ``ssim`` where no 7x7 window of the truth is wholly known).
         """
         model = self.model.eval()
         ssim = ["ssim"] if min(self.sizes.shape[1:]) >= SSIM_WINDOW else []
         holes, whole = MaskedMetrics(["mse", "rmse"]), MaskedMetrics(["psnr", *ssim])
         log_prob = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches(images):
-            hidden = ~batch.mask & batch.known
-            mfa = model(batch.observed, batch.mask)
+            mask, hidden = self._judged(images, batch)
+            mfa = model(batch.observed.masked_fill(~mask, 0), mask)
             log_prob += mfa.log_prob(batch.truth, hidden).double().sum()
-            filled = torch.where(batch.mask, batch.observed, mfa.mode().clamp(0, 1))
+            filled = torch.where(mask, batch.observed, mfa.mode().clamp(0, 1))
             holes.update(filled, batch.truth, hidden)
             whole.update(filled, batch.truth, known=batch.known)
         model.train(self.training)
@@ -78,7 +80,17 @@ class TrainDensity(Task):
         found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
         found["sse"] = found["mse"] * found.pop("pixels") / found.pop("images")
         judged = whole.compute()
-        return found | {name: judged[name] for name in ("psnr", *ssim)}
+        return found | {name: judged[name] for name in ("psnr", *ssim) if name in judged}
+
+    def _judged(self, images: IncompleteImages, batch: EvalBatch) -> tuple[Tensor, Tensor]:
+        """What the model is shown, and the hidden values whose truth is known.
+
+        Where the mask scheme hides nothing (a user's own incomplete images, say), the ``hide`` scheme does.
+        """
+        if not isinstance(images.scheme, NoMask):
+            return batch.mask, ~batch.mask & batch.known
+        shown = self.hide(batch.index, self.sizes.shape, seed=self.content["seed"], split=f"hide/{images.split}")
+        return batch.mask & shown, batch.mask & ~shown
 
     def results(self) -> dict[str, float]:
         """Metrics of the test images."""
@@ -90,11 +102,14 @@ class TrainDensity(Task):
         model = self.model.eval()
         images = self.data.test
         batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
-        mfa = model(batch.observed, batch.mask).pin(batch.observed, batch.mask)
+        assert isinstance(batch, EvalBatch)
+        mask, _ = self._judged(images, batch)
+        observed = batch.observed.masked_fill(~mask, 0)
+        mfa = model(observed, mask).pin(observed, mask)
         draws = mfa.sample(2, torch.Generator(images.device).manual_seed(0)).clamp(0, 1)
         rows = [
-            Row("truth", batch.truth),  # type: ignore[attr-defined]
-            Row("observed", batch.observed, mask=batch.mask),
+            Row("truth", batch.truth, mask=batch.known),
+            Row("observed", observed, mask=mask),
             Row("mean", mfa.expectation().clamp(0, 1)),
             Row("std. deviation", mfa.variance().mean(1, keepdim=True).sqrt(), heat=True),
             Row("a sample", draws[0]),

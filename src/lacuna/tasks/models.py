@@ -57,13 +57,11 @@ def build_density(content: Mapping[str, Any], sizes: Sizes) -> Density:
     return density
 
 
-def build_classifier(
-    content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]
-) -> IncompleteClassifier:
+def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteClassifier:
     """The classifier a recipe trains, on top of its already trained ``parts``.
 
     Raises:
-        LacunaError: the data set has no labels.
+        LacunaError: the data set has no labels, or its images are too small for the layers.
     """
     if sizes.classes is None:
         raise LacunaError(f"data={content['data']['name']} has no labels: task=classify needs them (task=density not).")
@@ -73,10 +71,14 @@ def build_classifier(
         offer["imputer"] = build("imputer", spec.pop("imputer"), offer=parts)
     stem: Stem = build("stem", spec, offer=offer)
     stem.freeze()
-    with torch.no_grad():
-        blank = torch.zeros(1, *sizes.shape)
-        size = stem.eval()(blank, torch.ones_like(blank[:, :1], dtype=torch.bool), _blank(stem, blank)).shape
-    body = build("net", content["net"], filters=size[1], size=tuple(size[2:]), classes=sizes.classes)
+    try:
+        with torch.no_grad():
+            blank = torch.zeros(1, *sizes.shape)
+            size = stem.eval()(blank, torch.ones_like(blank[:, :1], dtype=torch.bool), _blank(stem, blank)).shape
+        body = build("net", content["net"], filters=size[1], size=tuple(size[2:]), classes=sizes.classes)
+    except RuntimeError as error:  # torch's way to say that sizes do not fit
+        reason = (str(error).splitlines() or [""])[0]
+        raise LacunaError(f"stem.* or net.* do not fit images of shape {sizes.shape}: {reason}.") from error
     return IncompleteClassifier(stem, body)
 
 
@@ -109,7 +111,9 @@ def load_weights(path: Path, model: nn.Module, parts: Mapping[str, nn.Module]) -
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise LacunaError(f"{path} is missing or damaged ({error}): delete the run's folder and train it again.") from error
+        raise LacunaError(
+            f"{path} is missing or damaged ({error}): delete the run's folder and train it again."
+        ) from error
     expected = {key for key in model.state_dict() if not key.startswith(foreign(model, parts) or "\0")}
     try:
         if set(state) != expected:

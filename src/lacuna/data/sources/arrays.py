@@ -69,6 +69,11 @@ class Arrays(Source):
         )
         return Content(about, splits)
 
+    def everything(self) -> Split:
+        """The file's ``images`` as they stand, without setting any aside; no labels."""
+        images, there = self._split("train", {k: v for k, v in self._raw()["train"].items() if k != "labels"})
+        return Split(images, None, there)
+
     def _raw(self) -> dict[str, dict[str, np.ndarray]]:
         """The file's arrays: split -> kind -> array."""
         try:

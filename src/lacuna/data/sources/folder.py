@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,16 @@ class Folder(Source):
             class_names=names or None,
         )
         return Content(about, splits)
+
+    def pictures(self, channels: int) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+        """Every picture by itself, in order of names: its file relative to the folder, uint8 (C, H, W), bool (1, H, W).
+
+        Args:
+            channels: 1 (grey) or 3 (RGB).
+        """
+        for path in self._files:
+            image, observed = self._image(path, grey=channels == 1)
+            yield path.relative_to(self.path), channels_first(image[None])[0], observed[None]
 
     def _splits(self) -> dict[str, list[Path]]:
         inside = {

@@ -1,0 +1,45 @@
+"""How the benchmarks measure: turn about, and the best turn of each.
+
+What else a machine does only ever adds time, and to threads that wait for each other it adds a lot: on a busy machine
+the median measures the neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+TURN = 0.02
+"""A turn of a short function is repeated until it lasts about this many seconds."""
+
+
+def best(functions: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
+    """Seconds a call of every function takes, at best.
+
+    The functions take turns, so that whatever else the machine does meets all of them alike. The first call of each
+    is not counted.
+    """
+    calls = {name: max(1, round(TURN / _seconds(function, 1, warm=True))) for name, function in functions.items()}
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(turns):
+        for name, function in functions.items():
+            times[name].append(_seconds(function, calls[name]))
+    return {name: min(measured) for name, measured in times.items()}
+
+
+def _seconds(function: Callable[[], object], calls: int, warm: bool = False) -> float:
+    if warm:
+        function()
+    _wait()
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    _wait()
+    return max(time.perf_counter() - start, 1e-9) / calls
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

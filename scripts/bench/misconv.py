@@ -1,0 +1,114 @@
+"""MisConv2d against the convolution and ReLU it replaces.
+
+    python scripts/bench/misconv.py [--batch 64] [--size 32] [--factors 4] [--threads 2] [--device cpu]
+
+One row each for the eager and the compiled layer, without gradients and with a backward pass. The floor is measured
+too: no implementation can do with less than l + 2 such convolutions (mean, noise, every factor) and one erf and one
+exp an output. Exits with 1 if the layers differ from each other or the compiled one takes more than 10 times as long
+as the plain convolution (without gradients).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import torch
+from _timing import best  # type: ignore[import-not-found]
+from torch import Tensor, nn
+
+from lacuna.data.masks import Square
+from lacuna.layers.misconv import MisConv2d
+from lacuna.mfa import MFA
+from lacuna.report.table import text_table
+from lacuna.runs.environment import tune_malloc
+
+AT_MOST = 10.0
+FILTERS = 32
+
+
+def density(batch: int, shape: tuple[int, int, int], rank: int) -> tuple[Tensor, MFA]:
+    """Images (B,C,H,W) and a density of what their square holes hide, pinned to the rest."""
+    x = torch.rand(batch, *shape)
+    mask = Square(0.5)(torch.arange(batch), shape, seed=0, split="bench")
+    mfa = MFA(
+        torch.zeros(batch, 1),
+        torch.rand(batch, 1, *shape),
+        0.2 * torch.randn(batch, 1, rank, *shape),
+        0.01 + 0.1 * torch.rand(batch, 1, *shape),
+    )
+    return x, mfa.pin(x, mask)
+
+
+def functions(x: Tensor, mfa: MFA, conv: nn.Conv2d, layers: dict[str, MisConv2d]) -> dict[str, Callable[[], object]]:
+    """What is timed, by name."""
+    buffer = conv(x).detach()
+
+    @torch.no_grad()
+    def floor() -> None:
+        for _ in range(mfa.rank + 2):
+            conv(x)
+        torch.erf(buffer, out=buffer)
+        torch.exp(buffer, out=buffer)
+        buffer.clamp_(-1, 1)  # keeps the numbers ordinary; a vectorised pass of the kind ReLU is
+
+    def forward(function: Callable[[], Tensor]) -> Callable[[], object]:
+        return torch.no_grad()(function)
+
+    def step(module: nn.Conv2d, function: Callable[[], Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(function().sum(), list(module.parameters()))
+
+    timed: dict[str, Callable[[], object]] = {"floor": floor}
+    timed["plain"] = forward(lambda: conv(x).relu())
+    timed["plain, training step"] = step(conv, lambda: conv(x).relu())
+    for name, layer in layers.items():
+        timed[name] = forward(lambda layer=layer: layer(mfa))  # type: ignore[misc]
+        timed[f"{name}, training step"] = step(layer, lambda layer=layer: layer(mfa))  # type: ignore[misc]
+    return timed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--factors", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    tune_malloc()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    x, mfa = density(options.batch, (3, options.size, options.size), options.factors)
+    x, mfa = x.to(options.device), mfa.to(options.device)
+    conv = nn.Conv2d(3, FILTERS, 3, padding=1).to(options.device)
+    layers = {"eager": MisConv2d.from_conv(conv), "compiled": MisConv2d.from_conv(conv, compiled=True)}
+    with torch.no_grad():
+        difference = (layers["compiled"](mfa) - layers["eager"](mfa)).abs().max().item()
+    times = best(functions(x, mfa, conv, layers), options.turns)
+
+    rows = []
+    for name in layers:
+        for part in ("", ", training step"):
+            plain, ours = times[f"plain{part}"], times[name + part]
+            row = {
+                "MisConv2d": name + part,
+                "conv + ReLU (ms)": f"{1e3 * plain:.2f}",
+                "MisConv2d (ms)": f"{1e3 * ours:.2f}",
+                "times slower": f"{ours / plain:.1f}",
+                "times the floor": "" if part else f"{ours / times['floor']:.1f}",
+            }
+            rows.append(row)
+    print(text_table(rows))
+    floor = times["floor"]
+    print(
+        f"floor ({options.factors + 2} convolutions, one erf and one exp an output): {1e3 * floor:.2f} ms, "
+        f"{floor / times['plain']:.1f} times the plain layer; largest difference of compiled and eager "
+        f"{difference:.0e}; {options.device}, {torch.get_num_threads()} thread(s)"
+    )
+    return 0 if difference < 1e-5 and times["compiled"] <= AT_MOST * times["plain"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

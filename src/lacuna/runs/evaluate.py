@@ -1,0 +1,50 @@
+"""The verb ``evaluate``: a finished run on another mask or split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from lacuna import files
+from lacuna.errors import LacunaError
+from lacuna.report.table import text_table
+from lacuna.runs.folder import RunFolder
+
+SPLITS = ("test", "validation")
+
+
+def main(config: dict[str, Any]) -> int:
+    """Evaluate, print the metrics and keep them in the run's ``evaluations/``."""
+    if not config["run"]:
+        raise LacunaError("run is empty: say which run to evaluate, for instance run=digits-square-misconv-s0.")
+    if config["split"] not in SPLITS:
+        raise LacunaError(f"split={config['split']} is none of {', '.join(SPLITS)}.")
+    folder = RunFolder.find(config["output"], str(config["run"]))
+    if not folder.finished:
+        raise LacunaError(f"{folder.path} is not finished: run its train command again to finish it.")
+    import torch
+
+    from lacuna.runs.environment import tune_malloc
+    from lacuna.runs.run import Settings, make_task, open_data
+    from lacuna.tasks.models import load_weights
+
+    tune_malloc()
+    if config["trainer"]["threads"]:
+        torch.set_num_threads(config["trainer"]["threads"])
+    settings = Settings.of(config)
+    recipe = folder.recipe
+    data = open_data(recipe, settings, config.get("mask"))
+    task = make_task(recipe, settings, data, runs=folder.path.parent)
+    load_weights(folder.path / "model.safetensors", task.model, task.parts)
+    task.to(data.device)
+    metrics = task.evaluate(data.test if config["split"] == "test" else data.validation)
+    mask = config.get("mask") or recipe.content["mask"]
+    about = {"split": config["split"], "mask": mask}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{mask['name']}-{config['split']}-{digest}"
+    record = {**about, "metrics": metrics, "fingerprint": data.provenance.fingerprint}
+    files.write_json(folder.path / "evaluations" / f"{name}.json", record)
+    print(text_table([{"metric": metric, "value": f"{value:.4f}"} for metric, value in metrics.items()]))
+    print(f"kept in {folder.path / 'evaluations' / name}.json")
+    return 0

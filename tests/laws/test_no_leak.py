@@ -1,0 +1,202 @@
+"""No leak: whatever stands behind the holes, training and judging come out the same, bit for bit.
+
+The same recipes are run twice on the same stored data; the second time every hidden value of the arrays that are read
+is replaced by noise, right where they are read. Weights, histories and metrics must be equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lacuna.composing import compose
+from lacuna.data.incomplete import Batch
+from lacuna.data.masks import Square
+from lacuna.data.prepared import Arrays, PreparedData
+from lacuna.runs.folder import RunFolder
+from lacuna.runs.logging import read_history
+from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.run import Settings, execute, make_task, open_data
+from lacuna.tasks.density import TrainDensity
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+STEMS = ["misconv", "mfa_mean", "mask", "partial", "zero", "mean", "knn"]
+TINY = [
+    "data=arrays",
+    "mask=square",
+    "density.training.epochs=2",
+    "density.training.mse_epochs=1",
+    "density.net.filters=[4,4]",
+    "density.net.kernels=[3,3]",
+    "density.components=2",
+    "net.training.epochs=2",
+    "net.stages=[[4,1]]",
+    "stem.filters=4",
+]
+Tamper = Callable[[str, Arrays], Arrays]
+
+
+def user_file(folder: Path, own: int) -> Path:
+    """Colour images in the user's own file; ``own`` channels in the masks of what the user lacks (0 = nothing)."""
+    rng, path = np.random.default_rng(0), folder / f"own{own}.npz"
+    arrays = {}
+    for split, n in (("", 40), ("validation_", 12), ("test_", 12)):
+        arrays[f"{split}images"] = rng.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8)
+        arrays[f"{split}labels"] = np.arange(n) % 3
+        if own:
+            arrays[f"{split}observed"] = rng.random((n, own, 8, 8)) < 0.8
+            arrays[f"{split}observed"][:, :, 0, 0] = True
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture(scope="module", params=[0, 1, 3], ids=["complete", "own holes", "own holes per channel"])
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return user_file(tmp_path_factory.mktemp("data"), request.param)
+
+
+def recipe(file: Path, *overrides: str) -> Recipe:
+    paths = [f"data.path={file}", f"data.root={file.parent}"]
+    config = compose(CONFIGS, "train", [*TINY, *paths, *overrides])
+    return resolve(config, prepare_data(config))
+
+
+def settings(file: Path, output: Path) -> Settings:
+    return Settings(output, file.parent, download=False, trainer={"accelerator": "cpu", "progress": False})
+
+
+def run_all(file: Path, output: Path, *stems: str) -> dict[str, Any]:
+    """Every run that the stems need, and what it left behind: weights, history, metrics."""
+    found: dict[str, Any] = {}
+    for stem in stems or STEMS:
+        wanted = recipe(file, f"stem={stem}")
+        execute(wanted, settings(file, output), announce=False)
+    for folder in sorted((output / "runs").iterdir()):
+        for key, tensor in load_file(folder / "model.safetensors").items():
+            found[f"{folder.name}/{key}"] = tensor
+        for number, row in enumerate(read_history(folder / "metrics.jsonl")):
+            found |= {f"{folder.name}/{number}/{key}": value for key, value in row.items() if "time" not in key}
+        metrics: Mapping[str, float] = RunFolder(folder).metrics["metrics"]
+        found |= {f"{folder.name}/{key}": value for key, value in metrics.items()}
+    return found
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
+    assert a.keys() == b.keys()
+    return {k for k in a if not (torch.equal(a[k], b[k]) if isinstance(a[k], Tensor) else a[k] == b[k])}
+
+
+def noise_where(chosen: np.ndarray, arrays: Arrays) -> Arrays:
+    noise = np.random.default_rng(99).integers(0, 256, arrays.images.shape, dtype=np.uint8)
+    return Arrays(np.where(chosen, noise, arrays.images), arrays.labels, arrays.observed)
+
+
+def visible(split: str, arrays: Arrays) -> np.ndarray:
+    """What may be seen of the stored images of a split: behind the recipe's mask and the user's own."""
+    index = torch.arange(len(arrays.images))
+    shown = Square()(index, tuple(arrays.images.shape[1:]), seed=0, split=split).numpy()
+    return shown if arrays.observed is None else shown & arrays.observed
+
+
+def tampering(monkeypatch: pytest.MonkeyPatch, tamper: Tamper) -> None:
+    original = PreparedData.split
+    monkeypatch.setattr(PreparedData, "split", lambda self, name: tamper(name, original(self, name)))
+
+
+def test_hidden_values_of_training_images_change_nothing(file, tmp_path, monkeypatch):
+    clean = run_all(file, tmp_path / "clean")
+    assert sum("stem" in key for key in clean) > len(STEMS) and any("net.mean" in key for key in clean)
+
+    def tamper(split: str, arrays: Arrays) -> Arrays:
+        return noise_where(~visible(split, arrays), arrays) if split == "train" else arrays
+
+    tampering(monkeypatch, tamper)
+    assert differences(clean, run_all(file, tmp_path / "tampered")) == set()
+
+
+def test_hidden_values_of_test_images_reach_only_what_judges_them(file, tmp_path, monkeypatch):
+    clean = run_all(file, tmp_path / "clean", "misconv", "knn")
+
+    def tamper(split: str, arrays: Arrays) -> Arrays:
+        return arrays if split == "train" else noise_where(~visible(split, arrays), arrays)
+
+    tampering(monkeypatch, tamper)
+    changed = differences(clean, run_all(file, tmp_path / "tampered", "misconv", "knn"))
+    assert all("dmfa" in key or "/complete/" in key for key in changed), changed
+    assert any("/complete/" in key for key in changed) and any("dmfa" in key for key in changed)
+    assert not any("weight" in key or "bias" in key or "train/loss" in key for key in changed)
+
+
+def test_values_that_the_user_lacks_are_no_truth_either(tmp_path, monkeypatch):
+    """Where there is no truth, metrics do not look: not even the "complete" ones."""
+    file = user_file(tmp_path, 3)
+    clean = run_all(file, tmp_path / "clean", "misconv")
+    tampering(monkeypatch, lambda split, arrays: noise_where(~arrays.observed, arrays))
+    assert differences(clean, run_all(file, tmp_path / "tampered", "misconv")) == set()
+
+
+def test_the_law_has_teeth(tmp_path, monkeypatch):
+    """Observed values do matter: the same comparison sees a single one that changes."""
+    file = user_file(tmp_path, 0)
+    clean = run_all(file, tmp_path / "clean", "zero")
+
+    def tamper(split: str, arrays: Arrays) -> Arrays:
+        if split != "train":
+            return arrays
+        images = arrays.images.copy()
+        images[(0, *np.argwhere(visible(split, arrays)[0].repeat(3, 0))[0])] ^= 128
+        return Arrays(images, arrays.labels, arrays.observed)
+
+    tampering(monkeypatch, tamper)
+    changed = differences(clean, run_all(file, tmp_path / "tampered", "zero"))
+    assert any("stem.conv.weight" in key for key in changed)
+
+
+@pytest.mark.parametrize("own", [0, 3])
+def test_the_density_is_not_shown_what_it_is_scored_on(own, tmp_path, monkeypatch):
+    """Neither what is missing nor what is hidden on purpose goes in; only the latter is scored."""
+    file = user_file(tmp_path, own)
+    wanted = recipe(file, "task=density")
+    where = settings(file, tmp_path)
+    task = make_task(wanted, where, open_data(wanted, where))
+    assert isinstance(task, TrainDensity)
+    seen: list[tuple[Tensor, Tensor]] = []
+    scored: list[Tensor] = []
+    task.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    original = type(task.model(torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool))).log_prob
+
+    def log_prob(self, x: Tensor, where: Tensor) -> Tensor:
+        scored.append(where)
+        return original(self, x, where)
+
+    monkeypatch.setattr("lacuna.mfa.MFA.log_prob", log_prob)
+    batch = task.data.train.batch(torch.arange(10))
+    seen.clear()
+    hidden = []
+    for epoch in (0, 0, 1):
+        monkeypatch.setattr(TrainDensity, "current_epoch", epoch)
+        loss, count = task.loss(batch)
+        (observed, keep), chosen = seen.pop(), scored.pop()
+        wide = batch.mask.expand_as(batch.observed)
+        assert loss.isfinite() and count == chosen.sum()
+        assert not (keep & chosen).any() and torch.equal(keep | chosen, wide)
+        assert (observed[~keep.expand_as(observed)] == 0).all()
+        assert torch.equal(observed[keep.expand_as(observed)], batch.observed[keep.expand_as(observed)])
+        assert chosen.flatten(1).any(1).float().mean() > 0.7, "nearly every image has something to be scored on"
+        hidden.append(chosen)
+    assert torch.equal(hidden[0], hidden[1]) and not torch.equal(hidden[0], hidden[2])
+
+
+def test_a_training_batch_holds_no_truth(file):
+    wanted = recipe(file, "stem=zero")
+    data = open_data(wanted, settings(file, file.parent))
+    batch = next(iter(data.train_dataloader()))
+    assert type(batch) is Batch and not hasattr(batch, "truth")
+    assert (batch.observed[~batch.mask.expand_as(batch.observed)] == 0).all()

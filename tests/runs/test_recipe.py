@@ -1,0 +1,165 @@
+"""A recipe is what decides the numbers, all of it and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lacuna.cli import CONFIGS
+from lacuna.composing import compose
+from lacuna.errors import LacunaError
+from lacuna.runs.recipe import Recipe, resolve
+from tests.runs.real import ROOT, config
+
+FINGERPRINT = "0123456789ab"
+DECIDING = ("task", "data", "mask", "density", "stem", "net", "budget", "precision", "seed")
+INFRASTRUCTURE = ("output", "data.root", "data.download")
+
+
+def recipe(*words: str) -> Recipe:
+    return resolve(config(*words), FINGERPRINT)
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[str]:
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from leaves(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def changed(composed: dict[str, Any], path: str) -> dict[str, Any]:
+    """The configuration with another value at ``path``."""
+    result = copy.deepcopy(composed)
+    *parents, last = path.split(".")
+    inner = result
+    for key in parents:
+        inner = inner[key]
+    old = inner[last]
+    if isinstance(old, bool):
+        inner[last] = not old
+    elif isinstance(old, (int, float)):
+        inner[last] = old + 1
+    elif isinstance(old, list):
+        inner[last] = old[1:] if old else [[1, 0.5]]
+    else:
+        inner[last] = 3 if old is None else f"{old}_other"
+    return result
+
+
+BASE = compose(CONFIGS, "train", ["experiment=digits_misconv"])
+
+
+def test_identity_does_not_depend_on_the_order_of_keys() -> None:
+    def reversed_keys(value: Any) -> Any:
+        return {k: reversed_keys(v) for k, v in reversed(value.items())} if isinstance(value, dict) else value
+
+    assert resolve(reversed_keys(BASE), FINGERPRINT).identity == resolve(BASE, FINGERPRINT).identity
+    assert len(recipe().identity) == 12
+    assert recipe().name == f"digits-square-misconv-s0-{recipe().identity}"
+
+
+@pytest.mark.parametrize("path", [path for path in leaves(BASE) if path.split(".")[0] in ("trainer", "logger")])
+def test_infrastructure_is_no_part_of_it(path: str) -> None:
+    assert resolve(changed(BASE, path), FINGERPRINT).identity == resolve(BASE, FINGERPRINT).identity
+
+
+def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
+    expected = recipe("experiment=digits_misconv").identity
+    for path in INFRASTRUCTURE:
+        assert resolve(changed(BASE, path), FINGERPRINT).identity == expected
+    words = ["logger=wandb", "logger.tags=[a]", "trainer=ddp", "trainer.compile=true", "output=elsewhere"]
+    assert recipe("experiment=digits_misconv", *words).identity == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in leaves(BASE) if p.split(".")[0] in DECIDING and p not in (*INFRASTRUCTURE, "task.name")],
+)
+def test_every_deciding_key_changes_the_identity(path: str) -> None:
+    assert resolve(changed(BASE, path), FINGERPRINT).identity != resolve(BASE, FINGERPRINT).identity
+
+
+def test_no_key_is_forgotten() -> None:
+    """A new key of the base config has to be put on one side or the other."""
+    known = {*DECIDING, "trainer", "logger", "output"}
+    assert {path.split(".")[0] for path in leaves(BASE)} == known
+
+
+def test_so_do_the_data() -> None:
+    assert resolve(BASE, "another").identity != resolve(BASE, FINGERPRINT).identity
+
+
+def test_what_a_run_does_not_use_is_no_part_of_it() -> None:
+    zero = recipe("experiment=digits_zero")
+    assert not zero.needs and "density" not in zero.content
+    assert recipe("experiment=digits_zero", "density.training.lr=0.5").identity == zero.identity
+    density = recipe("experiment=digits_dmfa")
+    assert recipe("experiment=digits_dmfa", "net.training.lr=0.5", "stem=zero").identity == density.identity
+
+
+def test_a_prerequisite_is_the_run_one_would_have_asked_for() -> None:
+    needed = recipe("experiment=digits_misconv").needs["density"]
+    assert needed.identity == recipe("experiment=digits_dmfa").identity
+    # below an imputer as well as in the stem itself
+    assert recipe("experiment=digits_mfa_mean").needs["density"].identity == needed.identity
+
+
+def test_the_command_line_reaches_a_prerequisite() -> None:
+    words = ["experiment=digits_misconv", "density.training.lr=0.0123", "mask=noise", "seed=5"]
+    needed = recipe(*words).needs["density"]
+    assert needed.training["lr"] == 0.0123
+    assert needed.content["mask"]["name"] == "noise"
+    assert needed.content["seed"] == 5
+    assert recipe(*words).identity != recipe(*words[:1], *words[2:]).identity
+
+
+def test_complete_images_whatever_the_mask() -> None:
+    plain = recipe("experiment=digits_gt")
+    assert plain.content["mask"]["name"] == "none"
+    assert recipe("experiment=digits_gt", "mask=noise").identity == plain.identity
+
+
+def test_a_budget_caps_and_scales() -> None:
+    paper, quick = recipe("experiment=svhn_misconv"), recipe("experiment=svhn_misconv", "budget=quick")
+    before, after = paper.needs["density"].training, quick.needs["density"].training
+    assert (before["epochs"], before["mse_epochs"], before["lr_milestones"]) == (100, 10, [[10, 1e-5]])
+    assert (after["epochs"], after["mse_epochs"]) == (10, 1)
+    assert after["lr"] == pytest.approx(10 * before["lr"])
+    assert after["lr_milestones"][0] == pytest.approx([1, 1e-4])
+    assert (paper.training["epochs"], quick.training["epochs"]) == (25, 5)
+    assert quick.training["lr"] == paper.training["lr"]
+    assert paper.content["data"]["train_images"] is None
+    assert quick.content["data"]["train_images"] == 6000
+    assert "quick" in quick.name and "quick" not in paper.name
+
+
+def test_a_budget_never_raises() -> None:
+    words = ["budget=quick", "data.train_images=50", "net.training.epochs=2", "density.training.epochs=3"]
+    small = recipe("experiment=digits_misconv", *words)
+    assert small.content["data"]["train_images"] == 50
+    assert small.training["epochs"] == 2
+    assert small.needs["density"].training["epochs"] == 3
+
+
+def test_a_part_that_cannot_be_trained_is_named() -> None:
+    wrong = copy.deepcopy(BASE)
+    wrong["stem"]["needs"] = ["oracle"]
+    with pytest.raises(LacunaError, match=r"needs: \[oracle\]"):
+        resolve(wrong, FINGERPRINT)
+
+
+def test_planning_imports_no_torch(digits_root: Path) -> None:
+    script = (
+        "import sys; from tests.runs.real import recipe; "
+        f"name = recipe('experiment=digits_misconv', 'data.root={digits_root}').name; "
+        "print(name, sorted({'torch', 'pytorch_lightning', 'wandb', 'sklearn'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.startswith("digits-square-misconv-s0-") and result.stdout.endswith(" []\n")

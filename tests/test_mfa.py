@@ -1,0 +1,368 @@
+"""MFA against dense Gaussian mixtures: densities, conditioning, summaries, samples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest, norm
+from torch import Tensor
+
+from lacuna.mfa import MFA
+from tests.dense import Dense, random_images, random_mask, random_mfa
+
+SHAPE = (2, 3, 4)
+SIZES = [(1, 0), (1, 4), (3, 0), (3, 1), (3, 4)]  # (K, L)
+NOTHING = torch.zeros(5, 1, *SHAPE[1:], dtype=torch.bool)
+
+
+def flat(mask: Tensor, row: int) -> np.ndarray:
+    return mask.expand(-1, *SHAPE)[row].numpy().ravel()
+
+
+def assert_same_mixture(mfa: MFA, dense: Dense, row: int, atol: float = 1e-10) -> None:
+    found = Dense.of(mfa, row)
+    np.testing.assert_allclose(found.weights, dense.weights, atol=atol)
+    np.testing.assert_allclose(found.means, dense.means, atol=atol)
+    np.testing.assert_allclose(found.covariances, dense.covariances, atol=atol)
+
+
+# ---------------------------------------------------------------------- log_prob
+
+
+@pytest.mark.parametrize(("k", "rank"), SIZES)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_log_prob_is_that_of_the_dense_restriction(k, rank, per_channel):
+    mfa, x = random_mfa(5, k, rank, SHAPE), random_images(5, SHAPE)
+    where = random_mask(5, SHAPE, per_channel=per_channel)
+    expected = [Dense.of(mfa, i).log_prob(x[i].numpy().ravel(), flat(where, i)) for i in range(5)]
+    np.testing.assert_allclose(mfa.log_prob(x, where).numpy(), expected, rtol=1e-11)
+
+
+def test_component_log_prob_leaves_the_weights_out():
+    mfa, x, where = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    for i in range(5):
+        dense = Dense.of(mfa, i)
+        expected = dense.joint(x[i].numpy().ravel(), flat(where, i)) - np.log(dense.weights)
+        np.testing.assert_allclose(mfa.component_log_prob(x, where)[i].numpy(), expected, rtol=1e-11)
+
+
+def test_printed_value():
+    """reference/misconv.md, section 9: negative log-likelihood 1.1006344."""
+    mfa = MFA(
+        logits=torch.zeros(1, 1),
+        mean=torch.tensor([0.0, 0.1, 0.5]).view(1, 1, 1, 1, 3),
+        factors=torch.tensor([[0.1, 0.2, 0.0], [0.0, -0.1, 0.3]]).view(1, 1, 2, 1, 1, 3),
+        noise=torch.tensor([0.5, 0.25, 0.1]).view(1, 1, 1, 1, 3),
+    )
+    x = torch.tensor([0.1, 0.2, 0.3]).view(1, 1, 1, 3)
+    assert -mfa.log_prob(x, torch.ones_like(x, dtype=torch.bool)).item() == pytest.approx(1.1006344, abs=2e-7)
+
+
+def test_a_diagonal_gaussian_is_a_sum_over_pixels():
+    mfa, x, where = random_mfa(5, 1, 0, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    each = norm(mfa.mean[:, 0].numpy(), mfa.noise[:, 0].sqrt().numpy()).logpdf(x.numpy())
+    expected = (each * where.numpy()).sum((1, 2, 3))
+    np.testing.assert_allclose(mfa.log_prob(x, where).numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("k", "rank"), SIZES)
+def test_the_empty_set_has_log_density_zero(k, rank):
+    mfa = random_mfa(5, k, rank, SHAPE)
+    assert mfa.log_prob(random_images(5, SHAPE), NOTHING).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("hidden", [float("nan"), float("inf"), 1e30])
+def test_unscored_values_are_never_read(hidden):
+    mfa, x, where = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    parts = [part.requires_grad_() for part in (mfa.logits, mfa.mean, mfa.factors, mfa.noise)]
+    wanted = mfa.log_prob(x, where)
+    gradients = torch.autograd.grad(wanted.sum(), parts)
+    dirty = torch.where(where, x, hidden).requires_grad_()
+    found = mfa.log_prob(dirty, where)
+    assert torch.equal(found, wanted)
+    *again, of_x = torch.autograd.grad(found.sum(), [*parts, dirty])
+    assert all(torch.equal(a, b) for a, b in zip(again, gradients, strict=True))
+    assert of_x.isfinite().all() and (of_x.masked_select(~where) == 0).all()
+
+
+def test_noise_may_be_zero_where_nothing_is_scored():
+    """As it is after pinning: neither the value nor any gradient may become NaN."""
+    plain, x, where = random_mfa(5, 2, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    pinned = plain.pin(x, ~where)
+    noise = pinned.noise.detach().requires_grad_()
+    found = MFA(pinned.logits, pinned.mean, pinned.factors, noise).log_prob(x, where)
+    torch.testing.assert_close(found, plain.log_prob(x, where))
+    (gradient,) = torch.autograd.grad(found.sum(), noise)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(("k", "rank"), [(1, 2), (2, 0), (3, 2)])
+def test_gradients_of_log_prob(k, rank):
+    shape = (1, 2, 2)
+    mfa, x = random_mfa(2, k, rank, shape), random_images(2, shape)
+    where = torch.tensor([[[[True, False], [True, True]]], [[[False, False], [True, False]]]])
+    inputs = [part.requires_grad_() for part in (x, mfa.logits, mfa.mean, mfa.noise, mfa.factors) if part.numel()]
+
+    def log_prob(x: Tensor, logits: Tensor, mean: Tensor, noise: Tensor, factors: Tensor = mfa.factors) -> Tensor:
+        return MFA(logits, mean, factors, noise).log_prob(x, where)
+
+    assert torch.autograd.gradcheck(log_prob, inputs)
+
+
+def test_float32_is_accurate_on_images():
+    shape = (3, 16, 16)
+    exact = random_mfa(4, 2, 4, shape)
+    x, where = exact.sample(1, torch.Generator().manual_seed(0))[0], random_mask(4, shape)
+    wanted = exact.log_prob(x, where)
+    found = exact.to(torch.float32).log_prob(x.float(), where)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-3)
+
+
+def test_the_density_of_one_pixel_integrates_to_one():
+    mfa = random_mfa(1, 3, 2, (1, 1, 1))
+    grid = torch.linspace(-6, 7, 20001, dtype=torch.float64)
+    many = MFA(*(part.expand(len(grid), *part.shape[1:]) for part in (mfa.logits, mfa.mean, mfa.factors, mfa.noise)))
+    log_prob = many.log_prob(grid.view(-1, 1, 1, 1), torch.ones(len(grid), 1, 1, 1, dtype=torch.bool))
+    assert torch.trapezoid(log_prob.exp(), grid).item() == pytest.approx(1, abs=1e-9)
+
+
+# ---------------------------------------------------------------------- conditioning
+
+
+@pytest.mark.parametrize(("k", "rank"), SIZES)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_condition_is_dense_conditioning(k, rank, per_channel):
+    mfa, x = random_mfa(5, k, rank, SHAPE), random_images(5, SHAPE)
+    mask = random_mask(5, SHAPE, per_channel=per_channel)
+    posterior = mfa.condition(x, mask)
+    for i in range(5):
+        assert_same_mixture(posterior, Dense.of(mfa, i).condition(x[i].numpy().ravel(), flat(mask, i)), i)
+
+
+def test_one_mixture_is_conditioned_on_many_images():
+    mfa, x, mask = random_mfa(1, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    posterior = mfa.condition(x, mask)
+    assert len(posterior) == 5
+    for i in range(5):
+        assert_same_mixture(posterior, Dense.of(mfa, 0).condition(x[i].numpy().ravel(), flat(mask, i)), i)
+
+
+def test_one_mixture_scores_many_images():
+    mfa, x, where = random_mfa(1, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    expected = [Dense.of(mfa, 0).log_prob(x[i].numpy().ravel(), flat(where, i)) for i in range(5)]
+    np.testing.assert_allclose(mfa.log_prob(x, where).numpy(), expected, rtol=1e-11)
+
+
+def test_chain_rule():
+    """log p(all) = log p(seen) + log p(hidden | seen)."""
+    mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    everything = mfa.log_prob(x, torch.ones_like(mask))
+    torch.testing.assert_close(mfa.log_prob(x, mask) + mfa.condition(x, mask).log_prob(x, ~mask), everything)
+
+
+def test_conditioning_on_nothing_changes_nothing():
+    mfa = random_mfa(5, 3, 2, SHAPE)
+    posterior = mfa.condition(random_images(5, SHAPE), NOTHING)
+    for i in range(5):
+        assert_same_mixture(posterior, Dense.of(mfa, i), i, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", ["condition", "pin"])
+def test_all_mass_lies_on_observed_pixels(method):
+    mfa, x = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE)
+    mask = random_mask(5, SHAPE, per_channel=True)
+    found: MFA = getattr(mfa, method)(torch.where(mask, x, float("nan")), mask)
+    seen = mask[:, None].expand_as(found.mean)
+    assert torch.equal(found.mean[seen], x[:, None].expand_as(found.mean)[seen])
+    assert (found.noise[seen] == 0).all()
+    assert (found.factors[seen[:, :, None].expand_as(found.factors)] == 0).all()
+    assert all(part.isfinite().all() for part in (found.logits, found.mean, found.factors, found.noise))
+
+
+def test_pin_leaves_hidden_pixels_alone():
+    mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    pinned = mfa.pin(x, mask)
+    hidden = ~mask[:, None].expand_as(mfa.mean)
+    assert torch.equal(pinned.logits, mfa.logits)
+    assert torch.equal(pinned.mean[hidden], mfa.mean[hidden]) and torch.equal(pinned.noise[hidden], mfa.noise[hidden])
+    wide = hidden[:, :, None].expand_as(mfa.factors)
+    assert torch.equal(pinned.factors[wide], mfa.factors[wide])
+
+
+def test_gradients_of_condition():
+    shape = (1, 2, 2)
+    mfa, x = random_mfa(1, 2, 2, shape), random_images(2, shape)
+    mask = torch.tensor([[[[True, False], [True, True]]], [[[False, False], [True, False]]]])
+    inputs = [part.requires_grad_() for part in (x, mfa.logits, mfa.mean, mfa.factors, mfa.noise)]
+
+    def summaries(x: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = MFA(*parts).condition(x, mask)
+        return posterior.expectation(), posterior.variance()
+
+    assert torch.autograd.gradcheck(summaries, inputs)
+
+
+def test_more_observations_never_widen_a_gaussian():
+    mfa, x = random_mfa(1, 1, 3, SHAPE), random_images(6, SHAPE)
+    more = random_mask(6, SHAPE)
+    less = more & random_mask(6, SHAPE, seed=5)
+    prior, wide, narrow = mfa.variance(), mfa.condition(x, less).variance(), mfa.condition(x, more).variance()
+    assert (wide <= prior + 1e-12).all() and (narrow <= wide + 1e-12).all()
+
+
+# ---------------------------------------------------------------------- invariances
+
+
+def outcomes(mfa: MFA, x: Tensor, mask: Tensor) -> list[Tensor]:
+    """Everything that is said of an image and does not name a component."""
+    posterior = mfa.condition(x, mask)
+    return [
+        mfa.log_prob(x, mask),
+        posterior.log_prob(x, ~mask),
+        posterior.expectation(),
+        posterior.variance(),
+        posterior.mode(),
+        mfa.expectation(),
+        mfa.variance(),
+        mfa.mode(),
+    ]
+
+
+def test_order_of_components_changes_nothing():
+    mfa, x, mask = random_mfa(5, 4, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    shuffled = mfa.permute_components(torch.tensor([2, 0, 3, 1]))
+    assert torch.equal(shuffled.mean[:, 0], mfa.mean[:, 2])
+    for a, b in zip(outcomes(mfa, x, mask), outcomes(shuffled, x, mask), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_batch_composition_changes_nothing():
+    mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    rows = torch.tensor([3, 1, 1])
+    for whole, some in zip(outcomes(mfa, x, mask), outcomes(mfa[rows], x[rows], mask[rows]), strict=True):
+        torch.testing.assert_close(whole[rows], some)
+    both = MFA.cat([mfa[:2], mfa[2:]])
+    for whole, joined in zip(outcomes(mfa, x, mask), outcomes(both, x, mask), strict=True):
+        assert torch.equal(whole, joined)
+
+
+def test_memory_layout_changes_nothing():
+    mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+
+    def channels_last(tensor: Tensor) -> Tensor:
+        return tensor.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+    other = MFA(mfa.logits, *(channels_last(part) for part in (mfa.mean, mfa.factors, mfa.noise)))
+    assert not other.mean.is_contiguous()
+    for a, b in zip(outcomes(mfa, x, mask), outcomes(other, channels_last(x), mask), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_logits_count_up_to_a_constant():
+    mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    shifted = MFA(mfa.logits + 100, mfa.mean, mfa.factors, mfa.noise)
+    for a, b in zip(outcomes(mfa, x, mask), outcomes(shifted, x, mask), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_splitting_a_component_in_two_changes_nothing():
+    mfa, x, mask = random_mfa(5, 2, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    twice = mfa.permute_components(torch.tensor([0, 1, 1]))
+    logits = twice.logits - torch.tensor([0, math.log(2), math.log(2)], dtype=torch.float64)
+    split = MFA(logits, twice.mean, twice.factors, twice.noise)
+    for a, b in zip(outcomes(mfa, x, mask)[:4], outcomes(split, x, mask)[:4], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+# ---------------------------------------------------------------------- summaries and samples
+
+
+@pytest.mark.parametrize(("k", "rank"), SIZES)
+def test_expectation_and_variance_are_the_mixture_s_moments(k, rank):
+    mfa = random_mfa(5, k, rank, SHAPE)
+    for i in range(5):
+        mean, covariance = Dense.of(mfa, i).moments()
+        np.testing.assert_allclose(mfa.expectation()[i].numpy().ravel(), mean, atol=1e-12)
+        np.testing.assert_allclose(mfa.variance()[i].numpy().ravel(), np.diag(covariance), atol=1e-12)
+
+
+def test_mode_is_the_mean_of_the_heaviest_component():
+    mfa = random_mfa(5, 3, 2, SHAPE)
+    for i in range(5):
+        assert torch.equal(mfa.mode()[i], mfa.mean[i, int(mfa.weights[i].argmax())])
+
+
+@pytest.mark.parametrize(("k", "rank"), [(1, 0), (3, 2)])
+def test_samples_have_the_stated_mean_and_covariance(k, rank):
+    n, shape = 40_000, (1, 2, 3)
+    mfa = random_mfa(2, k, rank, shape)
+    drawn = mfa.sample(n, torch.Generator().manual_seed(0))
+    assert drawn.shape == (n, 2, *shape)
+    for i in range(2):
+        mean, covariance = Dense.of(mfa, i).moments()
+        x = drawn[:, i].flatten(1).numpy()
+        assert np.abs((x.mean(0) - mean) / (x.std(0) / math.sqrt(n))).max() < 4.5
+        products = np.einsum("ni,nj->nij", x - mean, x - mean)
+        errors = products.std(0) / math.sqrt(n)
+        assert np.abs((products.mean(0) - covariance) / errors).max() < 4.5
+
+
+def test_samples_keep_observed_pixels_and_are_reproducible():
+    mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
+    posterior = mfa.condition(x, mask)
+    one, two = (posterior.sample(3, torch.Generator().manual_seed(s)) for s in (1, 1))
+    assert torch.equal(one, two)
+    assert torch.equal(torch.where(mask, one, 0), torch.where(mask, x, 0).expand_as(one))
+    hidden = ~mask.expand(-1, *SHAPE)
+    assert (one[0] != one[1])[hidden].all()
+
+
+def test_every_combination_of_pixels_is_distributed_as_stated():
+    """A random projection of the samples against its mixture of normals (Kolmogorov-Smirnov): not moments only."""
+    mfa = random_mfa(1, 3, 2, (1, 2, 3))
+    direction = np.random.default_rng(0).normal(size=6)
+    projected = mfa.sample(5000, torch.Generator().manual_seed(3))[:, 0].flatten(1).numpy() @ direction
+    dense = Dense.of(mfa, 0)
+    centres = dense.means @ direction
+    spreads = np.sqrt(np.einsum("kij,i,j->k", dense.covariances, direction, direction))
+    result = kstest(projected, lambda t: norm.cdf(t[:, None], centres, spreads) @ dense.weights)
+    assert result.pvalue > 1e-3
+
+
+# ---------------------------------------------------------------------- the value itself
+
+
+def test_parts_of_a_batch_and_types():
+    mfa = random_mfa(5, 3, 2, SHAPE)
+    assert (len(mfa), mfa.components, mfa.rank) == (5, 3, 2)
+    assert len(mfa[1:3]) == 2 and torch.equal(mfa[1:3].noise, mfa.noise[1:3])
+    torch.testing.assert_close(mfa.weights.sum(1), torch.ones(5, dtype=torch.float64))
+    assert mfa.to(torch.float32).factors.dtype == torch.float32
+    mfa.mean.requires_grad_()
+    assert mfa.mean.requires_grad and not mfa.detach().mean.requires_grad
+
+
+@pytest.mark.parametrize("wrong", ["logits", "mean", "factors", "noise", "rank of factors", "size"])
+def test_shapes_that_do_not_fit_are_refused(wrong):
+    good = random_mfa(2, 3, 2, SHAPE)
+    parts = {"logits": good.logits, "mean": good.mean, "factors": good.factors, "noise": good.noise}
+    if wrong == "rank of factors":
+        parts["factors"] = parts["factors"][:, :, 0]
+    elif wrong == "size":
+        parts["factors"] = parts["factors"][..., :-1]
+    elif wrong == "noise":
+        parts["noise"] = parts["noise"][:, :, :1]
+    else:
+        parts[wrong] = parts[wrong][:, :2]
+    with pytest.raises(ValueError, match=r"MFA needs logits \(B,K\)"):
+        MFA(**parts)
+
+
+def test_a_set_of_the_wrong_size_is_refused():
+    mfa, x = random_mfa(2, 1, 1, SHAPE), random_images(2, SHAPE)
+    with pytest.raises(RuntimeError):
+        mfa.log_prob(x, torch.ones(2, 1, 3, 3, dtype=torch.bool))
