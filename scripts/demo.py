@@ -129,13 +129,10 @@ def _plain_lines(terminal: bool, total: int) -> Iterator[None]:
 
 def train(config: dict[str, Any]) -> str:
     """One run, in a worker process; the name of what was run."""
-    import torch
-
-    from lacuna.runs.environment import tune_malloc
+    from lacuna.runs.environment import set_up
     from lacuna.runs.run import Settings, execute
 
-    tune_malloc()
-    torch.set_num_threads(1)
+    set_up(threads=1)
     recipe: Recipe = resolve(config, prepare_data(config))
     execute(recipe, Settings.of(config), announce=False)
     return f"{recipe.group}, seed {recipe.content['seed']}"

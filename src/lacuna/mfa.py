@@ -120,9 +120,32 @@ class MFA:
 
     def component_log_prob(self, x: Tensor, where: Tensor) -> Tensor:
         """As :meth:`log_prob`, for each component on its own: (B, K)."""
-        w, scale, residual = self._whiten(x, where)
-        chol, half, squared = self._capacitance(scale, residual)
-        return self._evidence(w, chol, half, squared)
+        mfa = self
+        if x.device.type == "cpu" and len(x) == len(where) == len(self):
+            mfa, x, where = self._packed(x, where)
+        w, scale, residual = mfa._whiten(x, where)
+        return mfa._evidence(w, *mfa._capacitance(scale, residual))
+
+    def _packed(self, x: Tensor, where: Tensor) -> tuple[MFA, Tensor, Tensor]:
+        """Mixture, values and set restricted to the largest set of the batch, if that is much less than everything.
+
+        Halves the time for a quarter of the pixels. For the CPU: the host must know how large the sets are.
+        """
+        w = where.flatten(1)
+        width = int(w.sum(1).max())
+        if 2 * width > w.shape[1]:
+            return self, x, where
+        # the set first, in order; then, where a sample's own set is smaller, pixels that `keep` leaves out again
+        order = w.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
+        keep = w.gather(1, order)[:, None, None]
+
+        def pick(values: Tensor) -> Tensor:
+            flat = values.flatten(-2) if where.shape[1] == 1 else values.flatten(-3).unsqueeze(-2)
+            at = order.view(len(order), *(1,) * (flat.ndim - 2), width).expand(*flat.shape[:-1], width)
+            return flat.gather(-1, at).unsqueeze(-2)
+
+        mfa = MFA(self.logits, pick(self.mean), pick(self.factors), pick(self.noise))
+        return mfa, pick(x.expand(-1, *self.mean.shape[2:])), keep
 
     def _evidence(self, w: Tensor, chol: Tensor, half: Tensor, squared: Tensor) -> Tensor:
         """Log N_k of the set, (B,K), from what :meth:`_whiten` and :meth:`_capacitance` gave."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacuna import registry
@@ -40,10 +42,36 @@ def test_there_are_experiments() -> None:
     assert set(HEAVY) < set(EXPERIMENTS)
 
 
-@cache
-def experiment(name: str) -> dict[str, Any]:
-    """Composing takes a while; nobody changes the result."""
-    return config(f"experiment={name}")
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a user has: a file of arrays and a folder of pictures, 12x12 in colour, three classes."""
+    place = tmp_path_factory.mktemp("own")
+    rng = np.random.default_rng(1)
+    images = rng.random((60, 12, 12, 3), np.float32)
+    images[:, :4, 2:5] = np.nan
+    np.savez(place / "arrays.npz", images=images, labels=np.arange(60) % 3)
+    for i in range(60):
+        picture = rng.integers(0, 256, (12, 12, 4), dtype=np.uint8)
+        picture[..., 3] = 255
+        picture[:4, 2:5, 3] = 0  # transparent: missing
+        path = place / "folder" / f"class {i % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return {"arrays": f"data.path={place / 'arrays.npz'}", "folder": f"data.path={place / 'folder'}"}
+
+
+Experiment = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def experiment(own: dict[str, str]) -> Experiment:
+    """The composed config of an experiment; composing takes a while, and nobody changes the result."""
+    return cache(lambda name: config(f"experiment={name}", *own_words(name, own)))
+
+
+def own_words(name: str, own: dict[str, str]) -> list[str]:
+    word = own.get(name.split("_")[0])
+    return [word] if word else []
 
 
 @cache
@@ -54,7 +82,7 @@ def budget_of(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("budget", options(CONFIGS, "budget"))
-def test_composes_to_a_recipe(name: str, budget: str) -> None:
+def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) -> None:
     made = resolve({**experiment(name), "budget": budget_of(budget)}, "0123456789ab")
     data, method = name.split("_", 1)
     assert made.content["data"]["name"] == data
@@ -67,15 +95,15 @@ def test_composes_to_a_recipe(name: str, budget: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_its_parts_can_be_built(name: str) -> None:
+def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
     made = resolve(experiment(name), "0123456789ab")
     source = source_of(experiment(name)["data"])
-    assert source.shape is not None
+    shape, classes = source.shape or (3, 12, 12), source.classes or 3
     registry.build("mask", {k: v for k, v in made.content["mask"].items() if k != "seed"})
-    sizes = Sizes(source.shape, source.classes)
+    sizes = Sizes(shape, classes)
     with FakeTensorMode():  # shapes without memory or arithmetic
         parts = {part: build_density(needed.content, sizes) for part, needed in made.needs.items()}
-        x = torch.zeros(2, *source.shape)
+        x = torch.zeros(2, *shape)
         mask = torch.ones_like(x[:, :1], dtype=torch.bool)
         if made.task == "density":
             out = build_density(made.content, sizes)(x, mask)
@@ -83,9 +111,9 @@ def test_its_parts_can_be_built(name: str) -> None:
             model = build_classifier(made.content, sizes, parts)
             out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
     if made.task == "density":
-        assert out.mean.shape == (2, 1, *source.shape)
+        assert out.mean.shape == (2, 1, *shape)
     else:
-        assert out.shape == (2, 10)
+        assert out.shape == (2, classes)
     registry.find("task", made.content["task"]["type"])
 
 
@@ -105,7 +133,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic prepared sets of the right shapes under the right names."""
     root = tmp_path_factory.mktemp("synthetic")
     rng = np.random.default_rng(0)
-    for name in sorted({name.split("_")[0] for name in EXPERIMENTS}):
+    for name in sorted({name.split("_")[0] for name in EXPERIMENTS} - {"arrays", "folder"}):
         source = source_of(config(f"data={name}")["data"])
         assert source.shape is not None
         classes = source.classes
@@ -127,9 +155,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in HEAVY else ()) for n in EXPERIMENTS])
-def test_runs_for_an_epoch(name: str, root: Path, output: Path) -> None:
+def test_runs_for_an_epoch(name: str, root: Path, output: Path, own: dict[str, str]) -> None:
     words = [f"experiment={name}", "budget=smoke", f"data.root={root}", f"output={output}", "data.download=false"]
-    words += ["trainer.accelerator=cpu", "trainer.progress=false"]
+    words += ["trainer.accelerator=cpu", "trainer.progress=false", *own_words(name, own)]
     assert train(*words) == 0
     made: Recipe = recipe(*words)
     folder = RunFolder.of(output, made)

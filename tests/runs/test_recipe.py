@@ -42,7 +42,9 @@ def changed(composed: dict[str, Any], path: str) -> dict[str, Any]:
     for key in parents:
         inner = inner[key]
     old = inner[last]
-    if isinstance(old, bool):
+    if path == "data.type":  # the source is asked for the size of its images
+        inner[last] = "mnist.MNIST"
+    elif isinstance(old, bool):
         inner[last] = not old
     elif isinstance(old, (int, float)):
         inner[last] = old + 1
@@ -74,7 +76,7 @@ def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
     expected = recipe("experiment=digits_misconv").identity
     for path in INFRASTRUCTURE:
         assert resolve(changed(BASE, path), FINGERPRINT).identity == expected
-    words = ["logger=wandb", "logger.tags=[a]", "trainer=ddp", "trainer.compile=true", "output=elsewhere"]
+    words = ["logger=wandb", "logger.tags=[a]", "trainer.threads=1", "trainer.compile=true", "output=elsewhere"]
     assert recipe("experiment=digits_misconv", *words).identity == expected
 
 

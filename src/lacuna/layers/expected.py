@@ -31,17 +31,19 @@ class _ExpectedReLU(torch.autograd.Function):
     def forward(ctx: Any, m: Tensor, v: Tensor) -> Tensor:
         # In-place throughout: at this size the passes over memory, not the arithmetic, are the cost.
         # The floor is far below any variance a pixel can have; tail and gradient at v = 0 are exact regardless.
-        inverse = v.clamp(min=1e-30).rsqrt_()
-        t = m * inverse
+        inverse = v.clamp(min=max(1e-30, torch.finfo(v.dtype).tiny)).rsqrt_()
+        # beyond 13 standard deviations nothing is left in float32, and exp and erfc are many times slower there
+        t = (m * inverse).abs_().clamp_(max=13.0)
         scaled_pdf = t.square().mul_(-0.5).exp_().mul_(inverse).mul_(INV_SQRT_2PI)  # phi(t) / s
-        t = t.abs_().mul_(SQRT_HALF)
+        t = t.mul_(SQRT_HALF)
         # Phi(-|t|); erfc has no vector instruction in compiled CPU code, and 1 - erf differs by rounding only
         upper = 0.5 - 0.5 * torch.erf(t) if torch.compiler.is_compiling() else t.erfc_().mul_(0.5)
         # relu(m) + s phi - |m| Phi(-|t|): the two terms of the tail do not cancel the way m Phi + s phi do
         value = (v * scaled_pdf).addcmul_(m.abs(), upper, value=-1).clamp_(min=0).add_(m.clamp(min=0))
         if any(ctx.needs_input_grad):
-            cdf = torch.where(m > 0, 1 - upper, upper)
-            ctx.save_for_backward(cdf, scaled_pdf.mul_(0.5).mul_(v > 0))
+            uncertain = v > 0  # where nothing is, the derivatives are ReLU's: at m = 0, too
+            cdf = torch.where(m > 0, 1 - upper, upper * uncertain)
+            ctx.save_for_backward(cdf, scaled_pdf.mul_(0.5).mul_(uncertain))
         return value
 
     @staticmethod

@@ -48,7 +48,7 @@ class MisConv2d(nn.Conv2d):
         *args: Any,
         activation: str = "relu",
         formula: str = "exact",
-        chunk: int | None = 16,
+        chunk: int | None = 8,
         compiled: bool = False,
         **kwargs: Any,
     ) -> None:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lacuna.errors import LacunaError
+
 PACKAGES = ("lacuna", "torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
 
 
@@ -53,6 +55,21 @@ def _cpu() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def set_up(threads: int | None) -> None:
+    """Make this process ready to compute, with so many CPU threads (None: torch's choice).
+
+    Raises:
+        LacunaError: not a number of threads.
+    """
+    import torch
+
+    tune_malloc()
+    if threads is not None:
+        if not isinstance(threads, int) or threads < 1:
+            raise LacunaError(f"trainer.threads={threads} must be null or a whole number of at least 1.")
+        torch.set_num_threads(threads)
 
 
 def tune_malloc() -> bool:

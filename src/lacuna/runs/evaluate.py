@@ -23,20 +23,16 @@ def main(config: dict[str, Any]) -> int:
     folder = RunFolder.find(config["output"], str(config["run"]))
     if not folder.finished:
         raise LacunaError(f"{folder.path} is not finished: run its train command again to finish it.")
-    import torch
-
-    from lacuna.runs.environment import tune_malloc
+    from lacuna.runs.environment import set_up
     from lacuna.runs.run import Settings, make_task, open_data
     from lacuna.tasks.models import load_weights
 
-    tune_malloc()
-    if config["trainer"]["threads"]:
-        torch.set_num_threads(config["trainer"]["threads"])
+    set_up(config["trainer"]["threads"])
     settings = Settings.of(config)
     recipe = folder.recipe
     data = open_data(recipe, settings, config.get("mask"))
     task = make_task(recipe, settings, data, runs=folder.path.parent)
-    load_weights(folder.path / "model.safetensors", task.model, task.parts)
+    load_weights(folder.path / "model.safetensors", task.model, task.parts, recipe.identity)
     task.to(data.device)
     metrics = task.evaluate(data.test if config["split"] == "test" else data.validation)
     mask = config.get("mask") or recipe.content["mask"]

@@ -131,6 +131,13 @@ class RunFolder:
         for path in self.checkpoints.glob("*"):
             path.unlink()
 
+    def settle(self) -> None:
+        """Mend the status of a finished run whose process was killed after its last metric was stored."""
+        with contextlib.suppress(LacunaError, OSError):
+            status = files.read_json(self.path / "status.json")
+            if status["state"] != "done":
+                self._status("done", status["started"])
+
     def _status(self, state: str, started: str, **more: str) -> None:
         status = {"state": state, "started": started, "host": socket.gethostname(), "pid": os.getpid()}
         if state != "running":

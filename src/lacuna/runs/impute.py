@@ -21,7 +21,7 @@ from lacuna.data.sources.folder import Folder
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
 from lacuna.imputers.mean_of import DensityMean
-from lacuna.runs.environment import tune_malloc
+from lacuna.runs.environment import set_up
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.run import load
 from lacuna.tasks.models import Sizes
@@ -41,7 +41,7 @@ def main(config: dict[str, Any]) -> int:
         raise LacunaError(f"input={source} does not exist.")
     if target.exists():
         raise LacunaError(f"to={target} exists already: choose another place, nothing is overwritten.")
-    tune_malloc()
+    set_up(config["trainer"]["threads"])
     density, sizes = find_density(RunFolder.find(config["output"], str(config["run"])))
     filler = _Filler(density, sizes, config["trainer"]["accelerator"], config["samples"], config["seed"])
     with files.disk_errors(target):

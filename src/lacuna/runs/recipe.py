@@ -23,6 +23,7 @@ VERSION = 1
 
 LIMITS = ("train_images", "validation_images", "test_images")
 INFRASTRUCTURE = ("root", "download")
+PLACES = ("path",)
 BUDGET_PIXELS = 32 * 32
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
 TRAINED = {"density": "density"}
@@ -38,7 +39,7 @@ class Recipe:
     @property
     def identity(self) -> str:
         """12 hexadecimal digits: equal recipes, equal identity."""
-        text = json.dumps(self.content, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_without_places(self.content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -108,6 +109,15 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         if needed:
             content["needs"] = {part: _derived(config, part, fingerprint) for part in needed}
     return Recipe(json.loads(json.dumps(content)))
+
+
+def _without_places(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without where a user's own images lie: their fingerprint says which they are."""
+    data = {key: value for key, value in content["data"].items() if key not in PLACES}
+    found = {**content, "data": data}
+    if "needs" in content:
+        found["needs"] = {part: _without_places(needed) for part, needed in content["needs"].items()}
+    return found
 
 
 def _derived(config: Mapping[str, Any], part: str, fingerprint: str) -> dict[str, Any]:

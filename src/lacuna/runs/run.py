@@ -63,6 +63,7 @@ def execute(recipe: Recipe, settings: Settings, *, announce: bool = True) -> Run
     """
     folder = RunFolder.of(settings.output, recipe)
     if folder.finished:
+        folder.settle()
         _say(announce, f"finished before: {folder.path}")
         return folder
     for needed in recipe.needs.values():
@@ -112,7 +113,7 @@ def _conclude(task: Task, data: IncompleteData, folder: RunFolder, mirrors: list
     """Store weights, pictures and, last, the metrics that mark the run as done."""
     task.to(data.device)
     files.write_json(folder.path / "model.json", task.sizes.plain())
-    save_weights(folder.path / "model.safetensors", task.model, task.parts)
+    save_weights(folder.path / "model.safetensors", task.model, task.parts, folder.recipe.identity)
     results = task.results()
     for name, picture in task.draw(folder.pictures).items():
         for mirror in mirrors:
@@ -196,7 +197,7 @@ def load(folder: RunFolder) -> nn.Module:
         model: nn.Module = build_density(recipe.content, sizes)
     else:
         model = build_classifier(recipe.content, sizes, parts)
-    load_weights(folder.path / "model.safetensors", model, parts)
+    load_weights(folder.path / "model.safetensors", model, parts, recipe.identity)
     return model.requires_grad_(False).eval()
 
 
@@ -208,8 +209,7 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
         return pl.Trainer(
             max_epochs=recipe.training["epochs"],
             accelerator=settings.option("accelerator", "auto"),
-            devices=settings.option("devices", 1),
-            strategy=settings.option("strategy", "auto"),
+            devices=1,
             precision=recipe.content["precision"],
             logger=loggers,
             callbacks=callbacks,
@@ -224,7 +224,10 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
 
 def _mirrors(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[WandbMirror]:
     spec = settings.logger
-    if spec.get("name") != "wandb":
+    name = spec.get("name", "disk")
+    if name not in ("disk", "wandb"):
+        raise LacunaError(f"logger.name={name} is neither disk nor wandb: choose with logger=disk or logger=wandb.")
+    if name == "disk":
         return []
     mirror = wandb_logger(
         run_id=recipe.identity,

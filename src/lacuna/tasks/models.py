@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lacuna.densities.base import Density
@@ -94,30 +94,32 @@ def foreign(model: nn.Module, parts: Mapping[str, nn.Module]) -> tuple[str, ...]
     return tuple(f"{name}." for name, module in model.named_modules() if id(module) in others)
 
 
-def save_weights(path: Path, model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
-    """Write the model's own weights as safetensors, atomically."""
+def save_weights(path: Path, model: nn.Module, parts: Mapping[str, nn.Module], identity: str) -> None:
+    """Write the model's own weights as safetensors, atomically, with the identity of the recipe they belong to."""
     skip = foreign(model, parts)
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith(skip or "\0")}
     with replacing(path) as temporary:
-        save_file(state, temporary)
+        save_file(state, temporary, {"recipe": identity})
 
 
-def load_weights(path: Path, model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
+def load_weights(path: Path, model: nn.Module, parts: Mapping[str, nn.Module], identity: str) -> None:
     """Read what :func:`save_weights` wrote. Safetensors hold numbers only, never code.
 
     Raises:
         LacunaError: the file is missing or damaged, or belongs to another model.
     """
     try:
-        state = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            owner = (file.metadata() or {}).get("recipe")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise LacunaError(
             f"{path} is missing or damaged ({error}): delete the run's folder and train it again."
         ) from error
     expected = {key for key in model.state_dict() if not key.startswith(foreign(model, parts) or "\0")}
     try:
-        if set(state) != expected:
-            raise RuntimeError("it has other entries")
+        if owner != identity or set(state) != expected:
+            raise RuntimeError("it is another model's")
         model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise LacunaError(f"{path} does not fit its recipe: delete the run's folder and train it again.") from error
