@@ -175,6 +175,13 @@ def test_cfg_prints_the_config_and_stops(configs: Path, capsys: pytest.CaptureFi
     assert not SEEN
 
 
+def test_cfg_of_a_sweep_runs_nothing(script: Path) -> None:
+    result = start(script, "-m", "--cfg", "seed=0,2")
+    assert result.returncode == MISTAKE
+    assert "leave out one of the two" in result.stderr
+    assert not (script.parent / "done.txt").exists()
+
+
 def test_help_names_everything_one_can_choose(configs: Path) -> None:
     text = usage("train", configs)
     for part in (

@@ -34,6 +34,14 @@ def outcomes(mfa: MFA, x: Tensor, mask: Tensor) -> list[Tensor]:
     ]
 
 
+def test_half_precision_around_it_changes_nothing():
+    mfa, x, where = random_mfa(5, 3, 2, SHAPE).to(torch.float32), random_images(5, SHAPE).float(), random_mask(5, SHAPE)
+    plain = outcomes(mfa, x, where)
+    with torch.autocast("cpu", torch.bfloat16):
+        for a, b in zip(outcomes(mfa, x, where), plain, strict=True):
+            assert a.dtype == torch.float32 and torch.equal(a, b)
+
+
 def test_order_of_components_changes_nothing():
     mfa, x, mask = random_mfa(5, 4, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     shuffled = mfa.permute_components(torch.tensor([2, 0, 3, 1]))

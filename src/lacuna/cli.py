@@ -81,6 +81,8 @@ def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
     from lacuna import composing
 
     if flags & {"-m", "--multirun"}:
+        if "--cfg" in flags:
+            raise LacunaError("--cfg prints one config and -m runs many: leave out one of the two.")
         return _run_many(composing.jobs(configs, config_name, overrides))
     config = composing.compose(configs, config_name, overrides)
     if "--cfg" in flags:

@@ -8,14 +8,30 @@ factorised.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _own_precision(method: Callable[Concatenate[MFA, P], R]) -> Callable[Concatenate[MFA, P], R]:
+    """Compute in the mixture's own floating-point type, also where a training step autocasts to half precision."""
+
+    @functools.wraps(method)
+    def computed(self: MFA, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast(self.mean.device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +134,7 @@ class MFA:
         joint = self.logits.log_softmax(1) + self.component_log_prob(x, where)
         return torch.logsumexp(joint, 1)
 
+    @_own_precision
     def component_log_prob(self, x: Tensor, where: Tensor) -> Tensor:
         """As :meth:`log_prob`, for each component on its own: (B, K)."""
         mfa = self
@@ -178,6 +195,7 @@ class MFA:
 
     # ------------------------------------------------------------------ conditioning
 
+    @_own_precision
     def condition(self, x: Tensor, mask: Tensor) -> MFA:
         """p(image | observed pixels), exactly, again as an MFA.
 
@@ -228,10 +246,12 @@ class MFA:
 
     # ------------------------------------------------------------------ summaries
 
+    @_own_precision
     def expectation(self) -> Tensor:
         """E[image], (B, C, H, W): the imputation with the least expected squared error."""
         return torch.einsum("bk,bkchw->bchw", self.weights, self.mean)
 
+    @_own_precision
     def variance(self) -> Tensor:
         """Variance of every pixel under the mixture, (B, C, H, W), within plus between components."""
         within = self.noise + self.factors.square().sum(2)
@@ -243,6 +263,7 @@ class MFA:
         best = self.logits.argmax(1)
         return self.mean[torch.arange(len(self), device=best.device), best]
 
+    @_own_precision
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """``n`` independent images from every mixture: (n, B, C, H, W)."""
         batch, k = self.logits.shape

@@ -230,3 +230,17 @@ def test_unusable_folders_are_refused(tmp_path):
     (home / "b.png").write_bytes(b"no picture")
     with pytest.raises(LacunaError, match=r"b.png cannot be read as an image"):
         Folder(str(home)).prepare(tmp_path)
+
+
+def test_pictures_of_sixteen_bits_are_refused(tmp_path):
+    for i in range(3):
+        Image.fromarray(pixels(5, 5, seed=i).astype(np.uint16) * 257).save(tmp_path / f"{i}.png")
+    with pytest.raises(LacunaError, match=r"0\.png has more than 8 bits a channel"):
+        Folder(str(tmp_path)).prepare(tmp_path / "root")
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, True])
+def test_an_impossible_size_is_refused(tmp_path, size):
+    Image.fromarray(pixels(5, 5)).save(tmp_path / "0.png")
+    with pytest.raises(LacunaError, match=f"data.size={size} must be null or a whole number"):
+        Folder(str(tmp_path), size=size)

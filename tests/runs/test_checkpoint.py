@@ -22,7 +22,7 @@ from lacuna.errors import LacunaError
 from lacuna.runs.checkpoint import Resume, load
 from lacuna.runs.logging import DiskLogger, read_history
 from lacuna.runs.progress import QUIET_TRAINER
-from lacuna.runs.running import RunningMean
+from lacuna.tasks.running import RunningMean
 from tests.runs.tiny import BATCHES, EPOCHS, Killed, Tiny, fit, outcome
 
 PLACES = [

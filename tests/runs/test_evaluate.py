@@ -10,7 +10,6 @@ import pytest
 import lacuna
 from lacuna.cli import verb
 from lacuna.runs.folder import RunFolder
-
 from tests.runs import real
 
 

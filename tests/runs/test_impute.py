@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from lacuna.cli import verb
-
 from tests.runs import real
 
 

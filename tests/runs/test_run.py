@@ -286,6 +286,21 @@ def test_a_run_killed_after_its_training_only_concludes(
         assert contents(execute(whole.recipe, there, announce=False).path) == contents(whole.path)
 
 
+def test_a_run_killed_right_after_its_metrics_is_tidied_up(
+    misconv: RunFolder, settings: Settings, tmp_path: Path
+) -> None:
+    there = elsewhere(settings, tmp_path)
+    folder = RunFolder(tmp_path / "runs" / misconv.path.name)
+    shutil.copytree(misconv.path, folder.path)
+    folder.checkpoints.mkdir(exist_ok=True)
+    (folder.checkpoints / "last.ckpt").write_bytes(b"left behind")
+    status = json.loads((folder.path / "status.json").read_text())
+    (folder.path / "status.json").write_text(json.dumps({**status, "state": "running"}))
+    execute(misconv.recipe, there, announce=False)
+    assert not list(folder.checkpoints.iterdir())
+    assert json.loads((folder.path / "status.json").read_text())["state"] == "done"
+
+
 def test_a_failure_is_recorded_and_can_be_repeated(
     make: Callable[..., Recipe], settings: Settings, tmp_path: Path
 ) -> None:

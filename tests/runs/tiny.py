@@ -21,7 +21,7 @@ import torch
 from lacuna.runs.checkpoint import Resume
 from lacuna.runs.logging import DiskLogger
 from lacuna.runs.progress import QUIET_TRAINER, quiet_lightning
-from lacuna.runs.running import RunningMean
+from lacuna.tasks.running import RunningMean
 
 EPOCHS, BATCHES = 3, 5
 

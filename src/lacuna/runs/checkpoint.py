@@ -221,7 +221,7 @@ class Resume(Callback):
             if result.meta.on_epoch:
                 raise ValueError(
                     f"{result.meta.name!r} is logged during the epoch with on_epoch=True, so it cannot resume exactly: "
-                    "use lacuna.runs.running.RunningMean and log its mean in on_train_epoch_end."
+                    "use lacuna.tasks.running.RunningMean and log its mean in on_train_epoch_end."
                 )
 
 

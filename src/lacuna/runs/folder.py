@@ -128,12 +128,16 @@ class RunFolder:
     def finish(self, metrics: dict[str, Any]) -> None:
         """Store the final metrics - from now on the run is done - and drop what was kept for resuming."""
         files.write_json(self.path / "metrics.json", metrics)
+        self._drop_checkpoints()
+
+    def _drop_checkpoints(self) -> None:
         for path in self.checkpoints.glob("*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def settle(self) -> None:
-        """Mend the status of a finished run whose process was killed after its last metric was stored."""
+        """Tidy up a finished run whose process was killed after its metrics were stored: checkpoints and status."""
         with contextlib.suppress(LacunaError, OSError):
+            self._drop_checkpoints()
             status = files.read_json(self.path / "status.json")
             if status["state"] != "done":
                 self._status("done", status["started"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,9 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
     config = copy.deepcopy(dict(config))
     task = config["task"]["name"]
     budget = config["budget"]
+    for name, seed in (("seed", config["seed"]), ("mask.seed", config["mask"].get("seed", 0))):
+        if not isinstance(seed, int):
+            raise LacunaError(f"{name}={seed} must be a whole number.")
     if task not in budget:
         raise LacunaError(f"task.name={task}: budget={budget['name']} does not know this task; choose with task=... .")
     content: dict[str, Any] = {
@@ -166,21 +170,21 @@ def _source(data: Mapping[str, Any]) -> Any:
 def _within(config: Mapping[str, Any], part: str, budget: Mapping[str, Any]) -> dict[str, Any]:
     """The part with its training cut to the budget; milestones keep their place relative to the whole."""
     training = dict(config[part]["training"])
-    if training["epochs"] < 1 or training["lr"] <= 0:
+    epochs, lr = training["epochs"], training["lr"]
+    if not (isinstance(epochs, int) and epochs >= 1 and isinstance(lr, (int, float)) and 0 < lr < math.inf):
         raise LacunaError(
-            f"{part}.training.epochs={training['epochs']} must be at least 1, and {part}.training.lr={training['lr']} "
-            "more than 0."
+            f"{part}.training.epochs={epochs} must be at least 1, and {part}.training.lr={lr} more than 0."
         )
     factor, most = budget["lr_factor"], budget["max_epochs"]
-    share = min(1.0, most / training["epochs"]) if most is not None else 1.0
-    training["lr"] = training["lr"] * factor
+    share = min(1.0, most / epochs) if most is not None else 1.0
+    training["lr"] = lr * factor
     try:
-        training["lr_milestones"] = [[round(e * share), lr * factor] for e, lr in training["lr_milestones"]]
+        training["lr_milestones"] = [[round(e * share), rate * factor] for e, rate in training["lr_milestones"]]
     except (TypeError, ValueError) as error:
         raise LacunaError(f"{part}.training.lr_milestones needs [epoch, rate] pairs, as in [[10,1e-4]].") from error
     if training.get("mse_epochs"):
         training["mse_epochs"] = max(1, round(training["mse_epochs"] * share))
-    training["epochs"] = max(1, round(training["epochs"] * share))
+    training["epochs"] = max(1, round(epochs * share))
     return {**config[part], "training": training}
 
 

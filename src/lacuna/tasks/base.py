@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
-from lacuna.runs.running import RunningMean
 from lacuna.tasks.models import Sizes, foreign
+from lacuna.tasks.running import RunningMean
 
 
 class Task(pl.LightningModule, ABC):

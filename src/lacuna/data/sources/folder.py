@@ -49,6 +49,8 @@ class Folder(Source):
             raise LacunaError(f"data.path={path} is not a folder: set it to the folder with your images.")
         if not mask_suffix:
             raise LacunaError("data.mask_suffix is empty: masks need names that differ from the images', say _mask.")
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise LacunaError(f"data.size={size} must be null or a whole number of at least 1.")
         self.path, self.mask_suffix, self.size, self.test_fraction = Path(path), mask_suffix, size, test_fraction
         self.labels_csv = None if labels_csv is None else self.path / labels_csv
         if self.labels_csv is not None and not self.labels_csv.is_file():
@@ -168,9 +170,12 @@ def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             file.load()
-            return file.copy()
+            picture = file.copy()
     except (OSError, SyntaxError, ValueError) as error:
         raise LacunaError(f"{path} cannot be read as an image ({error}): replace or remove it.") from error
+    if picture.mode.startswith(("I", "F")):  # Pillow would clip what is above 255
+        raise LacunaError(f"{path} has more than 8 bits a channel: convert the images to 8 bits, or use data=arrays.")
+    return picture
 
 
 def _head(path: Path) -> tuple[str, tuple[int, int]]:
