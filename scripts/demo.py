@@ -44,7 +44,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="repetitions (default 3)")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="where runs and results go")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at a time (default: CPU cores)")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--workers", type=int, default=cores, help="runs at a time (default: CPU cores)")
     parser.add_argument("--budget", default="paper", help="paper, or smoke to see whether everything runs")
     options = parser.parse_args()
     try:
@@ -52,6 +53,9 @@ def main() -> int:
     except LacunaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on from here.", file=sys.stderr)
+        return 130
 
 
 def demo(seeds: int, output: Path, workers: int, budget: str) -> int:
@@ -73,7 +77,7 @@ def demo(seeds: int, output: Path, workers: int, budget: str) -> int:
     quality = _density_quality(folders(densities))
     print(text_table(rows))
     print(quality)
-    target = output / "demo"
+    target = output / ("demo" if budget == "paper" else f"demo-{budget}")
     target.mkdir(parents=True, exist_ok=True)
     picture = folders(densities)[0].pictures / "imputations.png"
     shutil.copyfile(picture, target / "digits.png")
@@ -130,7 +134,8 @@ def _plain_lines(terminal: bool, total: int) -> Iterator[None]:
 def train(config: dict[str, Any]) -> str:
     """One run, in a worker process; the name of what was run."""
     from lacuna.runs.environment import set_up
-    from lacuna.runs.run import Settings, execute
+    from lacuna.runs.run import execute
+    from lacuna.runs.settings import Settings
 
     set_up(threads=1)
     recipe: Recipe = resolve(config, prepare_data(config))
@@ -167,7 +172,8 @@ def _page(
     caption = (
         f"Accuracy, mean ± standard deviation over {note.split(',')[0]}. scikit-learn's digits (8x8), "
         f"{images['train']} for training, {images['test']} for testing; a 4x4 square is missing from every image, in "
-        "training and in the first column of results. With 500 test digits one percentage point is within the noise."
+        "training and in the first column of results. "
+        f"With {images['test']} test digits, differences below {2 * (0.05 / images['test']) ** 0.5:.3f} are noise."
     )
     sections: list[Text | Table | Picture] = [
         Text(

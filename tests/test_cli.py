@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from lacuna.cli import CRASHED, DONE, INTERRUPTED, MISTAKE, verb
+from lacuna import composing
+from lacuna.cli import CONFIGS, CRASHED, DONE, INTERRUPTED, MISTAKE, verb
 from lacuna.errors import LacunaError
-from lacuna.usage import usage
+from lacuna.usage import examples, usage
 
 FILES = {
     "train.yaml": """
@@ -40,6 +41,14 @@ FILES = {
         task: {epochs: 9}
         """,
     "experiment/digits_zero.yaml": "# @package _global_\n",
+    "judge.yaml": """
+        # Judge.
+        defaults:
+          - _self_
+          - mask: null
+        run: null
+        """,
+    "imputer/zero.yaml": "{name: zero}",
 }
 
 SEEN: list[dict[str, Any]] = []
@@ -127,6 +136,10 @@ def test_the_function_gets_a_resolved_plain_dict(configs: Path) -> None:
         (["owner=[a"], "cannot be read"),
         (["owner=???"], "owner has no value: give it one with owner=..."),
         (["owner=${nobody}"], "owner cannot be resolved"),
+        (["mask=null"], "mask=null: choose one of noise, square."),
+        (["mask=[noise,square]"], "mask takes one name, such as noise"),
+        (["imputer=zero"], "imputer=zero: train.py takes no imputer; its groups are experiment=, mask=."),
+        (["~mask"], "~mask: no key can be left out"),
         (["--frobnicate"], "Unknown option '--frobnicate'"),
     ],
 )
@@ -141,7 +154,9 @@ def test_a_mistake_is_one_sentence(
     assert not SEEN
 
 
-@pytest.mark.parametrize("word", ["limit=3", "task.lr=1", "owner=7", "owner=null", "task.milestones=[]", "mask=noise"])
+@pytest.mark.parametrize(
+    "word", ["limit=3", "task.lr=1", "owner=7", "owner=null", "task.milestones=[]", "mask=noise", "experiment=null"]
+)
 def test_what_is_right_is_not_refused(configs: Path, word: str) -> None:
     assert call(configs, word) == DONE
 
@@ -192,6 +207,61 @@ def test_help_names_everything_one_can_choose(configs: Path) -> None:
     ):
         assert part in text
     assert "@package" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["mask.rate=0.3"], "mask.rate=0.3: choose a mask first, for instance mask=noise mask.rate=0.3."),
+        (["mask.size=3"], "Unknown key mask.size: no mask has it; the choices are noise, square."),
+        (["imputer=zero"], "judge.py takes no imputer; its groups are mask=."),
+    ],
+)
+def test_a_group_of_which_nothing_is_chosen(
+    configs: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = verb("judge", f"{__name__}:record", configs)
+    assert judge(words) == MISTAKE
+    err = capsys.readouterr().err
+    assert sentence in err and err.count("\n") == 1
+    assert judge(["mask=noise", *words[:1]]) == (DONE if "rate" in words[0] else MISTAKE)
+
+
+def test_help_shows_what_the_verb_takes_only(configs: Path) -> None:
+    assert "imputer" not in usage("train", configs)
+    text = usage("judge", configs)
+    assert "mask=" in text
+    assert "experiment" not in text and "imputer" not in text
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "impute"])
+def test_the_examples_of_the_real_help_can_be_typed(name: str) -> None:
+    for line in examples(name, CONFIGS):
+        python, script, *words = line.split()
+        assert (python, script) == ("python", f"{name}.py")
+        values = [word for word in words if not word.startswith("-")]
+        for job in composing.jobs(CONFIGS, name, values):
+            assert composing.compose(CONFIGS, name, job)
+    text = usage(name, CONFIGS)
+    assert ("experiment=" in text) == ("density=" in text) == ("net=" in text) == (name == "train")
+    assert "imputer=" not in text
+
+
+def test_long_descriptions_are_cut_and_stay_in_their_column(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    (configs / "experiment" / "a.yaml").write_text("# @package _global_\n# " + "Many words. " * 10 + "\n")
+    (line,) = [line for line in usage("train", configs).splitlines() if line.startswith("  a ")]
+    assert line.index("Many") == 2 + len("digits_misconv") + 2
+    assert line.endswith(" ...") and len(line) <= 50
+
+
+def pipe_is_closed(config: dict[str, Any]) -> None:
+    raise BrokenPipeError
+
+
+def test_a_reader_who_has_seen_enough(configs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(configs, function="pipe_is_closed") == CRASHED
+    assert capfd.readouterr().err == ""
 
 
 SCRIPT = """

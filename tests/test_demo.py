@@ -24,8 +24,8 @@ def test_table_picture_and_page(tmp_path):
     lines = first.stdout.splitlines()
     assert [line.split()[0] for line in lines[2:9]] == list(STEMS)
     assert len(list((tmp_path / "runs").glob("*/metrics.json"))) == 2 * (len(STEMS) + 1)
-    assert (tmp_path / "demo" / "digits.png").read_bytes().startswith(b"\x89PNG")
-    page = (tmp_path / "demo" / "index.html").read_text()
+    assert (tmp_path / "demo-smoke" / "digits.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "demo-smoke" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "http" not in page.replace("http://www.w3.org", "")
     again = demo(tmp_path, "--seeds", "2")
     assert again.stdout.splitlines()[:10] == lines[:10]

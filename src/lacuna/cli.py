@@ -15,6 +15,7 @@ sentence), 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -46,6 +47,10 @@ def verb(config_name: str, target: str, configs: Path | None = None) -> Callable
             return MISTAKE
         except KeyboardInterrupt:
             return _interrupted()
+        except BrokenPipeError:
+            # whoever read the output, head or less, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return CRASHED
         except SystemExit as error:
             # Lightning turns Ctrl-C into sys.exit(1); under it is still the interrupt.
             if isinstance(error.__context__, KeyboardInterrupt):
@@ -75,7 +80,7 @@ def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
     if flags & {"-h", "--help"}:
         from lacuna.usage import usage
 
-        print(usage(config_name, configs))
+        print(usage(config_name, configs), flush=True)
         return DONE
 
     from lacuna import composing
@@ -86,7 +91,7 @@ def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
         return _run_many(composing.jobs(configs, config_name, overrides))
     config = composing.compose(configs, config_name, overrides)
     if "--cfg" in flags:
-        print(composing.to_yaml(config), end="")
+        print(composing.to_yaml(config), end="", flush=True)
         return DONE
     return _call(target, config)
 

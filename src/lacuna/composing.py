@@ -24,7 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from lacuna.errors import LacunaError
-from lacuna.usage import groups, options
+from lacuna.usage import groups, keys_of, options, verb_groups
 
 # More choices than this are not listed in an error where a near one was found.
 MANY = 12
@@ -44,6 +44,7 @@ def compose(configs: Path, config_name: str, overrides: list[str]) -> dict[str, 
                     f"{override.input_line} names several values: add -m to run one job for each, "
                     f"or write {override.key_or_group}=[...] for one list."
                 )
+        parsed = _checked_choices(configs, config_name, parsed)
         config = _composed(configs, config_name, parsed)
         _check_kinds(config, _composed(configs, config_name, _choices(configs, parsed)), parsed)
     return _resolved(config)
@@ -78,7 +79,9 @@ def _parse(overrides: list[str]) -> list[Override]:
     for text in overrides:
         if text.startswith("+"):
             raise LacunaError(f"{text}: every key that can be set exists already, so write it without '+'.")
-        if "=" not in text and not text.startswith("~"):
+        if text.startswith("~"):
+            raise LacunaError(f"{text}: no key can be left out; set it to another value, or to null.")
+        if "=" not in text:
             raise LacunaError(f"{text!r} is not of the form key=value; --help lists what can be chosen.")
         try:
             parsed += parser.parse_overrides([text])
@@ -99,6 +102,30 @@ def _is_choice(configs: Path, override: Override) -> bool:
     return override.package is not None or (
         not group.startswith("hydra") and "." not in group and (configs / group).is_dir()
     )
+
+
+def _checked_choices(configs: Path, config_name: str, parsed: list[Override]) -> list[Override]:
+    """The overrides without those that choose nothing where nothing is the default, which Hydra does not understand.
+
+    Raises:
+        LacunaError: a group that the verb does not take, or nothing where something must be chosen.
+    """
+    taken, kept = verb_groups(config_name, configs), list(parsed)
+    for override in _choices(configs, parsed):
+        group = override.key_or_group
+        if override.package is not None:
+            continue
+        if group not in taken:
+            known = ", ".join(f"{name}=" for name in taken) or "none"
+            raise LacunaError(f"{override.input_line}: {config_name}.py takes no {group}; its groups are {known}.")
+        value = override.value()
+        if value is None and taken[group] is None:
+            kept.remove(override)
+        elif value is None:
+            raise LacunaError(f"{group}=null: choose one of {', '.join(options(configs, group))}.")
+        elif not isinstance(value, str):
+            raise LacunaError(f"{override.input_line}: {group} takes one name, such as {options(configs, group)[0]}.")
+    return kept
 
 
 def _composed(configs: Path, config_name: str, parsed: list[Override]) -> DictConfig:
@@ -143,14 +170,31 @@ def _unknown_key(
         # Not from the command line: a config file overrides something that does not exist.
         return LacunaError(f"The config cannot be composed: {_first_line(error)}.")
     base = hydra_compose(config_name, [str(item.input_line) for item in _choices(configs, parsed) if item != culprit])
-    names = list(_keys(base)) + groups(configs)
+    names = list(_keys(base)) + list(verb_groups(config_name, configs))
     if key in _keys(base):
         return LacunaError(f"{culprit.input_line}: {_first_line(error)}.")
+    if "." in key and key.split(".")[0] not in _keys(base):
+        group, _, name = key.partition(".")
+        if group in verb_groups(config_name, configs):
+            return _not_chosen(configs, group, name, culprit)
     parent = key.rpartition(".")[0]
     siblings = [name.rpartition(".")[2] for name in _keys(base) if parent and name.rpartition(".")[0] == parent]
     if siblings:
         return LacunaError(f"Unknown key {key!r}: the keys of {parent} are {', '.join(siblings)}.")
     return LacunaError(f"Unknown key {key!r}{_hint(key, names)} --cfg lists every key with its value.")
+
+
+def _not_chosen(configs: Path, group: str, name: str, culprit: Override) -> LacunaError:
+    """A key of a group of which nothing is chosen."""
+    holders = [option for option in options(configs, group) if name.split(".")[0] in keys_of(configs, group, option)]
+    if not holders:
+        known = ", ".join(options(configs, group))
+        return LacunaError(f"Unknown key {group}.{name}: no {group} has it; the choices are {known}.")
+    # the one with the fewest keys is the simplest
+    example = min(holders, key=lambda option: len(keys_of(configs, group, option)))
+    return LacunaError(
+        f"{culprit.input_line}: choose a {group} first, for instance {group}={example} {culprit.input_line}."
+    )
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -8,11 +8,13 @@ factorised.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,12 +25,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
+    """No autocasting to half precision where ``tensor`` lives (the meta device, which only measures, has none)."""
+    kind = tensor.device.type
+    return contextlib.nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
+
+
 def _own_precision(method: Callable[Concatenate[MFA, P], R]) -> Callable[Concatenate[MFA, P], R]:
     """Compute in the mixture's own floating-point type, also where a training step autocasts to half precision."""
 
     @functools.wraps(method)
     def computed(self: MFA, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.autocast(self.mean.device.type, enabled=False):
+        with full_precision(self.mean):
             return method(self, *args, **kwargs)
 
     return computed

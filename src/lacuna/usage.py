@@ -1,13 +1,22 @@
-"""What ``--help`` prints: read from the config folder as text, so it needs neither Hydra nor torch."""
+"""What ``--help`` prints: read from the config folder's files, so it needs neither Hydra nor torch."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 NOT_SHOWN = ("hydra",)
 EXAMPLE = "digits_misconv"
+
+EXAMPLES = {
+    "evaluate": ("run=digits-square-misconv-s0", "run=digits-square-misconv-s0 mask=noise mask.rate=0.9"),
+    "impute": ("run=digits-square-dmfa-s0 input=my_images to=completed", "run=digits-square-dmfa-s0 --cfg"),
+}
+"""What to write behind a verb that takes no experiments."""
 
 
 def options(configs: Path, group: str) -> list[str]:
@@ -25,6 +34,29 @@ def groups(configs: Path) -> list[str]:
     found = sorted(path.name for path in configs.iterdir() if path.is_dir() and any(path.rglob("*.yaml")))
     found = [name for name in found if name not in NOT_SHOWN]
     return sorted(found, key=lambda name: name != "experiment")
+
+
+def verb_groups(config_name: str, configs: Path) -> dict[str, str | None]:
+    """The groups a verb takes, as in :func:`groups`, and what each is if not chosen (None: nothing)."""
+    found: dict[str, str | None] = {}
+    for entry in _read(configs / f"{config_name}.yaml").get("defaults") or []:
+        if isinstance(entry, dict):
+            found |= {str(group): choice for group, choice in entry.items()}
+    return {group: found[group] for group in groups(configs) if group in found}
+
+
+def keys_of(configs: Path, group: str, name: str) -> list[str]:
+    """The keys that a choice of a group brings with it (those it takes from others are left out)."""
+    return [str(key) for key in _read(configs / group / f"{name}.yaml") if key != "defaults"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The mapping in a config file; empty where it is damaged, which composing says better."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def heading(path: Path) -> list[str]:
@@ -49,7 +81,8 @@ def usage(config_name: str, configs: Path) -> str:
     parts = [f"usage: python {config_name}.py [-m] [--cfg] [group=choice ...] [key=value ...]"]
     if about:
         parts.append("\n".join(about))
-    for group in groups(configs):
+    chosen = verb_groups(config_name, configs)
+    for group in chosen:
         names = options(configs, group)
         if group == "experiment":
             parts.append("experiment=\n" + "\n".join(_experiments(configs, names, width)))
@@ -61,16 +94,18 @@ def usage(config_name: str, configs: Path) -> str:
         "  --cfg            print the resolved config and stop\n"
         "  -h, --help       print this text and stop"
     )
-    names = options(configs, "experiment")
-    example = EXAMPLE if EXAMPLE in names else next(iter(names), None)
-    chosen = f" experiment={example}" if example else ""
-    parts.append(
-        "examples\n"
-        f"  python {config_name}.py{chosen}\n"
-        f"  python {config_name}.py{chosen} --cfg\n"
-        f"  python {config_name}.py -m{chosen} seed=0,1,2"
-    )
+    parts.append("examples\n" + "\n".join(f"  {line}" for line in examples(config_name, configs)))
     return "\n\n".join(parts)
+
+
+def examples(config_name: str, configs: Path) -> list[str]:
+    """Command lines that the verb accepts."""
+    words: tuple[str, ...] = EXAMPLES.get(config_name, ("--cfg",))
+    if "experiment" in verb_groups(config_name, configs):
+        names = options(configs, "experiment")
+        example = f"experiment={EXAMPLE if EXAMPLE in names else names[0]}"
+        words = (example, f"{example} --cfg", f"-m {example} seed=0,1,2")
+    return [f"python {config_name}.py {line}" for line in words]
 
 
 def _wrapped(title: str, names: list[str], width: int) -> str:
@@ -82,6 +117,6 @@ def _experiments(configs: Path, names: list[str], width: int) -> list[str]:
     lines = []
     for name in names:
         about = heading(configs / "experiment" / f"{name}.yaml")
-        text = f"  {name:<{column}}  {about[0] if about else ''}".rstrip()
-        lines.append(textwrap.shorten(text, width, placeholder=" ...") if len(text) > width else text)
-    return ["  " + line.strip() if not line.startswith("  ") else line for line in lines]
+        text = textwrap.shorten(about[0] if about else "", max(width - column - 4, 20), placeholder=" ...")
+        lines.append(f"  {name:<{column}}  {text}".rstrip())
+    return lines

@@ -97,7 +97,20 @@ def test_without_labels(arrays):
 
 def test_a_complete_set_stores_no_masks(arrays):
     images = make(arrays, NoMask())
-    assert images._masks.untyped_storage().nbytes() <= SHAPE[1] * SHAPE[2]
+    for moved in (images, images.to("meta")):
+        for masks in (moved._masks, moved._known):
+            assert masks.numel() <= SHAPE[1] * SHAPE[2]
+
+
+@pytest.mark.parametrize("n", [1, N])
+def test_masks_of_a_complete_set(arrays, n):
+    batch = make(arrays, NoMask(), index=np.arange(n)).batch([n - 1, 0, 0])
+    assert isinstance(batch, EvalBatch)
+    for mask in (batch.mask, batch.known):
+        assert mask.shape == (3, 1, *SHAPE[1:]) and mask.dtype == torch.bool and mask.all() and mask.is_contiguous()
+    assert torch.equal(batch.observed, batch.truth) and make(arrays, NoMask()).batch([]).mask.shape[0] == 0
+    one = make(arrays, Square(), index=np.array([7])).batch([0, 0])
+    assert torch.equal(one.mask, make(arrays).batch([7, 7]).mask)
 
 
 def test_an_image_without_observed_pixels_is_named(arrays):

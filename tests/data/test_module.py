@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 
+from lacuna.data.hashing import permutation
 from lacuna.data.incomplete import Batch, EvalBatch
 from lacuna.data.masks import Square
 from lacuna.data.module import IncompleteData
+from lacuna.data.sources.digits import Digits
 from lacuna.errors import LacunaError
 
 DIGITS = {"name": "digits", "type": "digits.Digits", "validation": 100, "train_images": None, "test_images": None}
@@ -93,6 +96,42 @@ def test_a_users_holes_and_stored_validation(tmp_path):
     assert isinstance(batch, EvalBatch) and batch.label is None
     assert torch.equal(batch.mask, batch.known) and (~batch.known).sum() == 3 and not batch.known[:, 0, 2, 2].any()
     assert not data.test.batch([0, 1, 2]).mask[:, 0, 2, 2].any()
+
+
+def test_a_users_validation_depends_on_the_content_only(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4), dtype=np.uint8)
+    found: dict[str, list[Any]] = {"arrays": [], "folder": []}
+    for place in ("here", "there"):
+        home = tmp_path / place
+        (home / "photos").mkdir(parents=True)
+        np.save(home / f"{place}.npy", images)
+        for i in range(12):
+            Image.fromarray(images[i]).save(home / "photos" / f"{i}.png")
+        for type_, path in (("arrays.Arrays", home / f"{place}.npy"), ("folder.Folder", home / "photos")):
+            spec = {"type": type_, "path": str(path), "validation": 4}
+            data = IncompleteData(spec, SQUARE, root=tmp_path / "root")
+            found[type_.split(".")[0]].append(
+                (data.provenance.fingerprint, data.validation.index.tolist(), data.test.batch([0]).observed.tolist())
+            )
+    for one, other in found.values():
+        assert one == other and len(one[1]) == 4
+    np.save(tmp_path / "other.npy", 255 - images)
+    spec = {"type": "arrays.Arrays", "path": str(tmp_path / "other.npy"), "validation": 4}
+    assert IncompleteData(spec, SQUARE, root=tmp_path / "root").validation.index.tolist() != found["arrays"][0][1]
+
+
+def test_the_validation_images_of_a_named_set_stay(make):
+    """Runs that exist were made with these."""
+    expected = np.sort(permutation(1297, "validation", "digits")[:100])
+    np.testing.assert_array_equal(make().validation.index, expected)
+
+
+def test_a_root_is_needed():
+    for root in (None, ""):
+        with pytest.raises(LacunaError, match=r"data\.root is empty"):
+            IncompleteData(DIGITS, SQUARE, root=root)  # type: ignore[arg-type]
+        with pytest.raises(LacunaError, match=r"data\.root is empty"):
+            Digits().prepare(root)
 
 
 class Recorder(pl.LightningModule):

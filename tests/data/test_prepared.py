@@ -119,6 +119,16 @@ def test_intact_files_are_hashed_once(folder, splits, about, monkeypatch):
     assert len(calls) == 5
 
 
+def test_what_killed_writes_left_is_removed(folder, splits, about):
+    folder.parent.mkdir(parents=True)
+    for name in (".toy.abc", ".toy.abc.old", ".toys.abc", ".toy2.abc"):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "train_images.npy").write_bytes(b"half")
+    (folder.parent / ".toy.lock").touch()
+    write(folder, about, splits)
+    assert {p.name for p in folder.parent.iterdir()} == {"toy", ".toys.abc", ".toy2.abc", ".toy.lock"}
+
+
 def test_a_failed_write_leaves_the_old_set(folder, splits, about, monkeypatch):
     write(folder, about, splits)
 

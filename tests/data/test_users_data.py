@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -94,7 +96,9 @@ def nan_images():
         ({"images": pixels(3, 4, 4).astype(int) + 300}, "images must be uint8"),
         ({"images": np.array([["a"]])[..., None]}, "holds <U1 values"),
         ({"images": pixels(3, 4)}, r"give \(N, H, W\)"),
-        ({"images": pixels(3, 4, 4, 5)}, "set data.layout"),
+        ({"images": pixels(3, 4, 4, 4)}, "there must be 1 or 3 channels"),
+        ({"images": pixels(3, 4, 4), "labels": np.array([0, 1, np.nan])}, "label of 'train' image 2 is missing or NaN"),
+        ({"images": pixels(3, 4, 4), "labels": np.array(["a", "nan", ""])}, r"'train' image 1 .* \(2 such images\)"),
         ({"images": pixels(3, 3, 4, 3)}, "set data.layout"),
         ({"images": pixels(3, 4, 4), "labels": np.arange(2)}, "labels have shape"),
         ({"images": pixels(3, 4, 4), "mask": np.ones((3, 4, 5))}, "their masks"),
@@ -110,6 +114,35 @@ def nan_images():
 def test_unusable_arrays_are_refused(save, tmp_path, arrays, words):
     with pytest.raises(LacunaError, match=words):
         prepared(save(**arrays), tmp_path)
+
+
+def test_a_layout_that_does_not_fit_is_refused(save, tmp_path):
+    with pytest.raises(LacunaError, match=r"1 or 3 channels where data\.layout=NCHW has the channels"):
+        prepared(save(images=pixels(5, 8, 8, 3)), tmp_path, layout="NCHW")
+
+
+def test_odd_classes_are_said_in_one_line(save, tmp_path, capsys):
+    prepared(save(images=pixels(5, 4, 4), labels=np.full(5, 7)), tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "the one class '7' only" in said[0]
+    images = pixels(4, 4, 4)
+    labels = {"labels": np.array(["a", "b", "a", "b"]), "test_labels": np.array(["a", "c", "d", "b"])}
+    prepared(save(images=images, test_images=images, **labels), tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and "no training image of 2 of its 4 classes ('c', 'd')" in said[0]
+    prepared(save(images=images, test_images=images, labels=labels["labels"], test_labels=labels["labels"]), tmp_path)
+    assert not capsys.readouterr().err
+
+
+def test_the_users_files_are_read_for_the_name_once(save, tmp_path, monkeypatch):
+    put(tmp_path / "photos" / "a.png", pixels(4, 4))
+    put(tmp_path / "photos" / "b.png", pixels(4, 4, seed=1))
+    for source in (Arrays(save(images=pixels(5, 4, 4))), Folder(str(tmp_path / "photos"))):
+        name, digests = source.set_name, []
+        with monkeypatch.context() as patch:
+            patch.setattr(hashlib, "sha256", digests.append)
+            assert source.set_name == name and not digests
+        assert source.prepare(tmp_path).provenance.name == name
 
 
 def test_unusable_files_and_settings_are_refused(tmp_path):
@@ -230,6 +263,24 @@ def test_unusable_folders_are_refused(tmp_path):
     (home / "b.png").write_bytes(b"no picture")
     with pytest.raises(LacunaError, match=r"b.png cannot be read as an image"):
         Folder(str(home)).prepare(tmp_path)
+
+
+def test_a_mask_without_its_image_is_refused(tmp_path):
+    put(tmp_path / "a.png", pixels(4, 4))
+    put(tmp_path / "deep" / "a_mask.png", pixels(4, 4))
+    with pytest.raises(LacunaError, match=r"deep/a_mask\.png is named like a mask \(data\.mask_suffix=_mask\)"):
+        Folder(str(tmp_path))
+    assert len(Folder(str(tmp_path), mask_suffix="_holes").names) == 2
+    put(tmp_path / "deep" / "a.jpg", pixels(4, 4))  # the endings may differ
+    assert [name.as_posix() for name in Folder(str(tmp_path)).names] == ["a.png", "deep/a.jpg"]
+
+
+def test_a_row_without_a_label_is_refused(tmp_path):
+    for i in range(3):
+        put(tmp_path / "photos" / f"{i}.png", pixels(4, 4, seed=i))
+    (tmp_path / "photos" / "labels.csv").write_text("file,label\n0.png,x\n1.png\n2.png,y\n")
+    with pytest.raises(LacunaError, match=r"is missing or NaN \(1 such images\)"):
+        Folder(str(tmp_path / "photos"), labels_csv="labels.csv").prepare(tmp_path)
 
 
 def test_pictures_of_sixteen_bits_are_refused(tmp_path):

@@ -1,4 +1,5 @@
-"""Every experiment composes, its parts can be built, and it survives a few steps through the real command."""
+"""Every experiment composes, its parts can be built, and it survives a few steps through the real command; and so
+does what no experiment uses."""
 
 from __future__ import annotations
 
@@ -15,12 +16,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacuna import registry
 from lacuna.cli import CONFIGS
+from lacuna.data.masks import MaskScheme
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.data.sources.base import Source
-from lacuna.layers.stem import ImputeStem
+from lacuna.densities.base import Density
+from lacuna.imputers.base import Imputer
+from lacuna.layers.stem import ImputeStem, Stem
 from lacuna.runs.folder import RunFolder
+from lacuna.runs.opening import load
 from lacuna.runs.recipe import LIMITS, Recipe, resolve
-from lacuna.runs.run import load
+from lacuna.tasks.base import Task
 from lacuna.tasks.models import Sizes, build_classifier, build_density
 from lacuna.usage import options
 from tests.runs.real import config, recipe, train
@@ -117,15 +122,58 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
     registry.find("task", made.content["task"]["type"])
 
 
-@pytest.mark.parametrize("group", ["data", "mask", "density", "imputer", "stem", "net", "task"])
-def test_every_part_names_a_class(group: str) -> None:
-    for choice in options(CONFIGS, group):
-        words = [f"stem={choice}"] if group == "stem" else [f"{group}={choice}"]
-        if group == "imputer":
-            words = [f"imputer@stem.imputer={choice}", "stem=zero"]
-        composed = config(*words)
-        spec = composed["stem"]["imputer"] if group == "imputer" else composed[group]
-        assert issubclass(registry.find(group, spec["type"]), object)
+# config group -> what its classes are
+FAMILIES: dict[str, type] = {
+    "data": Source,
+    "mask": MaskScheme,
+    "density": Density,
+    "imputer": Imputer,
+    "stem": Stem,
+    "net": torch.nn.Module,
+    "task": Task,
+}
+CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, group)]
+
+
+def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
+    """The words that choose one file of a config group, whether or not an experiment does."""
+    if group == "imputer":
+        return ["stem=zero", f"imputer@stem.imputer={choice}"]
+    words = [f"{group}={choice}", *(own_words(choice, own) if group == "data" else [])]
+    return words if group == "task" else [*words, f"task={'density' if group == 'density' else 'classify'}"]
+
+
+def test_every_group_of_parts_is_looked_at() -> None:
+    assert FAMILIES.keys() == registry.PACKAGES.keys()
+    assert all(options(CONFIGS, group) for group in FAMILIES)
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) -> None:
+    composed = config(*choosing(group, choice, own))
+    made = resolve(composed, "0123456789ab").content
+    spec = made["stem"]["imputer"] if group == "imputer" else made[group]
+    assert issubclass(registry.find(group, spec["type"]), FAMILIES[group])
+    if group == "data":
+        source = source_of(composed["data"])
+        assert isinstance(source, Source) and source.set_name
+        assert (source.shape is None) == (choice in own)
+        return
+    if group == "mask":
+        scheme = registry.build("mask", {key: value for key, value in spec.items() if key != "seed"})
+        assert scheme(torch.arange(3), (3, 12, 12), seed=spec["seed"], split="test").shape == (3, 1, 12, 12)
+        return
+    sizes = Sizes((3, 32, 32), 7)
+    with FakeTensorMode():
+        x, mask = torch.zeros(2, 3, 32, 32), torch.ones(2, 1, 32, 32, dtype=torch.bool)
+        if made["task"]["name"] == "density":
+            assert build_density(made, sizes)(x, mask).mean.shape == (2, 1, 3, 32, 32)
+            return
+        parts = {part: build_density(needed, sizes) for part, needed in made.get("needs", {}).items()}
+        model = build_classifier(made, sizes, parts)
+        built = {"stem": model.stem, "imputer": model.stem.front, "net": model.body}
+        assert group == "task" or type(built[group]) is registry.find(group, spec["type"])
+        assert model(x, mask, x if isinstance(model.stem, ImputeStem) else None).shape == (2, 7)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +194,31 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         about = Description(source.set_name, classes, "made up", complete=False)
         write(source.folder(root), about, splits)
     return root
+
+
+TINY_NETS = ["net.stages=[[4,1],[4,1]]", "stem.filters=4", "density.net.filters=[4,4]", "density.net.kernels=[3,3]"]
+TINY_CONV = ["encoder=[[4,1],[4,1]]", "middle=[4,1]", "decoder=[[4,1],[4,1]]"]
+# words that no experiment says -> where to find in the trained model that they were heard
+UNUSED: dict[str, Callable[[Any], bool]] = {
+    "net.variant=authors": lambda model: isinstance(model.body.features[0], torch.nn.Conv2d),
+    "stem.formula=paper": lambda model: model.stem.conv.formula == "paper",
+    "stem.formula=authors": lambda model: model.stem.conv.formula == "authors",
+    "stem=knn stem.imputer.published=true": lambda model: model.stem.front.published,
+    "density=dmfa_conv_authors task=density": lambda model: isinstance(model.net.noise, torch.nn.Conv2d),
+}
+
+
+@pytest.mark.parametrize("words", UNUSED)
+def test_variants_that_no_experiment_uses_run_for_an_epoch(words: str, digits_root: Path, tmp_path: Path) -> None:
+    every = ["budget=smoke", f"data.root={digits_root}", f"output={tmp_path}", "trainer.accelerator=cpu"]
+    every += ["trainer.progress=false", *words.split()]
+    every += [f"density.net.{word}" for word in TINY_CONV] if "density=" in words else TINY_NETS
+    assert train(*every) == 0
+    folder = RunFolder.of(tmp_path, recipe(*every))
+    assert all(np.isfinite(value) for value in folder.metrics["metrics"].values())
+    assert UNUSED[words](load(folder))
+    without = [word for word in every if word not in words.split()[-1:]]
+    assert recipe(*without).identity != folder.recipe.identity
 
 
 @pytest.fixture(scope="module")

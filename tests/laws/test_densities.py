@@ -13,6 +13,7 @@ from lacuna.densities.base import Density
 from lacuna.densities.dmfa import DMFA
 from lacuna.mfa import MFA
 from tests.dense import random_images, random_mask
+from tests.laws.guard import assert_all_listed
 
 SHAPE = (2, 8, 7)
 LINEAR = {"type": "density_net.LinearHeads", "filters": [4, 4], "kernels": [3, 3]}
@@ -32,6 +33,10 @@ DENSITIES: dict[str, Callable[[], Density]] = {
     "dmfa-convolutional-mixture": lambda: DMFA(SHAPE, CONVOLUTIONAL, components=3, factors=2),
     "dmfa-authors": lambda: DMFA(SHAPE, {**CONVOLUTIONAL, "variant": "authors"}),
 }
+
+
+def test_every_density_is_here():
+    assert_all_listed(Density, (made() for made in DENSITIES.values()), "DENSITIES in tests/laws/test_densities.py")
 
 
 @pytest.fixture(params=DENSITIES)

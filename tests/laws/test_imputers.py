@@ -13,6 +13,7 @@ from lacuna.imputers.base import Imputer
 from lacuna.imputers.knn import KNN
 from lacuna.imputers.mean_of import DensityMean
 from lacuna.imputers.simple import Mean, Zero
+from tests.laws.guard import assert_all_listed
 
 SHAPE = (2, 8, 8)
 
@@ -35,6 +36,13 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "density-mode": lambda: DensityMean(density(), "mode"),
 }
 SAMPLERS: tuple[str, ...] = ("density-mean", "density-mode")  # those of IMPUTERS that can sample
+
+
+def test_every_imputer_is_here() -> None:
+    made = {name: new() for name, new in IMPUTERS.items()}
+    assert_all_listed(Imputer, made.values(), "IMPUTERS in tests/laws/test_imputers.py")
+    able = {name for name, imputer in made.items() if type(imputer)._draw is not Imputer._draw}
+    assert able == set(SAMPLERS), "SAMPLERS in tests/laws/test_imputers.py are those that can draw"
 
 
 def images(n: int, seed: int) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from lacuna.data import masks
 from lacuna.data.hashing import key
 from lacuna.data.masks import Bernoulli, MaskScheme, Noise, NoMask, Square, Trapezoid
 from lacuna.errors import LacunaError
+from tests.laws.guard import assert_all_listed
 
 SHAPES = [(1, 8, 8), (3, 11, 14)]
 SCHEMES: list[MaskScheme] = [
@@ -25,9 +28,21 @@ SCHEMES: list[MaskScheme] = [
     Trapezoid(0.2),
     Trapezoid(0.85),
     Noise(),
+    Noise(0.9),
+    Bernoulli(0.1),
     Bernoulli(0.6),
     Bernoulli(0.9, per_channel=True),
 ]
+# How many of H x W pixels a scheme hides: the number where it is exact, the probability of each where it is random.
+Hidden = Callable[[Any, int, int], float]
+EXACT: dict[type[MaskScheme], Hidden] = {
+    NoMask: lambda scheme, h, w: 0,
+    Square: lambda scheme, h, w: rounded(scheme.fraction * min(h, w)) ** 2,
+    Trapezoid: lambda scheme, h, w: rounded(scheme.area * h * w),
+    Noise: lambda scheme, h, w: rounded(scheme.rate * h * w),
+}
+RANDOM: dict[type[MaskScheme], Hidden] = {Bernoulli: lambda scheme, h, w: scheme.rate}
+UNIFORM = (NoMask, Noise, Bernoulli)  # hide every pixel equally often
 every = pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "mask"
@@ -37,9 +52,14 @@ def draw(scheme: MaskScheme, n: int | Tensor, shape=(1, 8, 8), seed=0, split="tr
     return scheme(torch.arange(n) if isinstance(n, int) else n, shape, seed=seed, split=split)
 
 
-def missing(scheme: MaskScheme, n: int, shape=(1, 8, 8), **names) -> Tensor:
-    """Number of missing pixels of each image."""
-    return (~draw(scheme, n, shape, **names)).flatten(1).sum(1)
+def rounded(value: float) -> int:
+    """The nearest whole number, halves upwards."""
+    return math.floor(value + 0.5)
+
+
+def test_every_scheme_is_here():
+    assert_all_listed(MaskScheme, SCHEMES, "SCHEMES in tests/laws/test_masks.py")
+    assert {type(scheme) for scheme in SCHEMES} == EXACT.keys() | RANDOM.keys(), "a scheme's area is stated once"
 
 
 @every
@@ -97,14 +117,30 @@ def test_the_same_on_a_gpu(scheme, shape):
     assert torch.equal(draw(scheme, index.cuda(), shape).cpu(), draw(scheme, index, shape))
 
 
-@pytest.mark.parametrize(
-    ("scheme", "share"),
-    [(Square(), 0.25), (Trapezoid(), 0.5), (Trapezoid(0.8), 0.8), (Noise(), 0.75), (Noise(0.9), 0.9)],
-)
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28)], ids=str)
-def test_the_missing_area_is_exact(scheme, share, shape):
-    expected = math.floor(share * shape[1] * shape[2] + 0.5)
-    assert (missing(scheme, 300, shape) == expected).all()
+AREAS = pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 11, 14)], ids=str)
+
+
+@every
+@AREAS
+def test_the_missing_area_is_the_stated_one(scheme, shape):
+    hidden = ~draw(scheme, 300, shape)
+    if type(scheme) in EXACT:
+        assert (hidden.flatten(1).sum(1) == EXACT[type(scheme)](scheme, *shape[1:])).all()
+    else:
+        rate = RANDOM[type(scheme)](scheme, *shape[1:])
+        assert abs(hidden.double().mean() - rate) < 4.5 * math.sqrt(rate * (1 - rate) / hidden.numel())
+        assert hidden.flatten(1).sum(1).double().std() > 1
+
+
+@every
+def test_every_pixel_is_hidden_at_times_or_equally_often(scheme):
+    n = 4000
+    often = (~draw(scheme, n)).double().mean(0)
+    if isinstance(scheme, UNIFORM):
+        share = often.mean()
+        assert (often - share).abs().max() <= 4.5 * math.sqrt(share * (1 - share) / n)
+    else:
+        assert (often > 0).all()
 
 
 def test_square_reaches_every_position_equally_often():
@@ -119,12 +155,6 @@ def test_square_reaches_every_position_equally_often():
         expected = torch.zeros(8, 8, dtype=torch.bool)
         expected[r : r + 4, c : c + 4] = True
         assert torch.equal(hole, expected)
-
-
-def test_noise_hides_every_pixel_equally_often():
-    n = 4000
-    share = (~draw(Noise(), n)[:, 0]).double().mean(0)
-    assert (share - 0.75).abs().max() < 4.5 * math.sqrt(0.75 * 0.25 / n)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.6, 0.9])

@@ -19,15 +19,18 @@ from torch import Tensor
 from lacuna.composing import compose
 from lacuna.data.incomplete import Batch
 from lacuna.data.masks import Square
+from lacuna.data.module import IncompleteData
 from lacuna.data.prepared import Arrays, PreparedData
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.logging import read_history
+from lacuna.runs.opening import make_task, open_data
 from lacuna.runs.recipe import Recipe, prepare_data, resolve
-from lacuna.runs.run import Settings, execute, make_task, open_data
+from lacuna.runs.run import execute
+from lacuna.runs.settings import Settings
 from lacuna.tasks.density import TrainDensity
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-STEMS = ["misconv", "mfa_mean", "mask", "partial", "zero", "mean", "knn"]
+STEMS = ["misconv", "misconv stem.formula=authors", "mfa_mean", "mask", "partial", "zero", "mean", "knn"]
 TINY = [
     "data=arrays",
     "mask=square",
@@ -40,14 +43,17 @@ TINY = [
     "net.stages=[[4,1]]",
     "stem.filters=4",
 ]
+CARVE = ("data.validation=10",)
 Tamper = Callable[[str, Arrays], Arrays]
 
 
-def user_file(folder: Path, own: int) -> Path:
+def user_file(folder: Path, own: int, validation: int = 12) -> Path:
     """Colour images in the user's own file; ``own`` channels in the masks of what the user lacks (0 = nothing)."""
     rng, path = np.random.default_rng(0), folder / f"own{own}.npz"
     arrays = {}
-    for split, n in (("", 40), ("validation_", 12), ("test_", 12)):
+    for split, n in (("", 40), ("validation_", validation), ("test_", 12)):
+        if not n:
+            continue
         arrays[f"{split}images"] = rng.integers(0, 256, (n, 3, 8, 8), dtype=np.uint8)
         arrays[f"{split}labels"] = np.arange(n) % 3
         if own:
@@ -72,11 +78,11 @@ def settings(file: Path, output: Path) -> Settings:
     return Settings(output, file.parent, download=False, trainer={"accelerator": "cpu", "progress": False})
 
 
-def run_all(file: Path, output: Path, *stems: str) -> dict[str, Any]:
-    """Every run that the stems need, and what it left behind: weights, history, metrics."""
+def run_all(file: Path, output: Path, *stems: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Every run that the stems (with further overrides) need, and what it left behind: weights, history, metrics."""
     found: dict[str, Any] = {}
     for stem in stems or STEMS:
-        wanted = recipe(file, f"stem={stem}")
+        wanted = recipe(file, *more, *f"stem={stem}".split())
         execute(wanted, settings(file, output), announce=False)
     for folder in sorted((output / "runs").iterdir()):
         for key, tensor in load_file(folder / "model.safetensors").items():
@@ -132,6 +138,66 @@ def test_hidden_values_of_test_images_reach_only_what_judges_them(file, tmp_path
     assert all("dmfa" in key or "/complete/" in key for key in changed), changed
     assert any("/complete/" in key for key in changed) and any("dmfa" in key for key in changed)
     assert not any("weight" in key or "bias" in key or "train/loss" in key for key in changed)
+
+
+def carved(place: Path, own: int) -> tuple[Path, IncompleteData]:
+    """A file without validation images, of which 10 training images are set aside, and its data."""
+    file = user_file(place, own, validation=0)
+    return file, open_data(recipe(file, "stem=zero", *CARVE), settings(file, place))
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_images_set_aside_for_validation_are_not_trained_on(own, tmp_path):
+    _, data = carved(tmp_path, own)
+    assert data.positions("train")[0] == data.positions("validation")[0] == "train"
+    train = torch.cat([batch.index for batch in data.train_dataloader()])
+    aside = torch.cat([batch.index for batch in data.loader(data.validation)])
+    assert len(train) == 30 and len(aside) == 10
+    assert sorted([*train.tolist(), *aside.tolist()]) == list(range(40))
+    # by their contents, too: the stored images differ in every pixel, so none is like another
+    pictures = data.complete("train").batch(torch.arange(30)).truth.flatten(1)
+    others = data.validation.batch(torch.arange(10)).truth.flatten(1)
+    assert (torch.cdist(pictures, others) > 0.1).all()
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_hidden_values_change_nothing_where_validation_images_are_set_aside(own, tmp_path, monkeypatch):
+    """Behind the holes of training images: nothing at all. Behind those of the others: only what judges densities."""
+    file, data = carved(tmp_path, own)
+    aside = data.positions("validation")[1]
+    stems = ("misconv", "knn", "mean")
+    clean = run_all(file, tmp_path / "clean", *stems, more=CARVE)
+    assert any("/validation/" in key for key in clean)
+    for those in (False, True):
+
+        def tamper(split: str, arrays: Arrays, those: bool = those) -> Arrays:
+            if split != "train":
+                return arrays
+            chosen = np.isin(np.arange(len(arrays.images)), aside)[:, None, None, None]
+            return noise_where(~visible(split, arrays) & (chosen == those), arrays)
+
+        with monkeypatch.context() as patch:
+            tampering(patch, tamper)
+            changed = differences(clean, run_all(file, tmp_path / f"tampered {those}", *stems, more=CARVE))
+        assert all(those and "dmfa" in key and "validation/" in key for key in changed), changed
+        assert bool(changed) == those
+
+
+def test_images_set_aside_for_validation_decide_nothing(tmp_path, monkeypatch):
+    """Even what they show may be anything: they are looked at, never learnt from."""
+    file, data = carved(tmp_path, 0)
+    aside = data.positions("validation")[1]
+    stems = ("misconv", "knn", "mean")
+    clean = run_all(file, tmp_path / "clean", *stems, more=CARVE)
+
+    def tamper(split: str, arrays: Arrays) -> Arrays:
+        if split != "train":
+            return arrays
+        return noise_where(np.isin(np.arange(len(arrays.images)), aside)[:, None, None, None], arrays)
+
+    tampering(monkeypatch, tamper)
+    changed = differences(clean, run_all(file, tmp_path / "tampered", *stems, more=CARVE))
+    assert changed and all("validation/" in key for key in changed), changed
 
 
 def test_values_that_the_user_lacks_are_no_truth_either(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lacuna.densities.base import Density
+from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.simple import Zero
 from lacuna.layers.stem import ImputeStem, MaskStem, MisConvStem, PartialStem, Stem
@@ -188,3 +189,18 @@ def test_filters_and_sizes():
                  MisConvStem(2, density(), 5, 5, 2)):  # fmt: skip
         x, mask = torch.rand(1, *SHAPE), torch.ones(1, 1, *SHAPE[1:], dtype=torch.bool)
         assert stem(x, mask).shape == (1, 5, *SHAPE[1:])
+
+
+@pytest.mark.parametrize("mask_channels", [1, 2])
+def test_the_mask_stem_behind_masks_of_the_other_kind(mask_channels: int) -> None:
+    """A shared mask is the same as one repeated for each channel; one a channel needs the place for it."""
+    torch.manual_seed(0)
+    stem = MaskStem(2, mask_channels, filters=4)
+    observed, shared = random_images(3, SHAPE, seed=1).float(), random_mask(3, SHAPE, seed=2)[:, :1]
+    repeated = shared.repeat(1, 2, 1, 1)
+    if mask_channels == 2:
+        assert torch.equal(stem(observed, shared), stem(observed, repeated))
+    else:
+        stem(observed, shared)
+        with pytest.raises(LacunaError, match=r"mask.per_channel=false"):
+            stem(observed, repeated)

@@ -70,3 +70,21 @@ def test_every_weight_is_trained():
 def test_an_unknown_variant_is_refused():
     with pytest.raises(LacunaError, match=r"net.variant='best' is neither 'paper' nor 'authors'"):
         Classifier(4, (8, 8), 3, variant="best")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"stages": []}, r"net.stages=\[\] needs one or more"),
+        ({"stages": 3}, "net.stages=3 needs one or more"),
+        ({"stages": [[32]]}, r"net.stages\[0\]=\[32\] must be \[filters, number of blocks\]"),
+        ({"stages": [[32, 1], 64]}, r"net.stages\[1\]=64 must be"),
+        ({"stages": [[32, 0]]}, r"net.stages\[0\]=\[32, 0\] must be"),
+        ({"stages": [[True, 1]]}, r"net.stages\[0\]"),
+        ({"hidden": 0}, "net.hidden=0 must be a whole number of at least 1"),
+        ({"hidden": None}, "net.hidden=None"),
+    ],
+)
+def test_values_that_no_network_has(arguments, said):
+    with pytest.raises(LacunaError, match=said):
+        Classifier(4, (8, 8), 3, **arguments)

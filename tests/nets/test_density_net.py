@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from lacuna.errors import LacunaError
 from lacuna.nets.density_net import FullyConvolutional, LinearHeads, RawParameters, conv_block, network_input
 from tests.dense import random_images, random_mask
 
@@ -125,3 +126,26 @@ def test_components_are_told_apart(net):
     assert not torch.allclose(raw.mean[:, 0], raw.mean[:, 1])
     assert not torch.allclose(raw.factors[:, 0, 0], raw.factors[:, 0, 1])
     assert math.isfinite(raw.logits.std().item()) and raw.logits.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "said"),
+    [
+        (LinearHeads, {"filters": []}, r"density.net.filters=\[\] must be a list of one or more"),
+        (LinearHeads, {"filters": [0, 4]}, "density.net.filters"),
+        (LinearHeads, {"filters": [8, 4, 4], "kernels": [3, 4, 3]}, r"density.net.kernels\[1\]=4: .* must be odd"),
+        (LinearHeads, {"filters": [8, 4, 4], "kernels": [3]}, "must be of the same length"),
+        (LinearHeads, {"filters": [8], "kernels": [3, 3]}, "must be of the same length"),
+        (FullyConvolutional, {"kernel": 4}, "density.net.kernel=4: the size of a kernel must be odd"),
+        (FullyConvolutional, {"kernel": [3]}, r"density.net.kernel=\[3\]"),
+        (FullyConvolutional, {"encoder": []}, "density.net.encoder"),
+        (FullyConvolutional, {"encoder": [[32]]}, r"density.net.encoder\[0\]"),
+        (FullyConvolutional, {"middle": [8]}, "density.net.middle"),
+        (FullyConvolutional, {"decoder": [[8, 1], 3]}, r"density.net.decoder\[1\]=3"),
+        (FullyConvolutional, {"decoder": [[8, 1]]}, "must be of the same length"),
+        (FullyConvolutional, {"variant": "best"}, "density.net.variant='best'"),
+    ],
+)
+def test_values_that_no_network_has(network, arguments, said):
+    with pytest.raises(LacunaError, match=said):
+        network((1, 8, 8), 1, 2, **arguments)

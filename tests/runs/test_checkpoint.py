@@ -206,6 +206,42 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_last_checkpoint(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
+class Diverges(Tiny):
+    """From some step on a weight is not finite; the run stops at a later one."""
+
+    def __init__(self, at: int, die_at: str, value: float, frozen: bool = False) -> None:
+        super().__init__(die_at)
+        self.at, self.value = at, value
+        self.elsewhere = torch.nn.Parameter(torch.tensor([1e30, value]), requires_grad=False) if frozen else None
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if self.trainer.fit_loop.total_batch_idx == self.at:
+            with torch.no_grad():
+                self.first.bias[2] = self.value
+        super().on_train_batch_end(*args)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("at", [1, 4, 7])  # inside and at the end of an epoch
+def test_the_last_good_checkpoint_stays(at: int, value: float, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        fit(tmp_path, Diverges(at, f"step{at + 4}", value))
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    state = load(path, "abc")
+    assert all(weight.isfinite().all() for weight in state["state_dict"].values())
+    assert state["global_step"] == at
+    assert [path.name for path in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_huge_weights_and_frozen_ones_are_saved(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        fit(tmp_path, Diverges(3, "step4", 3e38, frozen=True))
+    assert load(tmp_path / "checkpoints" / "last.ckpt", "abc")["global_step"] == 4
+    with pytest.raises(Killed):
+        fit(tmp_path / "frozen", Diverges(99, "step4", float("nan"), frozen=True))
+    assert load(tmp_path / "frozen" / "checkpoints" / "last.ckpt", "abc")["global_step"] == 4
+
+
 def test_running_mean() -> None:
     mean = RunningMean()
     mean.update(torch.tensor(2.0), 3)

@@ -103,6 +103,15 @@ def test_a_wrong_word(fails: Callable[..., str], word: str, expected: str) -> No
         (["stem.kernel_size=0"], "stem.*"),
         (["stem=zero", "stem.kernel_size=9", "stem.padding=0"], "(1, 8, 8)"),
         (["trainer.threads=-1"], "trainer.threads=-1"),
+        (["trainer.eval_batch_size=0"], "trainer.eval_batch_size=0"),
+        (["mask=null"], "mask=null: choose one of"),
+        (["stem=null"], "stem=null: choose one of"),
+        (["density.net.filters=[]"], "density.net.filters=[]"),
+        (["density.net.kernels=[3,4,3,3]"], "density.net.kernels[1]=4"),
+        (["density.net.kernels=[3]"], "must be of the same length"),
+        (["net.hidden=0"], "net.hidden=0"),
+        (["net.stages=[]"], "net.stages=[]"),
+        (["net.stages=[[32]]"], "net.stages[0]=[32]"),
         (["trainer.accelerator=abacus"], "trainer.*"),
     ],
 )
@@ -304,6 +313,8 @@ def test_a_disk_that_is_really_full(kilobytes: int, output: Path, digits_root: P
 def test_a_folder_one_may_not_write_to(fails: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file" in fails("stem=zero", f"output={tmp_path / 'file'}")
+    assert "choose another folder" in fails("stem=zero", "output=/proc/lacuna")
+    assert "choose another folder" in fails("stem=zero", f"output={tmp_path / ('a' * 300)}")
 
 
 def test_the_loss_explodes(fails: Callable[..., str]) -> None:
@@ -320,6 +331,6 @@ def test_a_bug(monkeypatch: pytest.MonkeyPatch, output: Path, digits_root: Path)
     monkeypatch.setattr(TrainDensity, "loss", crash)
     with pytest.raises(RuntimeError, match="a bug"):
         train(*TINY, f"data.root={digits_root}", f"output={output}", "task=density", "seed=9")
-    (run,) = (output / "runs").glob("*-dmfa-s9-*")
+    (run,) = (output / "runs").glob("*-dmfa-*s9-*")
     assert "a bug" in (run / "status.json").read_text()
     assert "Traceback" in (run / "log.txt").read_text()

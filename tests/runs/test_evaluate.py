@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lacuna
@@ -72,8 +73,6 @@ def test_mistakes_are_one_sentence(output, digits_root, capsys, words, said):
 
 
 def test_other_data_than_the_runs_are_refused(output, tmp_path, capsys):
-    import numpy as np
-
     from lacuna.data.prepared import Arrays, Description, write
     from lacuna.data.sources.digits import Digits
 
@@ -82,6 +81,66 @@ def test_other_data_than_the_runs_are_refused(output, tmp_path, capsys):
     write(Digits().folder(tmp_path), Description("digits", 10, "made up"), splits)
     assert evaluate(output, tmp_path, "run=digits-square-dmfa") == 2
     assert "are not those of this run" in capsys.readouterr().err
+
+
+def test_a_record_says_what_it_was_made_of(output, digits_root):
+    assert evaluate(output, digits_root, "run=digits-square-misconv", "mask=trapezoid") == 0
+    found = records(output, "digits-square-misconv")
+    (record,) = [record for name, record in found.items() if name.startswith("trapezoid")]
+    assert record["budget"] == RunFolder.find(output, "digits-square-misconv").recipe.content["budget"]
+    assert record["images"] == 48
+    assert record["complete"] is record["lossless"] is True
+    assert record["mask"]["area"] == 0.5 and record["split"] == "test"
+
+
+def own_data(path: Path, classes: int | None = 3) -> list[str]:
+    """A user's file of small colour images, and the words that choose it."""
+    rng = np.random.default_rng(0)
+    labels = {} if classes is None else {"labels": np.arange(60) % classes}
+    np.savez(path, images=rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8), **labels)
+    return ["data=arrays", f"data.path={path}", "data.validation=10", *real.TINY]
+
+
+def words_for(*words: str) -> list[str]:
+    return ["stem=mask", "mask=bernoulli", *words]
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_masks_of_the_other_kind_than_trained_on(trained, tmp_path, capsys):
+    """A network that knows masks per channel judges shared ones; the other way round is one sentence."""
+    words = words_for(f"mask.per_channel={str(trained).lower()}")
+    assert real.train(*own_data(tmp_path / "own.npz"), *words, f"output={tmp_path}", f"data.root={tmp_path}") == 0
+    capsys.readouterr()
+    other = ["mask=bernoulli", f"mask.per_channel={str(not trained).lower()}"]
+    assert evaluate(tmp_path, tmp_path, "run=arrays", *other) == (0 if trained else 2)
+    if not trained:
+        err = capsys.readouterr().err
+        assert "mask.per_channel=false" in err and err.count("\n") == 1
+    assert evaluate(tmp_path, tmp_path, "run=arrays", "mask=square") == 0
+
+
+def test_own_data_that_have_moved(tmp_path, capsys):
+    words = own_data(tmp_path / "own.npz")
+    assert real.train(*words, "stem=zero", f"output={tmp_path}", f"data.root={tmp_path / 'a'}") == 0
+    for split in ("test", "validation"):
+        assert evaluate(tmp_path, tmp_path / "a", "run=arrays", f"split={split}") == 0
+    before = records(tmp_path, "arrays")
+    moved = tmp_path / "moved" / "renamed.npz"
+    moved.parent.mkdir()
+    (tmp_path / "own.npz").rename(moved)
+    assert evaluate(tmp_path, tmp_path / "b", "run=arrays") == 2
+    assert "data.path" in capsys.readouterr().err
+    for split in ("test", "validation"):
+        assert evaluate(tmp_path, tmp_path / "b", "run=arrays", f"data.path={moved}", f"split={split}") == 0
+    assert records(tmp_path, "arrays") == before
+    own_data(tmp_path / "other.npz", classes=4)
+    assert evaluate(tmp_path, tmp_path / "b", "run=arrays", f"data.path={tmp_path / 'other.npz'}") == 2
+    assert "are not those of this run" in capsys.readouterr().err
+
+
+def test_data_path_is_for_own_data_only(output, digits_root, tmp_path, capsys):
+    assert evaluate(output, digits_root, "run=digits-square-dmfa", f"data.path={tmp_path}") == 2
+    assert "this run's data are digits" in capsys.readouterr().err
 
 
 def test_load_finds_runs_by_path_name_and_beginning(output):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from lacuna.cli import verb
+from lacuna.densities.dmfa import DMFA
 from tests.runs import real
 
 
@@ -77,10 +80,90 @@ def test_what_stands_in_the_holes_does_not_matter(output, tmp_path):
     assert nan["samples"].shape == (1, 70, 1, 8, 8)
 
 
+def with_holes(folder: Path, names) -> Path:
+    folder.mkdir()
+    alpha = np.full((8, 8), 255, np.uint8)
+    alpha[2:6, 2:6] = 0
+    for name, image in zip(names, digits(len(names)), strict=True):
+        Image.merge("LA", [Image.fromarray(image), Image.fromarray(alpha)]).save(folder / name)
+    return folder
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name: np.asarray(Image.open(path)).astype(int) for path in folder.glob("*.png")}
+
+
+def test_batches_change_nothing(output, tmp_path, monkeypatch):
+    source = with_holes(tmp_path / "mine", [f"{i}.png" for i in range(5)])
+    np.save(tmp_path / "x.npy", np.where(np.eye(8) > 0, np.nan, digits(5) / np.float32(255)))
+    found, arrays, calls = [], [], []
+    for size in (64, 2):
+        monkeypatch.setattr("lacuna.runs.impute.BATCH", size)
+        with count_calls(calls):
+            words = ("run=digits-square-dmfa", "samples=2", "seed=3")
+            assert impute(output, *words, f"input={source}", f"to={tmp_path / f'out{size}'}") == 0
+        assert impute(output, *words, f"input={tmp_path / 'x.npy'}", f"to={tmp_path / f'arrays{size}'}") == 0
+        found.append(read(tmp_path / f"out{size}"))
+        arrays.append(dict(np.load(tmp_path / f"arrays{size}" / "x.npz")))
+    assert calls == [5, 2, 2, 1]  # the density is asked once a batch
+    assert len(found[0]) == 20 and found[0].keys() == found[1].keys()
+    for name in found[0]:  # up to the rounding of another order of summation
+        assert abs(found[0][name] - found[1][name]).max() <= 1
+    assert set(arrays[0]) == {"images", "uncertainty", "observed", "samples"}
+    for name in ("images", "samples"):
+        assert abs(arrays[0][name].astype(int) - arrays[1][name]).max() <= 1
+
+
+@contextlib.contextmanager
+def count_calls(calls):
+    """Note the batch size of every call of a density."""
+    original = DMFA.forward
+
+    def forward(self, observed, mask):
+        calls.append(len(observed))
+        return original(self, observed, mask)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DMFA, "forward", forward)
+        yield
+
+
+def test_every_picture_and_seed_has_its_own_noise(output, tmp_path):
+    source = tmp_path / "same"
+    source.mkdir()
+    with_holes(tmp_path / "one", ["a.png"])
+    for name in ("a.png", "b.png"):
+        shutil.copy(tmp_path / "one" / "a.png", source / name)
+    for place, seed in (("out0", 0), ("out1", 1)):
+        words = (f"input={source}", f"to={tmp_path / place}", "samples=1", f"seed={seed}")
+        assert impute(output, "run=digits-square-dmfa", *words) == 0
+    zero, one = read(tmp_path / "out0"), read(tmp_path / "out1")
+    assert (zero["a.png"] == zero["b.png"]).all() and (zero["a.png"] == one["a.png"]).all()
+    assert (zero["a_sample1.png"] != zero["b_sample1.png"]).any()
+    assert (zero["a_sample1.png"] != one["a_sample1.png"]).any()
+
+
+@pytest.mark.parametrize("names", [("0.jpg", "0.png"), ("x.png", "x_uncertainty.png"), ("x.png", "x_sample1.png")])
+def test_results_that_would_overwrite_each_other_are_refused(output, tmp_path, capsys, names):
+    source = tmp_path / "mine"
+    source.mkdir()
+    for name, image in zip(names, digits(2), strict=True):
+        Image.fromarray(image).save(source / name)
+    to = tmp_path / "new" / "out"
+    assert impute(output, "run=digits-square-dmfa", f"input={source}", f"to={to}", "samples=1") == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and all(str(source / name) in error[0] for name in names), error
+    assert not to.parent.exists()
+
+
 def test_mistakes_are_one_sentence_and_leave_nothing(output, pictures, tmp_path, capsys):
     np.save(tmp_path / "large.npy", np.zeros((2, 9, 9), np.uint8))
     np.save(tmp_path / "empty.npy", np.full((2, 8, 8), np.nan, np.float32))
     (tmp_path / "text.npy").write_text("no array")
+    np.save(tmp_path / "both.npy", np.zeros((2, 3, 8, 3), np.uint8))
+    for name in ("none", "orphan"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(digits(1)[0]).save(tmp_path / "orphan" / "x_mask.png")
     to = tmp_path / "out"
     cases = [
         ((), "run is empty"),
@@ -90,11 +173,14 @@ def test_mistakes_are_one_sentence_and_leave_nothing(output, pictures, tmp_path,
         (("run=digits-square-dmfa", f"input={pictures}", "samples=-1"), "samples=-1"),
         (("run=digits-square-dmfa", f"input={tmp_path / 'large.npy'}"), "1x9x9"),
         (("run=digits-square-dmfa", f"input={tmp_path / 'text.npy'}"), "cannot be read"),
+        (("run=digits-square-dmfa", f"input={tmp_path / 'both.npy'}"), "set layout to NHWC or NCHW"),
+        (("run=digits-square-dmfa", f"input={tmp_path / 'none'}"), f"input={tmp_path / 'none'} holds no image"),
+        (("run=digits-square-dmfa", f"input={tmp_path / 'orphan'}"), "(mask_suffix=_mask)"),
     ]
     for words, said in cases:
         assert impute(output, *words, f"to={to}") == 2
         error = capsys.readouterr().err.strip().splitlines()
-        assert len(error) == 1 and said in error[0], error
+        assert len(error) == 1 and said in error[0] and "data." not in error[0], error
         assert not to.exists() and not list(tmp_path.glob(".out*"))
     to.mkdir()
     assert impute(output, "run=digits-square-dmfa", f"input={pictures}", f"to={to}") == 2

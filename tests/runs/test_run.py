@@ -17,8 +17,10 @@ from lacuna.mfa import MFA
 from lacuna.runs import run as run_module
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.logging import read_history
+from lacuna.runs.opening import load, make_task, open_data
 from lacuna.runs.recipe import Recipe
-from lacuna.runs.run import Settings, execute, load, make_task, open_data
+from lacuna.runs.run import execute
+from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.classify import Classify
 from tests.runs.real import TINY, contents, recipe

@@ -10,7 +10,8 @@ import pytest
 from lacuna.composing import compose
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import prepare_data, resolve
-from lacuna.runs.run import Settings, execute
+from lacuna.runs.run import execute
+from lacuna.runs.settings import Settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = [

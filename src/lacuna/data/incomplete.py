@@ -168,8 +168,8 @@ class IncompleteImages:
         at = torch.as_tensor(positions, dtype=torch.int64)
         if self.resident:
             at = at.to(self._device, non_blocking=True)
-            image, mask = self._images.index_select(0, at), self._masks.index_select(0, at)
-            known = self._known.index_select(0, at) if self.keep_truth else mask
+            image, mask = self._images.index_select(0, at), _rows(self._masks, at)
+            known = _rows(self._known, at) if self.keep_truth else mask
         else:
             image, mask, known = self._from_host(at.cpu())
             at = at.to(self._device, non_blocking=True)
@@ -192,10 +192,15 @@ class IncompleteImages:
 
 
 def _joined(masks: list[Tensor]) -> Tensor:
-    """Concatenate masks; an all-True set is one row, expanded, and costs no memory."""
+    """Concatenate masks; an all-True set is one row for all images, so that it costs no memory on any device."""
     if all(bool(mask.all()) for mask in masks):
-        return masks[0][:1, :1].new_ones((1, 1, *masks[0].shape[2:])).expand(sum(map(len, masks)), -1, -1, -1)
+        return masks[0].new_ones((1, 1, *masks[0].shape[2:]))
     return torch.cat(masks)
+
+
+def _rows(masks: Tensor, at: Tensor) -> Tensor:
+    """The masks of the images ``at``, of what :func:`_joined` gave."""
+    return masks.index_select(0, at if len(masks) > 1 else torch.zeros_like(at))
 
 
 def _combined(mask: Tensor, known: Tensor) -> Tensor:

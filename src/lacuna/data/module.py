@@ -16,7 +16,7 @@ from lacuna.data.incomplete import RESIDENT_BYTES, IncompleteImages
 from lacuna.data.loader import ResidentLoader
 from lacuna.data.masks import MaskScheme, NoMask
 from lacuna.data.prepared import SPLITS, PreparedData, Provenance
-from lacuna.data.sources.base import Source
+from lacuna.data.sources.base import Source, data_root
 from lacuna.errors import LacunaError
 
 _LIMITS = ("validation", "train_images", "validation_images", "test_images")
@@ -62,7 +62,7 @@ class IncompleteData(pl.LightningDataModule):
         self.source: Source = registry.build("data", {k: v for k, v in data.items() if k not in _LIMITS})
         self.scheme: MaskScheme = registry.build("mask", {k: v for k, v in mask.items() if k != "seed"})
         self.mask_seed = int(mask.get("seed", 0) if mask_seed is None else mask_seed)
-        self.root, self.download, self.seed, self.drop_last = Path(root), download, seed, drop_last
+        self.root, self.download, self.seed, self.drop_last = data_root(root), download, seed, drop_last
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self._device, self._resident_bytes = torch.device(device), resident_bytes
         self._prepared: PreparedData | None = None
@@ -134,18 +134,28 @@ class IncompleteData(pl.LightningDataModule):
             raise LacunaError(f"There is no split '{split}': choose one of {', '.join(SPLITS)}.")
         stored = self.provenance.counts
         home, index = split, np.arange(stored.get(split, 0))
-        carve = 0 if "validation" in stored else self._limits["validation"] or 0
+        carve = 0 if "validation" in stored else self._carved(stored["train"])
         if split != "test" and carve:
             home, n = "train", stored["train"]
             if carve >= n:
                 raise LacunaError(f"data.validation={carve} must be smaller than the {n} training images.")
-            order = permutation(n, "validation", self.provenance.name)
+            order = permutation(n, "validation", self._identity)
             index = np.sort(order[:carve] if split == "validation" else order[carve:])
         if not len(index):
             hint = ": set data.validation to the number of training images to set aside" if split != "test" else ""
             raise LacunaError(f"The data set {self.provenance.name} has no {split} images{hint}.")
         limit = self._limits[f"{split}_images"]
         return home, index if limit is None else index[:limit]
+
+    @property
+    def _identity(self) -> str:
+        """What the data are called wherever they lie: a user's own by their content, since paths are in their name."""
+        return self.provenance.fingerprint if self.source.users_own else self.provenance.name
+
+    def _carved(self, train: int) -> int:
+        """How many training images become validation images; a sample of a named set gives up the same share."""
+        asked, official = self._limits["validation"] or 0, self.source.official_counts.get("train", train)
+        return asked if train >= official else round(asked * train / official)
 
     def _set(self, split: str, *, masked: bool) -> IncompleteImages:
         if (split, masked) not in self._sets:

@@ -8,6 +8,7 @@ Reading needs numpy only: a plan of runs can name the data's fingerprint without
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -157,6 +158,8 @@ class PreparedData:
 def write(folder: Path, description: Description, splits: Mapping[str, Arrays]) -> PreparedData:
     """Write ``splits`` and their provenance to ``folder``, replacing what is there; all or nothing.
 
+    Not for two processes at once: what an earlier, killed call left beside ``folder`` is removed.
+
     Raises:
         LacunaError: arrays of a wrong type or shape, labels outside the classes, no space left.
     """
@@ -164,6 +167,9 @@ def write(folder: Path, description: Description, splits: Mapping[str, Arrays]) 
     folder = Path(folder)
     with files.disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for stale in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+            if stale.is_dir():  # the lock is a file
+                shutil.rmtree(stale, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with files.disk_errors(folder):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
-from lacuna.mfa import MFA
+from lacuna.mfa import MFA, full_precision
 from lacuna.registry import build
 
 
@@ -54,7 +53,7 @@ class DMFA(Density):
     def forward(self, observed: Tensor, mask: Tensor) -> MFA:
         """The predicted mixture; see :meth:`lacuna.densities.base.Density.forward`."""
         raw = self.net(observed, mask)
-        with torch.autocast(observed.device.type, enabled=False):
+        with full_precision(observed):
             return MFA(
                 logits=raw.logits.float(),
                 mean=raw.mean.float(),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lacuna.layers.expected import ACTIVATIONS, PUBLISHED_RELU
-from lacuna.mfa import MFA
+from lacuna.mfa import MFA, full_precision
 
 FORMULAS = ("exact", "paper", "authors")
 
@@ -29,8 +29,8 @@ class MisConv2d(nn.Conv2d):
         formula: ``exact`` (the mathematics); ``paper`` (equations 3 and 4 as printed: noise convolved with W, a
             quarter of the Gaussian term; 0 where that "variance" is negative); ``authors`` (their code: bias inside
             the variance, no gradient through W o W, half of the Gaussian term, and known pixels respected only at
-            output positions whose centre is known - it needs ``observed`` and ``mask`` and a density that is *not*
-            pinned).
+            output positions whose centre is known in all channels - it needs ``observed`` and ``mask`` and a density
+            that is *not* pinned).
         chunk: samples processed at a time on the CPU, so that intermediates stay in the cache; None = all at once.
         compiled: fuse each chunk with ``torch.compile`` (needs a C++ compiler on the CPU; the first call is slow).
 
@@ -92,7 +92,7 @@ class MisConv2d(nn.Conv2d):
         centred = self.formula == "authors"
         if centred and (observed is None or mask is None):
             raise ValueError("formula='authors' mixes by position: call the layer with observed and mask.")
-        with torch.autocast(density.mean.device.type, enabled=False):
+        with full_precision(density.mean):
             expected = self._in_chunks(density.to(self.weight.dtype))
             if not centred:
                 return expected
@@ -101,7 +101,7 @@ class MisConv2d(nn.Conv2d):
             known = self._conv_forward(seen, self.weight, self.bias).relu()
             if known.shape[2:] != mask.shape[2:]:
                 raise ValueError("formula='authors' exists only where the output has the size of the input.")
-            return torch.where(mask[:, :1], known, expected)
+            return torch.where(mask.all(1, keepdim=True), known, expected)
 
     def _in_chunks(self, density: MFA) -> Tensor:
         parts = (density.weights, density.mean, density.factors, density.noise)
@@ -121,7 +121,7 @@ class MisConv2d(nn.Conv2d):
 
     def moments(self, density: MFA) -> tuple[Tensor, Tensor]:
         """Mean and variance of conv(Z) per component, each (B, K, out_channels, H', W'), in the weights' type."""
-        with torch.autocast(density.mean.device.type, enabled=False):
+        with full_precision(density.mean):
             density = density.to(self.weight.dtype)
             return self._moments(density.mean, density.factors, density.noise)
 

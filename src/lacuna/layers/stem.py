@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lacuna.densities.base import Density
+from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
 from lacuna.layers.misconv import MisConv2d
 from lacuna.layers.partial import PartialConv2d
@@ -81,7 +82,10 @@ class ImputeStem(Stem):
 
 
 class MaskStem(Stem):
-    """ReLU(conv([image with zeros, mask])): the network is told where the holes are."""
+    """ReLU(conv([image with zeros, mask])): the network is told where the holes are.
+
+    ``mask_channels`` is 1, for masks that all channels share, or C; a shared mask is then repeated.
+    """
 
     def __init__(
         self, channels: int, mask_channels: int = 1, filters: int = 32, kernel_size: int = 3, padding: int = 1
@@ -91,7 +95,16 @@ class MaskStem(Stem):
         self.conv = nn.Conv2d(channels + mask_channels, filters, kernel_size, padding=padding)
 
     def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
-        """ReLU(conv(observed and mask))."""
+        """ReLU(conv(observed and mask)).
+
+        Raises:
+            LacunaError: a mask per channel, where the stem was made for shared ones.
+        """
+        if mask.shape[1] not in (1, self.mask_channels):
+            raise LacunaError(
+                "This stem=mask was trained with one mask for all channels and has no place for one per channel: "
+                "choose a shared mask (mask.per_channel=false), or train it with mask.per_channel=true."
+            )
         flags = mask.expand(-1, self.mask_channels, -1, -1).to(observed.dtype)
         features: Tensor = self.conv(torch.cat([observed, flags], 1)).relu()
         return features

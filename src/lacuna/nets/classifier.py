@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lacuna.errors import LacunaError
+from lacuna.nets.checks import check_count, check_stages, check_variant
 from lacuna.nets.density_net import conv_block, down
 
 
@@ -24,6 +24,9 @@ class Classifier(nn.Module):
         variant: ``paper`` (the list in A.2: a halving between stages only) or ``authors`` (a plain convolution
             first, a halving behind every stage, ReLU before the fully connected layers).
 
+    Raises:
+        LacunaError: a value that no network can have.
+
     Shape:
         (B, filters, H', W') -> logits (B, classes).
     """
@@ -39,8 +42,9 @@ class Classifier(nn.Module):
         variant: str = "paper",
     ) -> None:
         super().__init__()
-        if variant not in ("paper", "authors"):
-            raise LacunaError(f"net.variant={variant!r} is neither 'paper' nor 'authors'.")
+        check_variant("net.variant", variant)
+        check_stages("net.stages", stages)
+        check_count("net.hidden", hidden)
         layers: list[nn.Module] = []
         if variant == "authors":
             layers.append(nn.Conv2d(filters, filters, 3, padding=1))

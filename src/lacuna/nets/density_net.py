@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lacuna.errors import LacunaError
+from lacuna.nets.checks import check_counts, check_kernel, check_stage, check_stages, check_variant
+
 
 class RawParameters(NamedTuple):
     """Unbounded network outputs: logits (B,K), mean, noise (B,K,C,H,W), factors (B,K,L,C,H,W)."""
@@ -36,6 +39,9 @@ class LinearHeads(nn.Module):
         components: K. factors: L.
         filters: output channels of the convolutions.
         kernels: their (odd) sizes; the authors' 5, 5, 5, 3, of which the paper says nothing.
+
+    Raises:
+        LacunaError: a value that no network can have.
     """
 
     def __init__(
@@ -47,10 +53,19 @@ class LinearHeads(nn.Module):
         kernels: Sequence[int] = (5, 5, 5, 3),
     ) -> None:
         super().__init__()
+        check_counts("density.net.filters", filters)
+        check_counts("density.net.kernels", kernels)
+        for number, size in enumerate(kernels):
+            check_kernel(f"density.net.kernels[{number}]", size)
+        if len(filters) != len(kernels):
+            raise LacunaError(
+                f"density.net.filters={list(filters)} and density.net.kernels={list(kernels)} must be of the same "
+                "length: one kernel size for each layer."
+            )
         self.shape, self.k, self.rank = shape, components, factors
         channels = [2 * shape[0], *filters]
         layers: list[nn.Module] = []
-        for before, after, kernel in zip(channels, channels[1:], kernels, strict=False):
+        for before, after, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
             layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.ReLU()]
         self.extractor = nn.Sequential(*layers, nn.Flatten())
         values = shape[0] * shape[1] * shape[2]
@@ -113,6 +128,9 @@ class FullyConvolutional(nn.Module):
         kernel: size of the blocks' kernels (the paper is silent, the authors' code has 5).
         variant: ``paper`` (appendix A.1) or ``authors`` (a plain convolution at both ends, the strided layers
             inside the 128-filter stage, a factor head without ReLU and with 5x5, a one-layer noise head).
+
+    Raises:
+        LacunaError: a value that no network can have.
     """
 
     def __init__(
@@ -127,6 +145,16 @@ class FullyConvolutional(nn.Module):
         variant: str = "paper",
     ) -> None:
         super().__init__()
+        check_variant("density.net.variant", variant)
+        check_stages("density.net.encoder", encoder)
+        check_stage("density.net.middle", middle)
+        check_stages("density.net.decoder", decoder)
+        check_kernel("density.net.kernel", kernel)
+        if variant == "paper" and len(encoder) != len(decoder):
+            raise LacunaError(
+                f"density.net.encoder={list(encoder)} and density.net.decoder={list(decoder)} must be of the same "
+                "length: what is halved must be doubled again."
+            )
         self.shape, self.k, self.rank = shape, components, factors
         channels = shape[0]
         if variant == "authors":

@@ -8,6 +8,7 @@ batch or an epoch is done and nothing of the next has begun.
 
 from __future__ import annotations
 
+import math
 import pickle
 import random
 import time
@@ -80,7 +81,8 @@ class Resume(Callback):
 
     Loaders take part through ``set_epoch(e)`` (called before each epoch) and ``state_dict`` / ``load_state_dict``. A
     loader without the latter is saved at epoch ends only. No mid-epoch checkpoint is taken where it could not be exact:
-    inside an accumulation of gradients, or on a batch followed by a validation.
+    inside an accumulation of gradients, or on a batch followed by a validation. Nor is one taken while a
+    weight is not finite: the last good one stays.
     """
 
     def __init__(self, folder: Path | str, recipe_hash: str, every_seconds: float = 60.0) -> None:
@@ -207,6 +209,9 @@ class Resume(Callback):
         return bool(trainer.strategy.broadcast(due))
 
     def _save(self, trainer: pl.Trainer) -> None:
+        self._saved_at = time.monotonic()
+        if not _finite(trainer.lightning_module):
+            return
         if trainer.is_global_zero:
             with replacing(self.path) as temporary:
                 trainer.save_checkpoint(temporary)
@@ -238,6 +243,15 @@ def _listen(loop: Any, name: str, *, before: Listener | None = None, after: List
             after(loop.trainer)
 
     setattr(loop, name, listened)
+
+
+def _finite(module: torch.nn.Module) -> bool:
+    """Whether every trained weight is; one question to the device, and the ranks agree, for they hold the same."""
+    weights = [weight.detach() for weight in module.parameters() if weight.requires_grad and weight.numel()]
+    if not weights:
+        return True
+    # the largest magnitudes: unlike a sum of squares they cannot overflow
+    return bool(torch.stack(list(torch._foreach_norm(weights, math.inf))).isfinite().all())
 
 
 def _loaders(trainer: pl.Trainer) -> list[Any]:

@@ -1,6 +1,7 @@
 """The directory of a run: what is in it, and who may write to it.
 
-* ``recipe.json``: what decides the numbers; ``environment.json``: commit, versions, hardware;
+* ``recipe.json``: what decides the numbers;
+* ``environment.json``: for each attempt, the first and every resume: start, host, commit, versions, hardware;
 * ``status.json``: running, done, failed or interrupted, host, times; ``log.txt``: tracebacks;
 * ``metrics.jsonl``: history; ``metrics.json``: final metrics, whose existence means done;
 * ``model.safetensors``: trained weights; ``model.json``: the sizes needed to build the model again;
@@ -74,7 +75,8 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run has its final metrics."""
-        return (self.path / "metrics.json").is_file()
+        with _place_errors(self.path):
+            return (self.path / "metrics.json").is_file()
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -92,10 +94,24 @@ class RunFolder:
         """Pictures of the run."""
         return self.path / "pictures"
 
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any(self.checkpoints.glob("*.ckpt"))
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        """When, where and with what every attempt at this run began, the first one first; empty if not known."""
+        try:
+            found = files.read_json(self.path / "environment.json")
+            return [dict(attempt) for attempt in found["attempts"]]
+        except (LacunaError, KeyError, TypeError, ValueError):
+            return []
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Exclusive use of the directory; waits for another process that has it, saying so."""
-        with files.disk_errors(self.path):
+        with _place_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             try:
@@ -104,26 +120,32 @@ class RunFolder:
                 print(f"waiting: another process is at work in {self.path}", file=sys.stderr, flush=True)
                 lock.acquire()
         try:
+            self._drop_temporaries()
             yield
         finally:
             lock.release()
 
     @contextlib.contextmanager
     def recorded(self, recipe: Recipe, environment: dict[str, Any]) -> Iterator[None]:
-        """Record what runs here and how it ends: status, environment, and the traceback of a failure."""
+        """Record what runs here and how it ends: status, the environment of this attempt, a failure's traceback.
+
+        What was recorded of earlier attempts stays, so that a run which went on elsewhere shows it.
+        """
         files.write_json(self.path / "recipe.json", recipe.content)
-        files.write_json(self.path / "environment.json", environment)
-        started = _now()
-        self._status("running", started)
+        attempt = {"started": _now(), "host": socket.gethostname(), "resumed": self.resumable}
+        attempts = [*self.attempts, {**environment, **attempt}]
+        files.write_json(self.path / "environment.json", {"attempts": attempts})
+        started = str(attempts[0].get("started", attempt["started"]))
+        self._status("running", started, attempts=len(attempts))
         try:
             yield
         except BaseException as error:
             kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with contextlib.suppress(OSError, LacunaError):
                 self._log(traceback.format_exc())
-                self._status(kind, started, error=f"{type(error).__name__}: {error}")
+                self._status(kind, started, attempts=len(attempts), error=f"{type(error).__name__}: {error}")
             raise
-        self._status("done", started)
+        self._status("done", started, attempts=len(attempts))
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Store the final metrics - from now on the run is done - and drop what was kept for resuming."""
@@ -134,15 +156,22 @@ class RunFolder:
         for path in self.checkpoints.glob("*"):
             path.unlink(missing_ok=True)
 
+    def _drop_temporaries(self) -> None:
+        """Drop half-written files of a process that was killed: whoever has the lock is the only one to write here."""
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(".*"):
+                if path.name != ".lock" and path.is_file():
+                    path.unlink(missing_ok=True)
+
     def settle(self) -> None:
         """Tidy up a finished run whose process was killed after its metrics were stored: checkpoints and status."""
         with contextlib.suppress(LacunaError, OSError):
             self._drop_checkpoints()
             status = files.read_json(self.path / "status.json")
             if status["state"] != "done":
-                self._status("done", status["started"])
+                self._status("done", status["started"], attempts=status.get("attempts", 1))
 
-    def _status(self, state: str, started: str, **more: str) -> None:
+    def _status(self, state: str, started: str, **more: str | int) -> None:
         status = {"state": state, "started": started, "host": socket.gethostname(), "pid": os.getpid()}
         if state != "running":
             status["ended"] = _now()
@@ -151,6 +180,17 @@ class RunFolder:
     def _log(self, text: str) -> None:
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{_now()}\n{text}\n")
+
+
+@contextlib.contextmanager
+def _place_errors(path: Path) -> Iterator[None]:
+    """One sentence also for a place that cannot hold folders at all: /proc, a name that is too long, ..."""
+    try:
+        with files.disk_errors(path):
+            yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LacunaError(f"{path} cannot be used ({reason}): choose another folder with output=... .") from error
 
 
 def _now() -> str:

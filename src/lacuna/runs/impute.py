@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,32 @@ from rich.console import Console
 from rich.progress import track
 
 from lacuna import files
+from lacuna.data import hashing
 from lacuna.data.sources.arrays import Arrays
 from lacuna.data.sources.folder import Folder
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
-from lacuna.imputers.mean_of import DensityMean
+from lacuna.mfa import MFA
 from lacuna.runs.environment import set_up
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.run import load
+from lacuna.runs.opening import load
 from lacuna.tasks.models import Sizes
 
 BATCH = 64
+KEYS = {"path": "input", "mask_suffix": "mask_suffix", "layout": "layout"}
+"""Arguments of the sources -> keys of this verb."""
+Picture = tuple[Path, np.ndarray, np.ndarray]
+"""What :meth:`Folder.pictures` gives."""
 Filled = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Completed images uint8 (B,C,H,W), standard deviations float32 (B,1,H,W), further completions uint8 (n,B,C,H,W)."""
+
+
+class _InputArrays(Arrays):
+    keys = KEYS
+
+
+class _InputFolder(Folder):
+    keys = KEYS
 
 
 def main(config: dict[str, Any]) -> int:
@@ -36,28 +50,45 @@ def main(config: dict[str, Any]) -> int:
     for key in ("run", "input"):
         if not config[key]:
             raise LacunaError(f"{key} is empty: python impute.py run=digits-square-dmfa-s0 input=my_images/")
-    source, target = Path(config["input"]), Path(config["to"])
-    if not source.exists():
-        raise LacunaError(f"input={source} does not exist.")
+    target, samples = Path(config["to"]), config["samples"]
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
+        raise LacunaError(f"samples={samples} must be a whole number of at least 0.")
     if target.exists():
         raise LacunaError(f"to={target} exists already: choose another place, nothing is overwritten.")
+    source = _source(config)
     set_up(config["trainer"]["threads"])
     density, sizes = find_density(RunFolder.find(config["output"], str(config["run"])))
-    filler = _Filler(density, sizes, config["trainer"]["accelerator"], config["samples"], config["seed"])
+    filler = _Filler(density, sizes, config["trainer"]["accelerator"], samples, config["seed"])
     with files.disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            if source.is_dir():
-                count = _folder(Folder(str(source), mask_suffix=config["mask_suffix"]), filler, working)
+            if isinstance(source, Folder):
+                count = _folder(source, filler, working)
             else:
-                count = _arrays(Arrays(str(source)), filler, working)
+                count = _arrays(source, filler, working)
             working.chmod(0o755)
             os.replace(working, target)
         finally:
             shutil.rmtree(working, ignore_errors=True)
     print(f"{count} images completed in {target}")
     return 0
+
+
+def _source(config: dict[str, Any]) -> Folder | Arrays:
+    """The user's images.
+
+    Raises:
+        LacunaError: there are none, or their results would overwrite each other.
+    """
+    path = Path(config["input"])
+    if not path.exists():
+        raise LacunaError(f"input={path} does not exist.")
+    if not path.is_dir():
+        return _InputArrays(str(path), layout=config["layout"])
+    folder = _InputFolder(str(path), mask_suffix=config["mask_suffix"])
+    _check_names(folder, config["samples"])
+    return folder
 
 
 def find_density(folder: RunFolder) -> tuple[Density, Sizes]:
@@ -80,65 +111,98 @@ class _Filler:
     """Completes batches; observed bytes come back as they were."""
 
     def __init__(self, density: Density, sizes: Sizes, accelerator: str, samples: int, seed: int) -> None:
-        if samples < 0:
-            raise LacunaError(f"samples={samples} must be 0 or more.")
         self.sizes, self.samples, self.seed = sizes, samples, seed
         cuda = torch.cuda.is_available() and accelerator in ("auto", "cuda", "gpu")
         self.device = torch.device("cuda" if cuda else "cpu")
-        self.imputer = DensityMean(density).to(self.device)
+        self.density = density.to(self.device)
 
-    @torch.no_grad()
-    def __call__(self, images: np.ndarray, there: np.ndarray, what: str) -> Filled:
-        if images.shape[1:] != self.sizes.shape:
-            given, trained = ("x".join(map(str, shape)) for shape in (images.shape[1:], self.sizes.shape))
+    def check(self, shape: tuple[int, ...], what: object) -> None:
+        """Refuse images (C, H, W) that the density does not know."""
+        if shape != self.sizes.shape:
+            given, trained = ("x".join(map(str, size)) for size in (shape, self.sizes.shape))
             raise LacunaError(
                 f"{what} is {given} (channels, height, width), the density was trained on {trained}: resize the "
                 "images, or train a density on them."
             )
-        torch.manual_seed(self.seed)
-        mask = torch.from_numpy(there).to(self.device)
-        observed = torch.from_numpy(images).to(self.device).float() / 255
-        observed = observed.masked_fill(~mask, 0)
-        mfa = self.imputer.density(observed, mask).pin(observed, mask)
-        spread = mfa.variance().mean(1, keepdim=True).sqrt().cpu().numpy()
-        draws = [self.imputer.sample(observed, mask, 1)[0] for _ in range(self.samples)]
-        filled, *further = (_bytes(image) for image in [self.imputer.impute(observed, mask), *draws])
-        shape = (0, *images.shape)
-        return filled, spread, np.stack(further) if further else np.empty(shape, np.uint8)
+
+    @torch.no_grad()
+    def __call__(self, images: np.ndarray, there: np.ndarray, names: Sequence[object]) -> Filled:
+        """``names`` of the pictures make the noise of their samples, whatever else is in the batch."""
+        mask, given = torch.from_numpy(there).to(self.device), torch.from_numpy(images).to(self.device)
+        observed = (given.float() / 255).masked_fill(~mask, 0)
+        mfa: MFA = self.density(observed, mask).pin(observed, mask)
+        spread = mfa.variance().masked_fill(mask, 0).mean(1, keepdim=True).sqrt().cpu().numpy()
+        filled = np.where(there, images, _bytes(mfa.expectation()))
+        further = np.empty((self.samples, *images.shape), np.uint8)
+        if self.samples:
+            for row, name in enumerate(names):
+                noise = torch.Generator(self.device).manual_seed(hashing.key("impute", self.seed, str(name)))
+                drawn = _bytes(mfa[row : row + 1].sample(self.samples, noise)[:, 0])
+                further[:, row] = np.where(there[row], images[row], drawn)
+        return filled, spread, further
+
+
+def _outputs(picture: Path, samples: int) -> list[Path]:
+    """Where the results of a picture go: completed, uncertainty, samples."""
+    ends = ("", "_uncertainty", *(f"_sample{number}" for number in range(1, samples + 1)))
+    return [picture.with_name(f"{picture.stem}{end}.png") for end in ends]
+
+
+def _check_names(source: Folder, samples: int) -> None:
+    """Refuse pictures whose results would overwrite each other's."""
+    owner: dict[Path, Path] = {}
+    for picture in source.names:
+        for output in _outputs(picture, samples):
+            other = owner.setdefault(output, picture)
+            if other != picture:
+                raise LacunaError(
+                    f"{source.path / other} and {source.path / picture} would both be written to {output}: rename one."
+                )
 
 
 def _folder(source: Folder, filler: _Filler, target: Path) -> int:
-    count = 0
-    pictures = source.pictures(filler.sizes.shape[0])
     console = Console(stderr=True)
-    for name, image, there in track(pictures, "completing", console=console, disable=not console.is_terminal):
-        filled, spread, further = filler(image[None], there[None], str(source.path / name))
-        home = (target / name).parent
-        home.mkdir(parents=True, exist_ok=True)
-        _save(filled[0], home / f"{name.stem}.png")
+    pictures = track(
+        source.pictures(filler.sizes.shape[0]),
+        "completing",
+        total=len(source.names),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    for batch in _batches(iter(pictures)):
+        names = [name for name, _, _ in batch]
+        for name, image, _ in batch:
+            filler.check(image.shape, source.path / name)
+        images, there = np.stack([image for _, image, _ in batch]), np.stack([mask for _, _, mask in batch])
+        filled, spread, further = filler(images, there, [name.as_posix() for name in names])
         # half the range of a pixel is the largest standard deviation there is: white
-        _save(_bytes(torch.from_numpy(spread[0] * 2)), home / f"{name.stem}_uncertainty.png")
-        for number, draw in enumerate(further[:, 0], start=1):
-            _save(draw, home / f"{name.stem}_sample{number}.png")
-        count += 1
-    return count
+        shades = _bytes(torch.from_numpy(spread * 2))
+        for row, name in enumerate(names):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            results = (filled[row], shades[row], *further[:, row])
+            for result, output in zip(results, _outputs(name, filler.samples), strict=True):
+                _save(result, target / output)
+    return len(source.names)
+
+
+def _batches(pictures: Iterator[Picture]) -> Iterator[list[Picture]]:
+    while batch := list(itertools.islice(pictures, BATCH)):
+        yield batch
 
 
 def _arrays(source: Arrays, filler: _Filler, target: Path) -> int:
     arrays = source.everything()
-    there = np.ones((len(arrays.images), 1, *arrays.images.shape[2:]), bool)
-    there = there if arrays.observed is None else arrays.observed
-    parts = [filler(arrays.images[rows], there[rows], str(source.path)) for rows in _slices(len(arrays.images))]
+    n = len(arrays.images)
+    filler.check(arrays.images.shape[1:], source.path)
+    there = np.ones((n, 1, *arrays.images.shape[2:]), bool) if arrays.observed is None else arrays.observed
+    slices = [slice(start, min(start + BATCH, n)) for start in range(0, n, BATCH)]
+    parts = [filler(arrays.images[rows], there[rows], range(rows.start, rows.stop)) for rows in slices]
     filled, spread = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    results = {"images": filled, "uncertainty": spread, "observed": there}
+    results: dict[str, Any] = {"images": filled, "uncertainty": spread, "observed": there}
     if filler.samples:
         results["samples"] = np.concatenate([p[2] for p in parts], 1)
-    np.savez_compressed(target / f"{source.path.stem}.npz", allow_pickle=False, **results)
-    return len(filled)
-
-
-def _slices(n: int) -> Iterator[slice]:
-    return (slice(start, start + BATCH) for start in range(0, n, BATCH))
+    np.savez_compressed(target / f"{source.path.stem}.npz", **results)
+    return n
 
 
 def _bytes(image: torch.Tensor) -> np.ndarray:

@@ -69,21 +69,12 @@ class DiskLogger(Logger):
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: the recipe on disk is the record of the configuration."""
 
-    def log_images(self, name: str, images: Any) -> None:
-        """Nothing: pictures are on disk already when they are logged."""
-
     @rank_zero_only
     def truncate(self, lines: int) -> None:
         """Keep the first ``lines`` lines."""
         if lines < self.lines:
             self._rewrite(_whole_lines(self.path)[:lines])
         self._inherited = 0
-
-    @rank_zero_only
-    def truncate_after(self, step: int) -> None:
-        """Drop every line whose step is greater than ``step``."""
-        kept = [line for line in _whole_lines(self.path) if json.loads(line).get("step", step) <= step]
-        self._rewrite(kept)
 
     @rank_zero_only
     def drop_inherited(self) -> None:

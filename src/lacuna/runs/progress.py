@@ -114,11 +114,6 @@ class Progress(Callback):
         self._loss = float(loss) if loss is not None else None
         self._show(trainer, now)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Read the epoch's metrics."""
-        if self._on and trainer.state.fn == "fit":
-            self._read_metrics(trainer)
-
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the epoch's metrics and draw."""
         if self._on:

@@ -13,7 +13,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lacuna import registry
@@ -27,8 +26,8 @@ INFRASTRUCTURE = ("root", "download")
 PLACES = ("path",)
 BUDGET_PIXELS = 32 * 32
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
-TRAINED = {"density": "density"}
-"""Parts that are trained as a run of their own -> the task that trains them."""
+TRAINED = {"density": {"name": "density", "type": "density.TrainDensity"}}
+"""Parts that are trained as a run of their own -> the task that trains them (``configs/task/``)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,12 @@ class Recipe:
         if self.content["budget"] != "paper":
             parts.append(self.content["budget"])
         return "-".join(parts)
+
+    @property
+    def family(self) -> str:
+        """6 hexadecimal digits: equal for recipes that differ in nothing but the seed."""
+        text = json.dumps(_without_seed(_without_places(self.content)), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:6]
 
     @property
     def name(self) -> str:
@@ -97,13 +102,12 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         "task": config["task"],
         "data": _data(config["data"], budget, fingerprint),
         "mask": config["mask"],
-        "budget": budget["name"],
+        "budget": _budget_name(config, task),
         "precision": config["precision"],
         "seed": config["seed"],
     }
-    if task in TRAINED.values():
-        part = next(part for part, trainer in TRAINED.items() if trainer == task)
-        content[part] = _within(config, part, budget[task])
+    if task in TRAINED:  # a part is trained by the task of its name
+        content[task] = _within(config, task, budget[task])
     else:
         content["net"] = _within(config, "net", budget[task])
         content["stem"] = config["stem"]
@@ -124,16 +128,23 @@ def _without_places(content: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _without_seed(content: Mapping[str, Any]) -> dict[str, Any]:
+    needs = {part: _without_seed(needed) for part, needed in content.get("needs", {}).items()}
+    return {key: value for key, value in content.items() if key != "seed"} | {"needs": needs}
+
+
+def _budget_name(config: Mapping[str, Any], task: str) -> str:
+    """The budget's name; ``cut`` where ``paper`` was asked for and less than that is done."""
+    budget = config["budget"]
+    limits = [config["data"].get(limit) for limit in LIMITS] + [budget.get(limit) for limit in LIMITS]
+    whole = all(limit is None for limit in limits) and budget[task] == {"max_epochs": None, "lr_factor": 1.0}
+    return str(budget["name"]) if whole or budget["name"] != "paper" else "cut"
+
+
 def _derived(config: Mapping[str, Any], part: str, fingerprint: str) -> dict[str, Any]:
     if part not in TRAINED or part not in config:
         raise LacunaError(f"needs: [{part}] names no part that can be trained; those are {', '.join(TRAINED)}.")
-    trainer = TRAINED[part]
-    return dict(resolve({**config, "task": task_spec(trainer)}, fingerprint).content)
-
-
-def task_spec(name: str) -> dict[str, str]:
-    """The spec of a task by its name, for runs that nobody asked for by hand."""
-    return {"name": "density", "type": "density.TrainDensity"} if name == "density" else {}
+    return dict(resolve({**config, "task": TRAINED[part]}, fingerprint).content)
 
 
 def _needs(spec: Any) -> Iterator[str]:
@@ -191,6 +202,6 @@ def _within(config: Mapping[str, Any], part: str, budget: Mapping[str, Any]) -> 
 def prepare_data(config: Mapping[str, Any]) -> str:
     """Make sure the data of a configuration are there (downloading them if allowed); their fingerprint."""
     data = config["data"]
-    prepared = _source(data).prepare(Path(data["root"]), data["download"])
+    prepared = _source(data).prepare(data["root"], data["download"])
     fingerprint: str = prepared.provenance.fingerprint
     return fingerprint

@@ -13,7 +13,8 @@ def main(config: dict[str, Any]) -> int:
     recipe = resolve(config, prepare_data(config))
     # torch is imported only now: mistakes in the configuration or the data are found at once
     from lacuna.runs.environment import set_up
-    from lacuna.runs.run import Settings, execute
+    from lacuna.runs.run import execute
+    from lacuna.runs.settings import Settings
 
     set_up(config["trainer"]["threads"])
     folder = execute(recipe, Settings.of(config))

@@ -33,8 +33,6 @@ class Task(pl.LightningModule, ABC):
 
     part: str
     """The key of the recipe that holds what is trained, with its ``training``."""
-    watch: tuple[str, bool]
-    """The metric that tells whether a run is good, and whether higher is better; for sweeps and progress bars."""
 
     def __init__(
         self,
@@ -90,6 +88,7 @@ class Task(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         """Prepare on the training device."""
         self.prepare()
+        self.model.train()
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of this epoch."""
@@ -111,13 +110,13 @@ class Task(pl.LightningModule, ABC):
         """Log the epoch's mean loss and the validation metrics.
 
         Raises:
-            LacunaError: the loss is no longer finite; the last good checkpoint stays.
+            LacunaError: the loss is no longer finite.
         """
         loss = self.mean_loss.compute()
         if not math.isfinite(loss):
             raise LacunaError(
                 f"The loss became {loss} in epoch {self.current_epoch}: lower {self.part}.training.lr"
-                f" (now {self.training_spec['lr']}); the checkpoint before it is kept."
+                f" (now {self.training_spec['lr']})."
             )
         metrics = {"train/loss": loss}
         if self.data.has_validation:

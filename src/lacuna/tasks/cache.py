@@ -67,6 +67,12 @@ class FrontCache:
                 self._logits[rows] = logits
         return self._values is not None
 
+    @property
+    def bytes(self) -> int:
+        """Memory it takes."""
+        tensors = (self._row, self._positions, self._values, self._logits)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
     def __call__(self, batch: Batch) -> Representation:
         """The representation of a batch of the data set the cache was filled from."""
         assert self._values is not None and self._positions is not None

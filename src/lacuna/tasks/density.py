@@ -29,7 +29,6 @@ class TrainDensity(Task):
     """Maximise the likelihood of purposely hidden pixels; the first epochs also minimise the mean's squared error."""
 
     part = "density"
-    watch = ("nll_per_dim", False)
 
     def __init__(self, content: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(content, *args, **kwargs)

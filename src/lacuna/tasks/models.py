@@ -75,6 +75,7 @@ def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[st
         with torch.no_grad():
             blank = torch.zeros(1, *sizes.shape)
             size = stem.eval()(blank, torch.ones_like(blank[:, :1], dtype=torch.bool), _blank(stem, blank)).shape
+        stem.train()
         body = build("net", content["net"], filters=size[1], size=tuple(size[2:]), classes=sizes.classes)
     except RuntimeError as error:  # torch's way to say that sizes do not fit
         reason = (str(error).splitlines() or [""])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from lacuna.data.prepared import SPLITS, Description
 from lacuna.data.prepared import Arrays as Split
 from lacuna.data.sources.base import Content, Source
-from lacuna.data.sources.pixels import as_bytes, as_labels, train_and_test
+from lacuna.data.sources.pixels import as_bytes, as_labels, train_and_test, warn_of_classes
 from lacuna.errors import LacunaError
 
 _KINDS = ("images", "labels", "observed")
@@ -31,16 +32,18 @@ class Arrays(Source):
         layout: where the channels are: ``auto``, ``NHWC`` or ``NCHW``.
     """
 
+    users_own = True
+
     def __init__(self, path: str | None = None, test_fraction: float = 0.2, layout: str = "auto") -> None:
         if not path:
-            raise LacunaError("data.path is empty: set it to your .npz or .npy file.")
+            raise LacunaError(f"{self.key('path')} is empty: set it to your .npz or .npy file.")
         if layout not in ("auto", "NHWC", "NCHW"):
-            raise LacunaError(f"data.layout={layout} must be auto, NHWC or NCHW.")
+            raise LacunaError(f"{self.key('layout')}={layout} must be auto, NHWC or NCHW.")
         self.path, self.test_fraction, self.layout = Path(path), test_fraction, layout
         if not self.path.is_file():
-            raise LacunaError(f"data.path={path} is not a file: set it to your .npz or .npy file.")
+            raise LacunaError(f"{self.key('path')}={path} is not a file: set it to your .npz or .npy file.")
 
-    @property
+    @cached_property
     def set_name(self) -> str:
         """Carries a digest of the path, content and settings: a changed file is prepared anew."""
         digest = hashlib.sha256(f"{self.path.resolve()}|{self.test_fraction}|{self.layout}".encode())
@@ -63,6 +66,7 @@ class Arrays(Source):
             whole = splits["train"]
             train, test = train_and_test(len(whole.images), self.test_fraction)
             splits |= {"train": _rows(whole, train), "test": _rows(whole, test)}
+        warn_of_classes(self.path, splits, names)
         note = "" if lossless else "values were rounded to 1/255"
         about = Description(
             self.set_name, len(names) or None, self.path.name, lossless=lossless, note=note, class_names=names or None
@@ -82,8 +86,9 @@ class Arrays(Source):
                 {"images": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
             )
         except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
+            reason = str(error).partition(". ")[0]  # numpy goes on to advise unpickling it all the same
             raise LacunaError(
-                f"{self.path} cannot be read as .npy or .npz without pickled objects ({error})."
+                f"{self.path} cannot be read as .npy or .npz without pickled objects ({reason})."
             ) from error
         raw: dict[str, dict[str, np.ndarray]] = {}
         for key, array in arrays.items():
@@ -121,10 +126,17 @@ class Arrays(Source):
             return images[:, None]
         if images.ndim != 4:
             raise LacunaError(f"The {what} have shape {images.shape}: give (N, H, W), (N, H, W, C) or (N, C, H, W).")
-        first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
-        if self.layout == "auto" and first == last:
-            raise LacunaError(f"The {what} have shape {images.shape}: set data.layout to NHWC or NCHW.")
-        return images if self.layout == "NCHW" or (self.layout == "auto" and first) else images.transpose(0, 3, 1, 2)
+        first = self.layout != "NHWC" and images.shape[1] in (1, 3)
+        last = self.layout != "NCHW" and images.shape[3] in (1, 3)
+        if first and last:
+            raise LacunaError(f"The {what} have shape {images.shape}: set {self.key('layout')} to NHWC or NCHW.")
+        if not first and not last:
+            where = "" if self.layout == "auto" else f" where {self.key('layout')}={self.layout} has the channels"
+            raise LacunaError(
+                f"The {what} have shape {images.shape}: there must be 1 or 3 channels{where} "
+                "(say what is transparent with 'observed')."
+            )
+        return images if first else images.transpose(0, 3, 1, 2)
 
 
 def _rows(arrays: Split, rows: np.ndarray) -> Split:

@@ -18,6 +18,17 @@ from lacuna.errors import LacunaError
 T = TypeVar("T")
 
 
+def data_root(root: Path | str | None) -> Path:
+    """The data folder.
+
+    Raises:
+        LacunaError: there is none.
+    """
+    if root is None or root == "":
+        raise LacunaError("data.root is empty: set it to a folder for the data, say outputs/data.")
+    return Path(root)
+
+
 @dataclass(frozen=True)
 class Content:
     """What a source has read: its splits and what to say about them."""
@@ -40,6 +51,10 @@ class Source(ABC):
     """Images per split of the published set; fewer means a sample."""
     official_splits: Mapping[str, str] = MappingProxyType({"train": "train", "test": "test"})
     """Our split -> the publisher's name of it, which a ``--reader`` is asked for."""
+    users_own: bool = False
+    """Whether the images are the user's, so that only their content, not their name, says which they are."""
+    keys: Mapping[str, str] = MappingProxyType({})
+    """Argument -> what the user calls it, where that is not ``data.<argument>``."""
 
     @property
     @abstractmethod
@@ -54,11 +69,15 @@ class Source(ABC):
             LacunaError: files are missing or damaged and may not, or cannot, be downloaded.
         """
 
-    def folder(self, root: Path) -> Path:
-        """Where the prepared arrays lie."""
-        return Path(root) / "prepared" / self.set_name
+    def key(self, argument: str) -> str:
+        """What a message calls one of the constructor's arguments."""
+        return self.keys.get(argument, f"data.{argument}")
 
-    def prepare(self, root: Path, download: bool = True, *, force: bool = False) -> PreparedData:
+    def folder(self, root: Path | str | None) -> Path:
+        """Where the prepared arrays lie."""
+        return data_root(root) / "prepared" / self.set_name
+
+    def prepare(self, root: Path | str | None, download: bool = True, *, force: bool = False) -> PreparedData:
         """The prepared set: what is there and intact, otherwise made now (once, however many processes ask).
 
         Args:
@@ -67,11 +86,13 @@ class Source(ABC):
             force: make it anew even where it exists.
 
         Raises:
-            LacunaError: the original files are missing, or the prepared ones are damaged.
+            LacunaError: the original files are missing, the prepared ones are damaged, or ``root`` is empty.
         """
-        return self.prepare_from(root, lambda: self.read(Path(root), download=download), force=force)
+        return self.prepare_from(root, lambda: self.read(data_root(root), download=download), force=force)
 
-    def prepare_from(self, root: Path, content: Callable[[], Content], *, force: bool = False) -> PreparedData:
+    def prepare_from(
+        self, root: Path | str | None, content: Callable[[], Content], *, force: bool = False
+    ) -> PreparedData:
         """As :meth:`prepare`, from what ``content()`` returns instead of the original files."""
         folder = self.folder(root)
         if PreparedData.exists(folder) and not force:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from PIL import Image
 
 from lacuna.data.prepared import Arrays, Description
 from lacuna.data.sources.base import Content, Source
-from lacuna.data.sources.pixels import as_labels, channels_first, fitted, fitted_incomplete, train_and_test
+from lacuna.data.sources.pixels import (
+    as_labels,
+    channels_first,
+    fitted,
+    fitted_incomplete,
+    train_and_test,
+    warn_of_classes,
+)
 from lacuna.errors import LacunaError
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -37,6 +45,8 @@ class Folder(Source):
         test_fraction: share of test images where there is no test folder.
     """
 
+    users_own = True
+
     def __init__(
         self,
         path: str | None = None,
@@ -46,22 +56,37 @@ class Folder(Source):
         test_fraction: float = 0.2,
     ) -> None:
         if not path or not Path(path).is_dir():
-            raise LacunaError(f"data.path={path} is not a folder: set it to the folder with your images.")
+            raise LacunaError(f"{self.key('path')}={path} is not a folder: set it to the folder with your images.")
         if not mask_suffix:
-            raise LacunaError("data.mask_suffix is empty: masks need names that differ from the images', say _mask.")
+            raise LacunaError(
+                f"{self.key('mask_suffix')} is empty: masks need names that differ from the images', say _mask."
+            )
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise LacunaError(f"data.size={size} must be null or a whole number of at least 1.")
+            raise LacunaError(f"{self.key('size')}={size} must be null or a whole number of at least 1.")
         self.path, self.mask_suffix, self.size, self.test_fraction = Path(path), mask_suffix, size, test_fraction
         self.labels_csv = None if labels_csv is None else self.path / labels_csv
         if self.labels_csv is not None and not self.labels_csv.is_file():
-            raise LacunaError(f"data.labels_csv={labels_csv} is not a file: give its path, or one inside {path}.")
+            raise LacunaError(
+                f"{self.key('labels_csv')}={labels_csv} is not a file: give its path, or one inside {path}."
+            )
         self._all = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in _ENDINGS and p.is_file())
         self._masks = {p.with_suffix(""): p for p in self._all if p.stem.endswith(mask_suffix)}
         self._files = [p for p in self._all if not p.stem.endswith(mask_suffix)]
+        self._check_masks()
         if not self._files:
-            raise LacunaError(f"data.path={path} holds no image (looked for {', '.join(_ENDINGS)}).")
+            raise LacunaError(f"{self.key('path')}={path} holds no image (looked for {', '.join(_ENDINGS)}).")
 
-    @property
+    def _check_masks(self) -> None:
+        """Refuse masks without an image: they are misnamed, or images that would be left out without a word."""
+        images = {path.with_suffix("") for path in self._files}
+        for mask in self._masks.values():
+            if mask.with_name(mask.stem.removesuffix(self.mask_suffix)) not in images:
+                raise LacunaError(
+                    f"{mask} is named like a mask ({self.key('mask_suffix')}={self.mask_suffix}) but there is no image "
+                    "it belongs to: add or rename the image, or set another suffix if this is an image."
+                )
+
+    @cached_property
     def set_name(self) -> str:
         """Carries a digest of the path, the files' content and the settings: changed input is prepared anew."""
         settings = (self.path.resolve(), self.labels_csv, self.mask_suffix, self.size, self.test_fraction)
@@ -81,7 +106,7 @@ class Folder(Source):
             if self.size is None and size != first:
                 raise LacunaError(
                     f"{path} is {size[0]}x{size[1]} pixels, {self._files[0]} is {first[0]}x{first[1]}: "
-                    "set data.size to resize all images to one size."
+                    f"set {self.key('size')} to resize all images to one size."
                 )
         labels = {split: self._labels(names) for split, names in parts.items()}
         given = {split: np.array(found) for split, found in labels.items() if found is not None}
@@ -89,6 +114,7 @@ class Folder(Source):
             raise LacunaError(f"Only {sorted(given)} of {self.path} has labels: give all splits labels, or none.")
         coded, names = as_labels(given) if given else ({}, ())
         splits = {split: self._arrays(files, coded.get(split), grey) for split, files in parts.items()}
+        warn_of_classes(self.path, splits, names)
         lossy = any(path.suffix.lower() in _LOSSY for path in self._files)
         about = Description(
             self.set_name,
@@ -99,6 +125,11 @@ class Folder(Source):
             class_names=names or None,
         )
         return Content(about, splits)
+
+    @property
+    def names(self) -> list[Path]:
+        """The pictures, relative to the folder, in the order of :meth:`pictures`; without the masks."""
+        return [path.relative_to(self.path) for path in self._files]
 
     def pictures(self, channels: int) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
         """Every picture by itself, in order of names: its file relative to the folder, uint8 (C, H, W), bool (1, H, W).
@@ -135,7 +166,7 @@ class Folder(Source):
         unknown = [name for name in names if name not in table]
         if unknown:
             raise LacunaError(f"{self.labels_csv} has no row for {unknown[0]} ({len(unknown)} such files): add it.")
-        return [table[name] for name in names]
+        return [table[name] or "" for name in names]
 
     def _arrays(self, files: list[Path], labels: np.ndarray | None, grey: bool) -> Arrays:
         loaded = [self._image(path, grey) for path in files]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from lacuna.data.hashing import permutation
+from lacuna.data.prepared import Arrays
 from lacuna.errors import LacunaError
 
 
@@ -73,10 +78,42 @@ def as_bytes(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | No
 
 
 def as_labels(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels of any kind (numbers or words, per split) as 0..K-1 in sorted order, and the K names."""
+    """Labels of any kind (numbers or words, per split) as 0..K-1 in sorted order, and the K names.
+
+    Raises:
+        LacunaError: an image has none: NaN, "nan" (what numpy and pandas write for it among words) or no word at all.
+    """
+    for split, part in labels.items():
+        if np.issubdtype(part.dtype, np.inexact):
+            lacking = np.isnan(part)
+        elif part.dtype.kind in "US":
+            lacking = np.isin(part, np.array(["", "nan"], part.dtype))
+        else:
+            continue
+        if lacking.any():
+            raise LacunaError(
+                f"The label of '{split}' image {int(lacking.argmax())} is missing or NaN ({int(lacking.sum())} such "
+                "images): give every image a label, or give none."
+            )
     names = np.unique(np.concatenate([part.reshape(-1) for part in labels.values()]))
     coded = {split: np.searchsorted(names, part).astype(np.int64) for split, part in labels.items()}
     return coded, tuple(str(name) for name in names)
+
+
+def warn_of_classes(path: Path, splits: Mapping[str, Arrays], names: tuple[str, ...]) -> None:
+    """Say on stderr, in one line each, what is odd about a user's labels though it can be used."""
+    trained = splits["train"].labels
+    if not names or trained is None:
+        return
+    unseen = [name for code, name in enumerate(names) if not (trained == code).any()]
+    if len(names) == 1:
+        print(f"warning: {path} has the one class '{names[0]}' only: there is nothing to classify.", file=sys.stderr)
+    if unseen:
+        listed = ", ".join(f"'{name}'" for name in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
+        print(
+            f"warning: {path} has no training image of {len(unseen)} of its {len(names)} classes ({listed}).",
+            file=sys.stderr,
+        )
 
 
 def train_and_test(n: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:

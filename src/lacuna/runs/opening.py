@@ -1,0 +1,140 @@
+"""From a recipe to what it names: its data, its task, and the trained model of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lacuna import files
+from lacuna.data.module import IncompleteData
+from lacuna.errors import LacunaError
+from lacuna.registry import build
+from lacuna.runs.folder import RunFolder
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.settings import Settings
+from lacuna.tasks.base import Task
+from lacuna.tasks.models import Sizes, build_classifier, build_density, load_weights
+
+MOST_PARAMETERS = 1_000_000_000
+LOOKED_AT = 64
+"""Images whose masks are looked at before anything is trained."""
+
+
+def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None = None) -> IncompleteData:
+    """The incomplete images of a recipe (or behind another mask).
+
+    Raises:
+        LacunaError: the data at hand are not those the recipe was made with.
+    """
+    content = recipe.content
+    accelerator = settings.option("accelerator", "auto")
+    cuda = torch.cuda.is_available() and accelerator in ("auto", "cuda", "gpu")
+    data = IncompleteData(
+        {key: value for key, value in content["data"].items() if key != "fingerprint"},
+        mask or content["mask"],
+        root=settings.data_root,
+        download=settings.download,
+        batch_size=recipe.training["batch_size"],
+        eval_batch_size=settings.option("eval_batch_size", 250),
+        seed=content["seed"],
+        device="cuda" if cuda else "cpu",
+        resident_bytes=int(settings.option("resident_gb", 8) * 1e9),
+    )
+    if data.provenance.fingerprint != content["data"]["fingerprint"]:
+        raise LacunaError(
+            f"The data in {settings.data_root} (fingerprint {data.provenance.fingerprint}) are not those of this run "
+            f"({content['data']['fingerprint']}): set data.root to where those are, or start a new run."
+        )
+    return data
+
+
+def make_task(
+    recipe: Recipe, settings: Settings, data: IncompleteData, runs: Path | None = None, sizes: Sizes | None = None
+) -> Task:
+    """The LightningModule of a recipe, on top of the finished runs it needs.
+
+    Args:
+        runs: where those are; by default the output's.
+        sizes: of a model that exists; by default the data's.
+    """
+    runs = runs or settings.output / "runs"
+    if sizes is None:
+        # a user's splits may differ: masks per channel in one, shared masks in another
+        splits = [data.train, data.test, *([data.validation] if data.has_validation else [])]
+        sizes = Sizes(data.shape, data.classes, max(images.batch([0]).mask.shape[1] for images in splits))
+    parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
+    task: Task = build(
+        "task",
+        recipe.content["task"],
+        content=recipe.content,
+        sizes=sizes,
+        parts=parts,
+        data=data,
+        eval_batch_size=settings.option("eval_batch_size", 250),
+        cache_bytes=settings.option("cache_gb", 4) * 1e9,
+    )
+    return task
+
+
+def load(folder: RunFolder) -> nn.Module:
+    """The trained model of a finished run, in evaluation mode: a density or a classifier.
+
+    Raises:
+        LacunaError: the run is not finished, or its files are damaged.
+    """
+    if not folder.finished:
+        raise LacunaError(f"{folder.path} is not finished: run its train command again to finish it.")
+    recipe = folder.recipe
+    sizes = Sizes.of(files.read_json(folder.path / "model.json"))
+    runs = folder.path.parent
+    parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
+    if recipe.task == "density":
+        model: nn.Module = build_density(recipe.content, sizes)
+    else:
+        model = build_classifier(recipe.content, sizes, parts)
+    load_weights(folder.path / "model.safetensors", model, parts, recipe.identity)
+    return model.requires_grad_(False).eval()
+
+
+def rehearse(recipe: Recipe, settings: Settings) -> None:
+    """Find mistakes before anything is trained or written: build everything, on no memory, with its data at hand.
+
+    Raises:
+        LacunaError: what would have failed later, maybe after hours.
+    """
+    data = open_data(recipe, settings)
+    for split in ("train", "test", *(["validation"] if data.has_validation else [])):
+        data.positions(split)
+    sizes = Sizes(data.shape, data.classes)
+    _check_hiding(recipe, data)
+    with torch.device("meta"):
+        parts = {name: build_density(needed.content, sizes) for name, needed in recipe.needs.items()}
+        model: nn.Module = (
+            build_density(recipe.content, sizes)
+            if recipe.task == "density"
+            else build_classifier(recipe.content, sizes, parts)
+        )
+    for what in (model, *parts.values()):
+        count = sum(weight.numel() for weight in what.parameters())
+        if count > MOST_PARAMETERS:
+            shape = "x".join(map(str, data.shape))
+            raise LacunaError(
+                f"A {type(what).__name__} for images of {shape} would have {count:,} parameters: "
+                "choose a network made for such images, for instance density=dmfa_conv or an experiment."
+            )
+    for needed in recipe.needs.values():
+        rehearse(needed, settings)
+
+
+def _check_hiding(recipe: Recipe, data: IncompleteData) -> None:
+    index = torch.arange(LOOKED_AT)
+    if recipe.content["mask"]["type"] != "masks.NoMask" and data.scheme(index, data.shape, seed=0, split="try").all():
+        raise LacunaError(f"The mask {recipe.content['mask']} hides nothing of images {data.shape}: use mask=none.")
+    if recipe.task == "density":
+        hide = build("mask", recipe.content["density"]["hide"])
+        if hide(index, data.shape, seed=0, split="try").all():
+            raise LacunaError(f"density.hide hides nothing of images {data.shape}: there is nothing to learn from.")

@@ -1,0 +1,56 @@
+"""How and where to run: everything that is not in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lacuna.errors import LacunaError
+
+LOGGERS = ("disk", "wandb")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Folders, network, and the ``trainer`` and ``logger`` groups of the configuration.
+
+    Raises:
+        LacunaError: a value out of its range.
+    """
+
+    output: Path = Path("outputs")
+    data_root: Path = Path("outputs/data")
+    download: bool = True
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    logger: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = self.logger.get("name", "disk")
+        if name not in LOGGERS:
+            raise LacunaError(f"logger.name={name} is neither disk nor wandb: choose with logger=disk or logger=wandb.")
+        least = {"eval_batch_size": 1, "checkpoint_seconds": 0, "resident_gb": 0, "cache_gb": 0}
+        for key, smallest in least.items():
+            value = self.option(key, smallest)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < smallest:
+                raise LacunaError(f"trainer.{key}={value} must be a number of at least {smallest}.")
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Settings:
+        """From a composed configuration."""
+        for key, value in (("output", config["output"]), ("data.root", config["data"]["root"])):
+            if not value:
+                raise LacunaError(f"{key} is empty: set it to a folder.")
+        return cls(
+            output=Path(config["output"]),
+            data_root=Path(config["data"]["root"]),
+            download=bool(config["data"]["download"]),
+            trainer=config["trainer"],
+            logger=config.get("logger", {}),
+        )
+
+    def option(self, name: str, default: Any) -> Any:
+        """One key of ``trainer``."""
+        value = self.trainer.get(name)
+        return default if value is None else value

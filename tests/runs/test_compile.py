@@ -1,0 +1,53 @@
+"""``trainer.compile=true`` changes how fast a run is, not what comes of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+
+from lacuna.runs.folder import RunFolder
+from lacuna.runs.opening import load
+from tests.runs.real import TINY, recipe, train
+
+COMPILER = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), "")
+HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
+WORDS = (
+    *TINY,
+    "budget=smoke",
+    "density.net.filters=[4,4]",
+    "density.net.kernels=[3,3]",
+    "net.stages=[[4,1]]",
+    "stem.filters=4",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which(COMPILER) and HEADERS.is_file()), reason="needs a C++ compiler and Python.h")
+def test_a_compiled_run_is_the_eager_one(digits_root: Path, tmp_path: Path) -> None:
+    words = [*WORDS, f"data.root={digits_root}", "experiment=digits_misconv"]
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    runs = {}
+    for compiled in ("false", "true"):
+        output = tmp_path / compiled
+        assert train(*words, f"output={output}", f"trainer.compile={compiled}") == 0
+        runs[compiled] = RunFolder.of(output, recipe(*words))
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert (graphs > 0) == (compiled == "true"), "compile=true compiles, and nothing else does"
+    eager, compiled_run = runs["false"], runs["true"]
+    assert eager.path.name == compiled_run.path.name, "the same recipe, the same identity"
+    wanted, found = eager.metrics["metrics"], compiled_run.metrics["metrics"]
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert math.isclose(found[name], value, rel_tol=1e-4, abs_tol=1e-4), name
+    x, mask = torch.rand(3, 1, 8, 8), torch.rand(3, 1, 8, 8) > 0.4
+    models = [load(run) for run in (eager, compiled_run)]
+    assert all(type(module).__name__ != "OptimizedModule" for module in models[1].modules())
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        torch.testing.assert_close(models[1](x, mask), models[0](x, mask), rtol=1e-4, atol=1e-4)
