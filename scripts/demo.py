@@ -42,7 +42,7 @@ INCOMPLETE, COMPLETE = "incomplete test digits", "complete test digits"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions (default 3)")
+    parser.add_argument("--seeds", type=int, default=5, help="repetitions (default 5)")
     parser.add_argument("--output", type=Path, default=Path("outputs"), help="where runs and results go")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=cores, help="runs at a time (default: CPU cores)")

@@ -43,7 +43,7 @@ def test_a_run_and_its_prerequisite(tmp_path: Path, digits_root: Path, capsys: p
         (run,) = records(folder.path, "run")
         assert run.run_id == made.identity
         assert run.display_name == made.name
-        assert run.run_group == made.group
+        assert run.run_group == f"{made.group}-{made.family}"
         assert set(run.tags) == {made.task, "digits", "mine"}
         config = entries(run.config.update)
         assert {key: config[key] for key in made.content} == made.content

@@ -86,7 +86,7 @@ def test_ctrl_c_is_one_line_and_goes_on_later(whole: list[dict[str, bytes]], tmp
     words = (*LONG, f"data.root={digits_root}", f"output={tmp_path}")
     classifier, density = runs_of(tmp_path, digits_root)
     process = start(*words)
-    while process.poll() is None and not (classifier / "metrics.jsonl").exists():
+    while process.poll() is None and not (classifier / "status.json").exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
