@@ -29,8 +29,8 @@ class MisConv2d(nn.Conv2d):
         formula: ``exact`` (the mathematics); ``paper`` (equations 3 and 4 as printed: noise convolved with W, a
             quarter of the Gaussian term; 0 where that "variance" is negative); ``authors`` (their code: bias inside
             the variance, no gradient through W o W, half of the Gaussian term, and known pixels respected only at
-            output positions whose centre is known in the first channel - it needs ``observed`` and ``mask`` and a density
-            that is *not* pinned).
+            output positions whose centre is known in the first channel; it needs ``observed`` and ``mask`` and a
+            density that is *not* pinned).
         chunk: samples processed at a time on the CPU, so that intermediates stay in the cache; None = all at once.
         compiled: fuse each chunk with ``torch.compile`` (needs a C++ compiler on the CPU; the first call is slow).
 
