@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,14 @@ def train(*words: str) -> int:
 def start(*words: str) -> subprocess.Popen[str]:
     """``train.py words`` in a process of its own."""
     command = [sys.executable, str(ROOT / "train.py"), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_interruptible
+    )
+
+
+def _interruptible() -> None:
+    """A shell starts background jobs with Ctrl-C ignored, and a child would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def contents(run: Path) -> dict[str, bytes]:
