@@ -1,0 +1,38 @@
+"""What this machine has, found out without importing torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+DEVICES = Path("/dev")
+
+
+def cores() -> int:
+    """CPU cores that this process may use: those it is bound to, and no more than its container's share."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(bound, _share())))
+
+
+def _share() -> float:
+    """CPU time per second that the control group allows (version 2, or 1); infinite if it does not say."""
+    version_1 = CGROUP / "cpu" / "cpu.cfs_quota_us", CGROUP / "cpu" / "cpu.cfs_period_us"
+    files = (CGROUP / "cpu.max",) if (CGROUP / "cpu.max").exists() else version_1
+    try:
+        quota, period = " ".join(path.read_text(encoding="utf-8") for path in files).split()
+        return float(quota) / float(period) if float(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number, either
+        return math.inf
+
+
+def gpu_count() -> int:
+    """NVIDIA GPUs that a process started here would see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = [path for path in DEVICES.glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", path.name)]
+    if visible is not None:
+        listed = [word for word in visible.split(",") if word.strip() not in ("", "-1")]
+        return min(len(listed), len(present)) if present else 0
+    return len(present)
