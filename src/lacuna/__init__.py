@@ -5,7 +5,7 @@ The library part, importable without any configuration:
 * :class:`MFA`, the mixture of factor analysers: exact log-density, conditioning, moments, samples;
 * :class:`MisConv2d` and :class:`PartialConv2d`, first layers for incomplete images;
 * :func:`adapt`, which makes any CNN take (image, mask);
-* :func:`load`, a trained density or classifier of a finished run;
+* :func:`load`, a trained density or classifier of a finished run; :func:`results`, every number of every finished run;
 * :mod:`masks`, :mod:`metrics` and :mod:`imputers`.
 
 Names are imported on first use, so that ``import lacuna`` is instant.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lacuna.layers.misconv import MisConv2d as MisConv2d
     from lacuna.layers.partial import PartialConv2d as PartialConv2d
     from lacuna.mfa import MFA as MFA
+    from lacuna.runs.store import results as results
 
 _WHERE = {
     "MFA": "lacuna.mfa",
@@ -33,6 +34,7 @@ _WHERE = {
     "PartialConv2d": "lacuna.layers.partial",
     "adapt": "lacuna.layers.adapt",
     "load": "lacuna.api",
+    "results": "lacuna.runs.store",
     "LacunaError": "lacuna.errors",
 }
 _MODULES = {"masks": "lacuna.data.masks", "metrics": "lacuna.metrics", "imputers": "lacuna.imputers"}

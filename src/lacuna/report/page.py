@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from PIL import Image
 
 from lacuna.errors import LacunaError
 from lacuna.files import write_text
-from lacuna.report.table import TableRow, best_cells, cell_text, columns_of, is_numeric
+from lacuna.report.lines import Line, Panel, legend_html, panel_svg
+from lacuna.report.style import FRAME, STYLE
+from lacuna.report.table import BEST, MISSING, Cell, TableRow, best_cells, cell_text, columns_of, is_numeric
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,41 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What nobody may overlook: a framed box with a bold first line and points below."""
+
+    title: str
+    points: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Table:
-    """Rows with a caption. ``best`` maps a column to ``max`` or ``min``: its best value is bold."""
+    """Rows with a caption.
+
+    Args:
+        best: column -> ``max`` or ``min``: its best value is bold (a :class:`Cell` says that itself).
+        digits: of floats.
+        heads: column -> a second, small line in its head.
+        row_heads: the first column names the rows.
+        rules: numbers of rows above which there is a rule.
+    """
 
     rows: Sequence[TableRow]
     caption: str = ""
     heading: str | None = None
     best: Mapping[str, str] = field(default_factory=dict)
     digits: int = 4
+    heads: Mapping[str, str] = field(default_factory=dict)
+    row_heads: bool = False
+    rules: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is called what: a definition list."""
+
+    facts: Sequence[tuple[str, str]]
+    heading: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +78,50 @@ class Picture:
     heading: str | None = None
 
 
-Section = Text | Table | Picture
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures side by side where there is room."""
+
+    pictures: Sequence[Picture]
+    heading: str | None = None
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Line charts side by side, with one legend."""
+
+    panels: Sequence[Panel]
+    caption: str = ""
+    heading: str | None = None
+
+
+@dataclass(frozen=True)
+class Links:
+    """Addresses (relative to the page) with their names and a remark."""
+
+    links: Sequence[tuple[str, str, str]]
+    heading: str | None = None
+
+
+@dataclass(frozen=True)
+class Details:
+    """Sections behind a line to click on."""
+
+    summary: str
+    sections: Sequence[Section]
+    open: bool = False
+    heading: str | None = None
+
+
+@dataclass(frozen=True)
+class Code:
+    """Preformatted text: a traceback, a command."""
+
+    body: str
+    heading: str | None = None
+
+
+Section = Text | Notice | Table | Facts | Picture | Gallery | Charts | Links | Details | Code
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], *, lead: str = "", footer: str = "") -> None:
@@ -76,20 +148,18 @@ def render_page(title: str, sections: Sequence[Section], *, lead: str = "", foot
     body += [_section(section) for section in sections]
     if footer:
         body.append(f"<footer>{_paragraphs(footer)}</footer>")
-    return _FRAME.format(title=_text(title), style=_STYLE, body="\n".join(body))
+    return FRAME.format(title=_text(title), style=STYLE, body="\n".join(body))
 
 
 def _section(section: Section) -> str:
-    heading = f"<h2>{_text(section.heading)}</h2>\n" if section.heading else ""
-    if isinstance(section, Text):
-        content = _paragraphs(section.body)
-    elif isinstance(section, Table):
-        content = _table(section)
-    elif isinstance(section, Picture):
-        content = _picture(section)
-    else:
-        raise LacunaError(f"A page has sections of Text, Table or Picture, not {type(section).__name__}.")
-    return f"<section>\n{heading}{content}\n</section>"
+    write = _WRITERS.get(type(section))
+    if write is None:
+        known = ", ".join(kind.__name__ for kind in _WRITERS)
+        raise LacunaError(f"A page has sections of {known}, not {type(section).__name__}.")
+    title = getattr(section, "heading", None)
+    heading = f"<h2>{_text(title)}</h2>\n" if title else ""
+    kind = ' class="details"' if isinstance(section, Details) else ""
+    return f"<section{kind}>\n{heading}{write(section)}\n</section>"
 
 
 def _paragraphs(text: str) -> str:
@@ -97,22 +167,87 @@ def _paragraphs(text: str) -> str:
     return "\n".join(f"<p>{_text(part)}</p>" for part in parts if part)
 
 
+def _notice(notice: Notice) -> str:
+    points = "".join(f"<li>{_text(point)}</li>" for point in notice.points)
+    listed = f"<ul>{points}</ul>" if points else ""
+    return f'<aside class="notice"><p><strong>{_text(notice.title)}</strong></p>{listed}</aside>'
+
+
+def _facts(facts: Facts) -> str:
+    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(fact)}</dd>" for name, fact in facts.facts) + "</dl>"
+
+
+def _charts(charts: Charts) -> str:
+    lines: list[Line] = [line for panel in charts.panels for line in panel.lines]
+    heads = [f"<figcaption><b>{_text(panel.title)}</b> {_text(panel.y_label)}</figcaption>" for panel in charts.panels]
+    drawn = zip(heads, map(panel_svg, charts.panels), strict=True)
+    figures = "\n".join(f"<figure>{head}{svg}</figure>" for head, svg in drawn)
+    caption = f'<p class="small">{_text(charts.caption)}</p>' if charts.caption else ""
+    return f'{caption}{legend_html(lines)}<div class="charts">{figures}</div>'
+
+
+def _links(links: Links) -> str:
+    entries = "".join(
+        f'<li><a href="{_text(address)}">{_text(name)}</a> <span class="extra">{_text(remark)}</span></li>'
+        for name, address, remark in links.links
+    )
+    return f'<ul class="links">{entries}</ul>'
+
+
+def _details(details: Details) -> str:
+    inner = "\n".join(_section(section) for section in details.sections)
+    return f"<details{' open' * details.open}><summary>{_text(details.summary)}</summary>\n{inner}\n</details>"
+
+
+def _code(code: Code) -> str:
+    return f"<pre>{_text(code.body)}</pre>"
+
+
 def _table(table: Table) -> str:
     if not table.rows:
         return '<p class="empty">Nothing yet.</p>'
     titles, winners = columns_of(table.rows), best_cells(table.rows, table.best)
-    kind = {title: ' class="number"' if is_numeric(table.rows, title) else "" for title in titles}
+    kind = {title: "number" if is_numeric(table.rows, title) else "" for title in titles}
 
-    def cell(i: int, title: str) -> str:
-        text = _text(cell_text(table.rows[i].get(title), table.digits))
-        inner = f"<strong>{text}</strong>" if (i, title) in winners else text
-        return f"<td{kind[title]}>{inner}</td>"
+    def head(title: str) -> str:
+        second = f'<span class="below">{_text(table.heads[title])}</span>' if table.heads.get(title) else ""
+        return f'<th scope="col"{_class(kind[title])}>{_text(title)}{second}</th>'
 
-    head = "".join(f'<th scope="col"{kind[title]}>{_text(title)}</th>' for title in titles)
-    rows = "\n".join("<tr>" + "".join(cell(i, t) for t in titles) + "</tr>" for i in range(len(table.rows)))
-    caption = f"<caption>{_text(table.caption)}</caption>\n" if table.caption else ""
-    inner = f"{caption}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
-    return f'<div class="scroll"><table>\n{inner}\n</table></div>'
+    def cell(i: int, j: int, title: str) -> str:
+        value = table.rows[i].get(title)
+        inner = _inside(value, table.digits)
+        if (i, title) in winners and not isinstance(value, Cell):
+            inner = f"<strong>{inner}</strong>"
+        mark = value.mark if isinstance(value, Cell) else ""
+        tag, scope = ("th", ' scope="row"') if table.row_heads and j == 0 else ("td", "")
+        return f"<{tag}{scope}{_class(kind[title], mark)}>{inner}</{tag}>"
+
+    rows = "\n".join(
+        f"<tr{_class('rule' if i in table.rules else '')}>"
+        + "".join(cell(i, j, t) for j, t in enumerate(titles))
+        + "</tr>"
+        for i in range(len(table.rows))
+    )
+    # outside the scrolling part, so that a narrow screen shows all of it
+    caption = f'<p class="small">{_text(table.caption)}</p>\n' if table.caption else ""
+    inner = f"<thead><tr>{''.join(head(title) for title in titles)}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
+    return f'{caption}<div class="scroll" tabindex="0"><table>\n{inner}\n</table></div>'
+
+
+def _inside(value: Any, digits: int) -> str:
+    if not isinstance(value, Cell):
+        return _text(cell_text(value, digits))
+    text = _text(value.text or MISSING)
+    text = f'<a href="{_text(value.link)}">{text}</a>' if value.link else text
+    text = f"<strong>{text}</strong>" if value.mark == BEST else text
+    extra = f' <span class="extra">{_text(value.extra)}</span>' if value.extra else ""
+    below = f'<span class="below">{_text(value.below)}</span>' if value.below else ""
+    return f'<span class="value">{text}</span>{extra}{below}'
+
+
+def _class(*names: str) -> str:
+    joined = " ".join(name for name in names if name)
+    return f' class="{joined}"' if joined else ""
 
 
 def _picture(picture: Picture) -> str:
@@ -148,51 +283,15 @@ def _text(value: Any) -> str:
     return html.escape(str(value), quote=True)
 
 
-_FRAME = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { --ink: #1d2129; --soft: #5d6675; --paper: #ffffff; --line: #dfe3e9; --band: #f6f7f9; --accent: #a32a63; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e7ec; --soft: #9aa4b2; --paper: #15181d; --line: #313843; --band: #1c2027; --accent: #f08bb5; }
+_WRITERS: Mapping[type, Callable[[Any], str]] = {
+    Text: lambda text: _paragraphs(text.body),
+    Notice: _notice,
+    Table: _table,
+    Facts: _facts,
+    Picture: _picture,
+    Gallery: lambda gallery: f'<div class="gallery">{"".join(map(_picture, gallery.pictures))}</div>',
+    Charts: _charts,
+    Links: _links,
+    Details: _details,
+    Code: _code,
 }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.01em; }
-h2 { font-size: 1.2rem; margin: 0 0 .7rem; }
-p { margin: 0 0 .8rem; max-width: 44rem; }
-.lead { font-size: 1.08rem; color: var(--soft); margin-bottom: 0; }
-section { margin-top: 2.4rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; min-width: 50%; }
-caption { text-align: left; color: var(--soft); font-size: .9rem; padding-bottom: .6rem; caption-side: top; }
-th, td { padding: .42rem .9rem .42rem .5rem; text-align: left; vertical-align: baseline;
-  border-bottom: 1px solid var(--line); }
-th { font-weight: 600; color: var(--soft); border-bottom-width: 2px; white-space: nowrap; }
-.number { text-align: right; white-space: nowrap; }
-tbody tr:hover { background: var(--band); }
-td strong { color: var(--accent); }
-figure { margin: 0; }
-img { max-width: 100%; height: auto; display: block; background: #ffffff; border: 1px solid var(--line);
-  border-radius: 6px; }
-figcaption { color: var(--soft); font-size: .9rem; margin-top: .5rem; max-width: 44rem; }
-.empty { color: var(--soft); }
-footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
-  font-size: .85rem; }
-"""

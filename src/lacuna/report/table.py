@@ -1,7 +1,7 @@
 """Tables as text: aligned columns for a terminal, Markdown for a file. No torch in here.
 
-A table is a list of rows, a row a mapping from column title to a value: a string, a number, True/False or None
-(shown as a dash). Columns appear in the order in which the rows first name them.
+A table is a list of rows, a row a mapping from column title to a value: a string, a number, True/False, None (shown
+as a dash) or a :class:`Cell`. Columns appear in the order in which the rows first name them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,38 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lacuna.errors import LacunaError
 
 TableRow = Mapping[str, Any]
 MISSING = "–"
+BEST, TIE, HOLE = "best", "tie", "hole"
+SIGNS = {BEST: "*", TIE: "†"}
 _NUMBER = re.compile(r"[-+−]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell with more to say than one value.
+
+    Args:
+        text: the value.
+        extra: what stands behind it in small: ``± 0.004 (3)``.
+        below: what stands under it in small; in a terminal beside it, in brackets.
+        mark: ``best``, ``tie`` (with the best), ``hole`` (the text says why there is no number), or nothing.
+        link: where the text leads, on a page.
+    """
+
+    text: str
+    extra: str = ""
+    below: str = ""
+    mark: str = ""
+    link: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.extra}".rstrip()
 
 
 def mean_sd(values: Iterable[float | None], digits: int = 4) -> str:
@@ -50,12 +75,17 @@ def cell_text(value: Any, digits: int = 4) -> str:
 
 def cell_number(value: Any) -> float | None:
     """The number a cell stands for (of ``"0.91 ± 0.02"`` the first), or None if it stands for none."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or value is None or is_hole(value):
         return None
     if isinstance(value, int | float):
         return float(value) if math.isfinite(value) else None
     found = _NUMBER.match(str(value).strip())
     return float(found.group().replace("−", "-")) if found else None
+
+
+def is_hole(value: Any) -> bool:
+    """Whether nothing stands in a cell, or only why."""
+    return value is None or value == MISSING or (isinstance(value, Cell) and value.mark == HOLE)
 
 
 def columns_of(rows: Sequence[TableRow]) -> list[str]:
@@ -83,16 +113,20 @@ def best_cells(rows: Sequence[TableRow], best: Mapping[str, str] | None) -> set[
 
 
 def text_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None = None, digits: int = 4) -> str:
-    """An aligned table for a terminal; the best cells carry a ``*``. Numbers are set to the right."""
+    """An aligned table for a terminal; the best cells carry a ``*``, ties a ``†``. Numbers are set to the right."""
     if not rows:
         return "(nothing yet)"
     titles, winners = columns_of(rows), best_cells(rows, best)
-    # Where a column has a star, the other cells get a blank, so that the digits stay under each other.
-    starred = {column for _, column in winners}
-    body = [
-        [cell_text(row.get(t), digits) + ("*" if (i, t) in winners else " " if t in starred else "") for t in titles]
-        for i, row in enumerate(rows)
-    ]
+    signs = {(i, t): _sign(row.get(t), (i, t) in winners) for i, row in enumerate(rows) for t in titles}
+    # Where a column has a sign, the other cells get a blank, so that the digits stay under each other.
+    signed = {title for (_, title), sign in signs.items() if sign}
+
+    def text(i: int, title: str) -> str:
+        value = rows[i].get(title)
+        below = f" [{value.below}]" if isinstance(value, Cell) and value.below else ""
+        return cell_text(value, digits) + (signs[i, title] or " " * (title in signed)) + below
+
+    body = [[text(i, title) for title in titles] for i in range(len(rows))]
     right = [is_numeric(rows, title) for title in titles]
     widths = [max(len(title), *(len(line[i]) for line in body)) for i, title in enumerate(titles)]
 
@@ -107,13 +141,18 @@ def text_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None = Non
 
 
 def markdown_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None = None, digits: int = 4) -> str:
-    """The table in Markdown; the best cells are bold."""
+    """The table in Markdown; the best cells are bold, ties carry a ``†``."""
     if not rows:
         return "(nothing yet)"
     titles, winners = columns_of(rows), best_cells(rows, best)
 
     def cell(i: int, title: str) -> str:
-        text = _escape(cell_text(rows[i].get(title), digits))
+        value = rows[i].get(title)
+        text = _escape(cell_text(value, digits))
+        if isinstance(value, Cell):
+            text += SIGNS[TIE] if value.mark == TIE else ""
+            text = f"**{text}**" if value.mark == BEST else f"*{text}*" if value.mark == HOLE else text
+            return f"{text}<br>{_escape(value.below)}" if value.below else text
         return f"**{text}**" if (i, title) in winners else text
 
     ruler = ["---:" if is_numeric(rows, title) else "---" for title in titles]
@@ -123,9 +162,13 @@ def markdown_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None =
 
 def is_numeric(rows: Sequence[TableRow], title: str) -> bool:
     """Whether every filled cell of a column is a number (and there is one), so that it is set to the right."""
-    values = [row.get(title) for row in rows]
-    filled = [value for value in values if value is not None and value != MISSING]
+    filled = [value for value in (row.get(title) for row in rows) if not is_hole(value)]
     return bool(filled) and all(cell_number(value) is not None or _is_nan(value) for value in filled)
+
+
+def _sign(value: Any, winner: bool) -> str:
+    mark = value.mark if isinstance(value, Cell) else BEST if winner else ""
+    return SIGNS.get(mark, "")
 
 
 def _is_nan(value: Any) -> bool:

@@ -1,0 +1,71 @@
+"""Box plots of many measurements side by side. No torch in here."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from lacuna.errors import LacunaError
+from lacuna.files import replacing
+
+COLOURS = ("#4c6ef5", "#f08c00", "#2f9e44", "#c2255c", "#7048e8")
+WHISKERS = (5, 95)
+"""Percentiles where the whiskers end; what lies beyond is the machine's doing and not drawn."""
+
+
+def box_plot(
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    label: str,
+    scale: float = 1.0,
+    path: Path | None = None,
+) -> Image.Image:
+    """Boxes (median and quartiles) with whiskers from the 5th to the 95th percentile.
+
+    Args:
+        groups: what stands together on the axis -> series -> values; every group may have other series.
+        label: of the vertical axis, with its unit.
+        scale: what the values are multiplied with to have that unit.
+        path: where to write the PNG, if anywhere.
+
+    Raises:
+        LacunaError: nothing to draw.
+    """
+    from matplotlib.figure import Figure  # here, because it is slow to load
+
+    series = list(dict.fromkeys(name for group in groups.values() for name in group))
+    if not series:
+        raise LacunaError("A box plot needs at least one series of values.")
+    figure = Figure(figsize=(1.6 + 1.1 * len(groups) * len(series) ** 0.5, 3.6), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    step = 0.8 / len(series)
+    for number, name in enumerate(series):
+        places = [i for i, group in enumerate(groups.values()) if name in group]
+        values = [[scale * value for value in group[name]] for group in groups.values() if name in group]
+        axes.boxplot(
+            values,
+            positions=[place + (number - (len(series) - 1) / 2) * step for place in places],
+            widths=0.8 * step,
+            whis=WHISKERS,
+            showfliers=False,
+            patch_artist=True,
+            boxprops={"facecolor": COLOURS[number % len(COLOURS)], "alpha": 0.7},
+            medianprops={"color": "black"},
+            manage_ticks=False,
+        )
+        axes.plot([], [], "s", color=COLOURS[number % len(COLOURS)], alpha=0.7, label=name)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    picture = Image.open(buffer).convert("RGB")
+    if path is not None:
+        with replacing(path) as temporary:
+            picture.save(temporary, format="PNG")
+    return picture

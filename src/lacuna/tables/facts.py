@@ -1,0 +1,215 @@
+"""What must be said of a table's numbers: protocol, budget, provenance, and whether they can be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lacuna.runs.protocol import mask_text, official_counts
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.store import StoredRun
+from lacuna.tables.gather import CellResult, TableResult
+from lacuna.tables.noise import LEVEL, competitors, sample_of
+
+SHOWN = "paper"
+"""The budget that leaves nothing out."""
+SAMPLE = " (a sample of the set)"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The images behind some numbers: how many, of how many, and what is wrong with them.
+
+    Args:
+        name, fingerprint, note: as the data's provenance says.
+        train, test: how many were used; None where not recorded.
+        stored: in the prepared set, by split.
+        official: in the published set, by split; empty for sets that nobody published.
+        complete: whether the test images are all of the published ones.
+        sample: whether the prepared set is only a part of the published one.
+        lossless: whether the pixels are as published.
+    """
+
+    name: str
+    fingerprint: str
+    train: int | None
+    test: int | None
+    stored: Mapping[str, int]
+    official: Mapping[str, int]
+    complete: bool
+    sample: bool
+    lossless: bool
+    note: str
+
+    @property
+    def of(self) -> int | None:
+        """Test images of the whole set, as far as it is known."""
+        return self.official.get("test") or self.stored.get("test")
+
+    @property
+    def tested_on(self) -> str:
+        """``1 136 of 26 032 test images (a sample of the set)``."""
+        if not self.test:
+            return ""
+        share = "" if self.of in (None, self.test) else f" of {count(self.of or 0)}"
+        return f"{count(self.test)}{share} test images{SAMPLE if self.sample else ''}"
+
+    @property
+    def trained_on(self) -> str:
+        """``5 590 of 73 257``; what is kept for validation is not counted."""
+        whole = self.official.get("train") or self.stored.get("train")
+        if not self.train:
+            return ""
+        return count(self.train) if not whole or whole == self.train else f"{count(self.train)} of {count(whole)}"
+
+    @property
+    def short(self) -> str:
+        """``1 136 of 26 032, a sample``, for the head of a column; empty for a whole set."""
+        text = self.tested_on.replace(" test images", "").replace(SAMPLE, ", a sample")
+        return "" if self.complete else text
+
+    @property
+    def flags(self) -> list[str]:
+        """What keeps a number on these images from being compared with one on the published set."""
+        found = [] if self.complete else [self.tested_on or "a part of the set"]
+        if not self.lossless:
+            found.append(f"pixels of a lossy copy{f' ({self.note})' if self.note else ''}")
+        return [f"{self.name}: {'; '.join(found)}"] if found else []
+
+
+def data_facts(result: TableResult) -> list[DataFacts]:
+    """The sets behind a table, each once."""
+    return facts_of(run for cell in result.cells for run in cell.done)
+
+
+def facts_of(runs: Iterable[StoredRun]) -> list[DataFacts]:
+    """The sets behind some runs, each once, in the order in which they come."""
+    found: dict[tuple[Any, ...], DataFacts] = {}
+    for run in runs:
+        if not run.data or run.recipe.measured:
+            continue
+        data = run.recipe.content["data"]
+        key = (run.data.get("fingerprint"), str(run.data.get("images")))
+        if key not in found:
+            found[key] = _facts(run, str(data["name"]), official_counts(data))
+    return list(found.values())
+
+
+def _facts(run: StoredRun, name: str, official: Mapping[str, int]) -> DataFacts:
+    record = run.data
+    used, stored = dict(record.get("images") or {}), dict(record.get("stored") or {})
+    whole, there = official.get("test"), stored.get("test")
+    return DataFacts(
+        name=name,
+        fingerprint=str(record.get("fingerprint", "")),
+        train=used.get("train"),
+        test=used.get("test"),
+        stored=stored,
+        official=official,
+        complete=bool(run.complete),
+        sample=there < whole if whole and there else record.get("complete") is False and used.get("test") == there,
+        lossless=bool(record.get("lossless", True)),
+        note=str(record.get("note") or ""),
+    )
+
+
+def budgets(result: TableResult) -> list[str]:
+    """The budgets of the runs behind a table and of what they build on; that of the plan where there are none."""
+    recipes = {recipe.identity: recipe for cell in result.cells for recipe in cell.cell.recipes}
+    needed = {first.identity: first for recipe in recipes.values() for first in _all_needs(recipe)}
+    found = dict.fromkeys(str(recipe.content["budget"]) for recipe in (recipes | needed).values())
+    return list(found) or [result.plan.budget]
+
+
+def _all_needs(recipe: Recipe) -> Iterator[Recipe]:
+    for needed in recipe.needs.values():
+        yield needed
+        yield from _all_needs(needed)
+
+
+def warning(result: TableResult) -> tuple[str, list[str]] | None:
+    """The sentence that nobody may overlook, and its reasons; None where the setting is the full one."""
+    points = list(dict.fromkeys(flag for facts in data_facts(result) for flag in facts.flags))
+    reduced = [name for name in budgets(result) if name != SHOWN]
+    points += [f"budget {name}: fewer images or epochs than the full setting" for name in reduced]
+    points += [f"changed by the user: {change}" for change in result.plan.overrides]
+    measured = {run.recipe.content["hardware"] for cell in result.cells for run in cell.done if run.recipe.measured}
+    points += [f"times measured on {where}" for where in sorted(measured)] * result.has_paper
+    if not points:
+        return None
+    if result.has_paper:
+        return "Not comparable with the paper: the differences shown are not a reproduction of its numbers.", points
+    return "A reduced setting: these are not the numbers of the full one.", points
+
+
+def protocol(result: TableResult) -> list[tuple[str, str]]:
+    """How the numbers came about, as (what, how)."""
+    found = [*_metrics(result), *_images(result), *_masks(result)]
+    spec, seeds = result.plan.spec, result.plan.seeds
+    found += [(axis.label, axis.note) for axis in (*spec.columns, *spec.rows) if axis.note]
+    found.append(("budget", ", ".join(budgets(result))))
+    found.append(("seeds", f"{', '.join(map(str, seeds))}; mean ± sample standard deviation (number of seeds)"))
+    return [*found, ("marks", noise_rule(result))]
+
+
+def _metrics(result: TableResult) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for cell in result.cells:
+        metric = cell.cell.metric
+        how = next((run.protocol(metric) for run in cell.done if run.mask != "none"), None)
+        how = how or next((run.protocol(metric) for run in cell.done), None)
+        if how and metric not in found:
+            found[metric] = f"{how}; {'more' if cell.cell.better == 'max' else 'less'} is better"
+    return list(found.items())
+
+
+def _images(result: TableResult) -> list[tuple[str, str]]:
+    found = []
+    for fact in data_facts(result):
+        trained = f"{fact.trained_on} training images" if fact.trained_on else ""
+        said = "; ".join(part for part in (fact.tested_on, trained) if part)
+        found.append((f"data {fact.name}", said))
+    return [entry for entry in found if entry[1]]
+
+
+def _masks(result: TableResult) -> list[tuple[str, str]]:
+    recipes: dict[str, Recipe] = {recipe.identity: recipe for cell in result.cells for recipe in cell.cell.recipes}
+    names = dict.fromkeys(
+        mask_text(recipe.content["mask"])
+        for recipe in recipes.values()
+        if not recipe.measured and recipe.content["mask"]["name"] != "none"
+    )
+    return [("missing pixels", "; ".join(names))] if names else []
+
+
+def noise_rule(result: TableResult) -> str:
+    """What bold and † mean in this table, by the comparisons that were made in it."""
+    line = "row" if result.plan.spec.compare == "rows" else "column"
+    kinds = {kind for group in result.groups for rivals in competitors(group) for kind in _kinds(rivals)}
+    if not kinds:
+        return "none, for nothing here can be compared beyond noise: that takes two rows, and two seeds or an accuracy"
+    tests = {
+        "seeds": "Welch's t test over seeds",
+        "images": "with one seed the sampling error of the accuracy on so many test images",
+    }
+    how = "; ".join(text for kind, text in tests.items() if kind in kinds)
+    return (
+        f"bold: better than every other in its {line} beyond noise; underlined or †: the best of its {line} and what "
+        f"cannot be told from it. A {line} with a hole has no winner; references do not compete. "
+        f"Noise: {how}; two-sided at {LEVEL:.0%} for each {line}, not corrected for the number of {line}s"
+    )
+
+
+def _kinds(rivals: Sequence[CellResult]) -> set[str]:
+    """Which comparisons there are among some cells."""
+    there = [sample for sample in map(sample_of, rivals) if sample is not None]
+    seeds = [sample for sample in there if sample.n > 1]
+    images = [sample for sample in there if sample.images]
+    found = {"seeds"} if len(seeds) > 1 else set()
+    return found | ({"images"} if len(images) > 1 and any(sample.n == 1 for sample in images) else set())
+
+
+def count(number: int) -> str:
+    """``26 032``, with spaces that do not break."""
+    return f"{number:,}".replace(",", "\u00a0")
