@@ -6,13 +6,32 @@ the median measures the neighbours.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
 
 import torch
 
+from lacuna.runs.environment import tune_malloc
+
 TURN = 0.02
 """A turn of a short function is repeated until it lasts about this many seconds."""
+
+
+def layer_options(description: str, turns: int) -> argparse.Namespace:
+    """What a benchmark of a layer or a density takes from the command line; sets torch up accordingly."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--factors", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=turns)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    tune_malloc()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    return options
 
 
 def best(functions: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:

@@ -10,19 +10,17 @@ as the plain convolution (without gradients).
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 
 import torch
-from _timing import best  # type: ignore[import-not-found]
+from _timing import best, layer_options  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
 from lacuna.data.masks import Square
 from lacuna.layers.misconv import MisConv2d
 from lacuna.mfa import MFA
 from lacuna.report.table import text_table
-from lacuna.runs.environment import tune_malloc
 
 AT_MOST = 10.0
 FILTERS = 32
@@ -69,17 +67,7 @@ def functions(x: Tensor, mfa: MFA, conv: nn.Conv2d, layers: dict[str, MisConv2d]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--factors", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=40)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    tune_malloc()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    options = layer_options(__doc__ or "", turns=40)
     x, mfa = density(options.batch, (3, options.size, options.size), options.factors)
     x, mfa = x.to(options.device), mfa.to(options.device)
     conv = nn.Conv2d(3, FILTERS, 3, padding=1).to(options.device)

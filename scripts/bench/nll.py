@@ -9,19 +9,17 @@ less than 10 times as fast.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 
 import torch
-from _timing import best  # type: ignore[import-not-found]
+from _timing import best, layer_options  # type: ignore[import-not-found]
 from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal
 
 from lacuna.data.masks import Square
 from lacuna.mfa import MFA
 from lacuna.report.table import text_table
-from lacuna.runs.environment import tune_malloc
 
 EXPECTED = 10.0
 
@@ -44,17 +42,7 @@ def looped(x: Tensor, hidden: Tensor, mean: Tensor, factors: Tensor, noise: Tens
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--factors", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    tune_malloc()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    options = layer_options(__doc__ or "", turns=15)
     shape = (3, options.size, options.size)
     x = torch.rand(options.batch, *shape).to(options.device)
     hidden = ~Square(0.5)(torch.arange(options.batch), shape, seed=0, split="bench").to(options.device)

@@ -16,21 +16,25 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacuna import registry
 from lacuna.cli import CONFIGS
+from lacuna.composing import compose
 from lacuna.data.masks import MaskScheme
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.data.sources.base import Source
 from lacuna.densities.base import Density
+from lacuna.executors.base import Executor
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Stem
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.opening import load
-from lacuna.runs.recipe import LIMITS, Recipe, resolve
+from lacuna.runs.recipe import LIMITS, MEASURED, Recipe, resolve
 from lacuna.tasks.base import Task
+from lacuna.tasks.measurement import Measurement
 from lacuna.tasks.models import Sizes, build_classifier, build_density
 from lacuna.usage import options
 from tests.runs.real import config, recipe, train
 
-EXPERIMENTS = options(CONFIGS, "experiment")
+MEASUREMENTS = ("timing",)
+EXPERIMENTS = [name for name in options(CONFIGS, "experiment") if name not in MEASUREMENTS]
 
 # The fully connected DMFA of MNIST has 118 million parameters; the last layers of the others are large as well.
 HEAVY = ("mnist_dmfa", "mnist_mfa_mean", "mnist_misconv")
@@ -123,16 +127,18 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
 
 
 # config group -> what its classes are
-FAMILIES: dict[str, type] = {
+FAMILIES: dict[str, type | tuple[type, ...]] = {
     "data": Source,
     "mask": MaskScheme,
     "density": Density,
     "imputer": Imputer,
     "stem": Stem,
     "net": torch.nn.Module,
-    "task": Task,
+    "task": (Task, Measurement),
 }
 CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, group)]
+# auto-encoders classify nothing: tests/nets/test_wae.py builds them
+CHOICES = [(group, choice) for group, choice in CHOICES if not choice.startswith("wae_")]
 
 
 def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
@@ -144,8 +150,14 @@ def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
 
 
 def test_every_group_of_parts_is_looked_at() -> None:
-    assert FAMILIES.keys() == registry.PACKAGES.keys()
+    assert FAMILIES.keys() | {"executor"} == registry.PACKAGES.keys()
     assert all(options(CONFIGS, group) for group in FAMILIES)
+
+
+@pytest.mark.parametrize("choice", options(CONFIGS, "executor"))
+def test_every_executor_can_be_chosen(choice: str) -> None:
+    spec = compose(CONFIGS, "reproduce", [f"executor={choice}", "table=demo"])["executor"]
+    assert isinstance(registry.build("executor", spec), Executor) and spec["name"] == choice
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -154,6 +166,8 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
     made = resolve(composed, "0123456789ab").content
     spec = made["stem"]["imputer"] if group == "imputer" else made[group]
     assert issubclass(registry.find(group, spec["type"]), FAMILIES[group])
+    if made["task"]["name"] in MEASURED:
+        return
     if group == "data":
         source = source_of(composed["data"])
         assert isinstance(source, Source) and source.set_name
@@ -167,7 +181,7 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
     with FakeTensorMode():
         x, mask = torch.zeros(2, 3, 32, 32), torch.ones(2, 1, 32, 32, dtype=torch.bool)
         if made["task"]["name"] == "density":
-            assert build_density(made, sizes)(x, mask).mean.shape == (2, 1, 3, 32, 32)
+            assert build_density(made, sizes)(x, mask).mean.shape[::2] == (2, 3, 32)
             return
         parts = {part: build_density(needed, sizes) for part, needed in made.get("needs", {}).items()}
         model = build_classifier(made, sizes, parts)
@@ -225,6 +239,19 @@ def test_variants_that_no_experiment_uses_run_for_an_epoch(words: str, digits_ro
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shared: densities are trained once."""
     return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_measures_without_any_data(name: str, tmp_path: Path) -> None:
+    for budget in options(CONFIGS, "budget"):
+        made = resolve({**config(f"experiment={name}"), "budget": budget_of(budget)}, "0123456789ab")
+        assert made.measured and made.name.startswith(name)
+    words = [f"experiment={name}", "budget=smoke", f"data.root={tmp_path / 'data'}", f"output={tmp_path / 'out'}"]
+    words += ["data.download=false", "trainer.accelerator=cpu", "data=mnist"]
+    assert train(*words) == 0
+    folder = RunFolder.of(tmp_path / "out", recipe(*words))
+    assert all(np.isfinite(value) for value in folder.metrics["metrics"].values())
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in HEAVY else ()) for n in EXPERIMENTS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.errors import LacunaError
+from lacuna.executors.machine import gpu_count
 
 PACKAGES = ("lacuna", "torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
 
@@ -49,12 +51,37 @@ def _commit() -> str | None:
     return result.stdout.strip() or None
 
 
+@functools.cache
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def hardware(accelerator: str) -> str:
+    """What a run with this ``trainer.accelerator`` computes on here: the GPU's name or the processor's. No torch."""
+    if accelerator in ("auto", "cuda", "gpu") and gpu_count():
+        return _gpu()
+    return _cpu()
+
+
+@functools.cache
+def _gpu(driver: Path = Path("/proc/driver/nvidia/gpus")) -> str:
+    """Name of the GPU (of each kind, if there are several), as the driver says it."""
+    names = set()
+    for path in driver.glob("*/information"):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        names |= {line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")}
+    if not names:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return "GPU"
+        names = {line.strip() for line in result.stdout.splitlines() if line.strip()}
+    return ", ".join(sorted(names)) or "GPU"
 
 
 def set_up(threads: int | None) -> None:

@@ -14,8 +14,10 @@ from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.registry import build
 from lacuna.runs.folder import RunFolder
+from lacuna.runs.measure import open_measurement
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
+from lacuna.tasks import sharing
 from lacuna.tasks.base import Task
 from lacuna.tasks.models import Sizes, build_classifier, build_density, load_weights
 
@@ -25,24 +27,25 @@ LOOKED_AT = 64
 
 
 def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None = None) -> IncompleteData:
-    """The incomplete images of a recipe (or behind another mask).
+    """The incomplete images of a recipe (or behind another mask), on this rank's device.
 
     Raises:
         LacunaError: the data at hand are not those the recipe was made with.
     """
+    _refuse_measurement(recipe)
     content = recipe.content
-    accelerator = settings.option("accelerator", "auto")
-    cuda = torch.cuda.is_available() and accelerator in ("auto", "cuda", "gpu")
+    ranks = sharing.ranks()
+    device = "cpu" if not on_cuda(settings) else "cuda" if ranks == 1 else f"cuda:{sharing.rank()}"
     data = IncompleteData(
         {key: value for key, value in content["data"].items() if key != "fingerprint"},
         mask or content["mask"],
         root=settings.data_root,
         download=settings.download,
-        batch_size=recipe.training["batch_size"],
+        batch_size=recipe.training["batch_size"] // ranks,
         eval_batch_size=settings.option("eval_batch_size", 250),
         seed=content["seed"],
-        device="cuda" if cuda else "cpu",
-        resident_bytes=int(settings.option("resident_gb", 8) * 1e9),
+        device=device,
+        resident_bytes=int(_bytes(settings, "resident_gb", 8)),
     )
     if data.provenance.fingerprint != content["data"]["fingerprint"]:
         raise LacunaError(
@@ -50,6 +53,17 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
             f"({content['data']['fingerprint']}): set data.root to where those are, or start a new run."
         )
     return data
+
+
+def on_cuda(settings: Settings) -> bool:
+    """Whether runs are trained on GPUs here."""
+    return torch.cuda.is_available() and settings.option("accelerator", "auto") in ("auto", "cuda", "gpu")
+
+
+def _bytes(settings: Settings, key: str, default: float) -> float:
+    """A limit of ``trainer`` for this process: the ranks of a run share the memory of a CPU."""
+    sharing_it = 1 if on_cuda(settings) else sharing.ranks()
+    return float(settings.option(key, default)) * 1e9 / sharing_it
 
 
 def make_task(
@@ -75,7 +89,7 @@ def make_task(
         parts=parts,
         data=data,
         eval_batch_size=settings.option("eval_batch_size", 250),
-        cache_bytes=settings.option("cache_gb", 4) * 1e9,
+        cache_bytes=_bytes(settings, "cache_gb", 4),
     )
     return task
 
@@ -89,6 +103,7 @@ def load(folder: RunFolder) -> nn.Module:
     if not folder.finished:
         raise LacunaError(f"{folder.path} is not finished: run its train command again to finish it.")
     recipe = folder.recipe
+    _refuse_measurement(recipe)
     sizes = Sizes.of(files.read_json(folder.path / "model.json"))
     runs = folder.path.parent
     parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
@@ -106,6 +121,10 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
     Raises:
         LacunaError: what would have failed later, maybe after hours.
     """
+    if recipe.measured:
+        open_measurement(recipe, settings)
+        return
+    _check_devices(recipe, settings)
     data = open_data(recipe, settings)
     for split in ("train", "test", *(["validation"] if data.has_validation else [])):
         data.positions(split)
@@ -128,6 +147,27 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
             )
     for needed in recipe.needs.values():
         rehearse(needed, settings)
+
+
+def _refuse_measurement(recipe: Recipe) -> None:
+    if recipe.measured:
+        raise LacunaError(f"run={recipe.name} is a measurement: it has no data and no model; choose another run.")
+
+
+def _check_devices(recipe: Recipe, settings: Settings) -> None:
+    devices, batch = settings.devices, recipe.training["batch_size"]
+    if devices == 1:
+        return
+    accelerator, gpus = settings.option("accelerator", "auto"), torch.cuda.device_count()
+    if accelerator not in ("auto", "cuda", "gpu", "cpu"):
+        raise LacunaError(f"trainer.devices={devices}: on trainer.accelerator={accelerator} a run takes 1 device.")
+    if accelerator != "cpu" and gpus < devices and (gpus or accelerator != "auto"):
+        raise LacunaError(f"trainer.devices={devices}: there are {gpus} GPUs: take fewer, or trainer.accelerator=cpu.")
+    if batch % devices:
+        raise LacunaError(
+            f"trainer.devices={devices} cannot share batches of {batch} images (training.batch_size of the "
+            f"{recipe.task} run) evenly: choose a number of devices that divides {batch}."
+        )
 
 
 def _check_hiding(recipe: Recipe, data: IncompleteData) -> None:

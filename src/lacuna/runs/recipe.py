@@ -13,9 +13,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lacuna import registry
+from lacuna.data.prepared import PreparedData
 from lacuna.errors import LacunaError
 
 VERSION = 1
@@ -28,6 +30,12 @@ BUDGET_PIXELS = 32 * 32
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
 TRAINED = {"density": {"name": "density", "type": "density.TrainDensity"}}
 """Parts that are trained as a run of their own -> the task that trains them (``configs/task/``)."""
+MEASURED = {"timing": ("size", "hole", "batch")}
+"""Tasks that measure something instead of training -> the keys of their part that tell runs apart, for people."""
+MADE_UP = {"name": "random", "fingerprint": "random"}
+"""What stands for data where random numbers do."""
+WHOLE = {"max_epochs": None, "lr_factor": 1.0, "max_repeats": None, "compiled": True}
+"""A budget that leaves a task as it is."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Recipe:
 
     content: Mapping[str, Any]
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """12 hexadecimal digits: equal recipes, equal identity."""
         text = json.dumps(_without_places(self.content), sort_keys=True, separators=(",", ":"))
@@ -48,10 +56,18 @@ class Recipe:
         return str(self.content["task"]["name"])
 
     @property
+    def measured(self) -> bool:
+        """Whether something is measured in this run and nothing is trained."""
+        return self.task in MEASURED
+
+    @property
     def group(self) -> str:
         """What repetitions with other seeds have in common, for people: data, mask and method."""
         method = self.content["stem"] if "stem" in self.content else self.content[self.task]
-        parts = [self.content["data"]["name"], self.content["mask"]["name"], method["name"]]
+        if self.measured:
+            parts = [self.task, *(f"{key}{method[key]}" for key in MEASURED[self.task])]
+        else:
+            parts = [self.content["data"]["name"], self.content["mask"]["name"], method["name"]]
         if self.content["budget"] != "paper":
             parts.append(self.content["budget"])
         return "-".join(parts)
@@ -62,21 +78,27 @@ class Recipe:
         text = json.dumps(_without_seed(_without_places(self.content)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:6]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name of the run's directory."""
         return f"{self.group}-s{self.content['seed']}-{self.identity}"
 
-    @property
+    @cached_property
     def needs(self) -> dict[str, Recipe]:
         """The runs whose results this one builds on, by part."""
         return {part: Recipe(content) for part, content in self.content.get("needs", {}).items()}
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """Epochs, batch size, learning rate, ... of what this run trains."""
+        """Epochs, batch size, learning rate, ... of what this run trains; empty if it trains nothing."""
+        if self.measured:
+            return {}
         part: Mapping[str, Any] = self.content["net" if self.task == "classify" else self.task]["training"]
         return part
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same with another seed, also in everything it needs."""
+        return Recipe(_seeded(self.content, seed))
 
 
 def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
@@ -97,6 +119,8 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
             raise LacunaError(f"{name}={seed} must be a whole number.")
     if task not in budget:
         raise LacunaError(f"task.name={task}: budget={budget['name']} does not know this task; choose with task=... .")
+    if task in MEASURED:
+        return Recipe(json.loads(json.dumps(_measurement(config, task))))
     content: dict[str, Any] = {
         "version": VERSION,
         "task": config["task"],
@@ -119,6 +143,30 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
     return Recipe(json.loads(json.dumps(content)))
 
 
+def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The recipe of a task that measures: no data, but the machine, for what another one says is another result."""
+    from lacuna.runs.environment import hardware
+
+    part, budget = dict(config[task]), config["budget"]
+    where, repeats = part.pop("hardware", None), part["repeats"]
+    if not isinstance(repeats, int) or repeats < 2:
+        raise LacunaError(f"{task}.repeats={repeats} must be a whole number of at least 2.")
+    most = budget[task]["max_repeats"]
+    part["repeats"] = repeats if most is None else min(repeats, most)
+    part["compiled"] = part["compiled"] and budget[task]["compiled"]
+    return {
+        "version": VERSION,
+        "task": config["task"],
+        "data": MADE_UP,
+        "mask": {"name": "square"},
+        task: part,
+        "budget": _budget_name(config, task),
+        "precision": config["precision"],
+        "seed": config["seed"],
+        "hardware": where or hardware(config["trainer"].get("accelerator") or "auto"),
+    }
+
+
 def _without_places(content: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe without where a user's own images lie: their fingerprint says which they are."""
     data = {key: value for key, value in content["data"].items() if key not in PLACES}
@@ -133,11 +181,21 @@ def _without_seed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "seed"} | {"needs": needs}
 
 
+def _seeded(content: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    found = {**content, "seed": seed}
+    if "needs" in content:
+        found["needs"] = {part: _seeded(needed, seed) for part, needed in content["needs"].items()}
+    return found
+
+
 def _budget_name(config: Mapping[str, Any], task: str) -> str:
     """The budget's name; ``cut`` where ``paper`` was asked for and less than that is done."""
     budget = config["budget"]
     limits = [config["data"].get(limit) for limit in LIMITS] + [budget.get(limit) for limit in LIMITS]
-    whole = all(limit is None for limit in limits) and budget[task] == {"max_epochs": None, "lr_factor": 1.0}
+    if task in MEASURED:  # of no images
+        limits = []
+    as_it_is = all(WHOLE.get(key) == value for key, value in budget[task].items())
+    whole = as_it_is and all(limit is None for limit in limits)
     return str(budget["name"]) if whole or budget["name"] != "paper" else "cut"
 
 
@@ -199,8 +257,30 @@ def _within(config: Mapping[str, Any], part: str, budget: Mapping[str, Any]) -> 
     return {**config[part], "training": training}
 
 
+def data_key(config: Mapping[str, Any]) -> str:
+    """The same for configurations whose data are the same files."""
+    if config["task"]["name"] in MEASURED:
+        return str(MADE_UP["fingerprint"])
+    data = {key: value for key, value in config["data"].items() if key not in (*LIMITS, "validation", "download")}
+    return json.dumps(data, sort_keys=True)
+
+
+def fingerprint_at_hand(config: Mapping[str, Any]) -> str | None:
+    """The fingerprint of a configuration's data if they are prepared; nothing is read from elsewhere or written."""
+    if config["task"]["name"] in MEASURED:
+        return MADE_UP["fingerprint"]
+    data = config["data"]
+    source = _source(data)
+    if source.users_own:  # its prepared copy may be out of date
+        return prepare_data(config)
+    folder = source.folder(data["root"])
+    return PreparedData(folder).provenance.fingerprint if PreparedData.exists(folder) else None
+
+
 def prepare_data(config: Mapping[str, Any]) -> str:
     """Make sure the data of a configuration are there (downloading them if allowed); their fingerprint."""
+    if config["task"]["name"] in MEASURED:
+        return MADE_UP["fingerprint"]
     data = config["data"]
     prepared = _source(data).prepare(data["root"], data["download"])
     fingerprint: str = prepared.provenance.fingerprint

@@ -1,0 +1,77 @@
+"""``train.py`` up to its first training step, in a process of its own, with a note of when each stage was over.
+
+    BENCH_START=<time.time()> python scripts/bench/_first_step.py experiment=digits_zero ...
+
+Prints JSON: stage -> seconds since BENCH_START.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+BEGUN = float(os.environ["BENCH_START"])
+marks: dict[str, float] = {}
+
+
+def mark(stage: str) -> None:
+    marks[stage] = time.time() - BEGUN
+
+
+Note = Callable[[], None]
+
+
+def around(owner: Any, name: str, before: Note | None = None, after: Note | None = None) -> None:
+    """Let a function of a module or class say when it begins or ends."""
+    function = getattr(owner, name)
+
+    @functools.wraps(function)  # Lightning looks at the parameters of training_step
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            before()
+        result = function(*args, **kwargs)
+        if after is not None:
+            after()
+        return result
+
+    setattr(owner, name, called)
+
+
+def composed() -> None:
+    from lacuna.runs import environment, train
+
+    mark("compose")
+    around(train, "prepare_data", after=lambda: mark("data"))
+    around(environment, "set_up", before=imported)
+
+
+def imported() -> None:
+    """Torch, Lightning and all of lacuna are there now."""
+    import pytorch_lightning as pl
+
+    from lacuna.runs import run
+    from lacuna.tasks.base import Task
+
+    mark("imports")
+    around(run, "rehearse", after=lambda: mark("rehearsal"))
+    around(pl.Trainer, "fit", before=lambda: mark("model and data"))
+    around(Task, "training_step", after=stepped)
+
+
+def stepped() -> None:
+    mark("Lightning and step")
+    print(json.dumps(marks), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    mark("python")
+    from lacuna import cli, composing
+
+    around(composing, "compose", after=composed)
+    sys.exit(cli.verb("train", "lacuna.runs.train:main")(sys.argv[1:]))

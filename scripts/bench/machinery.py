@@ -1,0 +1,255 @@
+"""What the machinery around the mathematics costs: starting, planning, finished runs, Lightning.
+
+    python scripts/bench/machinery.py [start] [plan] [store] [step] [--turns 3]
+
+Every part runs in a process of its own and prints a row. All but the first take processor time, in one thread: on an
+idle machine that is the time that passes, and a busy one does not change it.
+
+* start: seconds from ``train.py experiment=digits_zero`` to its first training step, and the stages they go to;
+* plan: seconds and memory to plan every table of both papers, and to plan 10 000 cells;
+* store: what one finished run among 1000 costs, when it is planned and found done, and when a table reads it;
+* step: a training step of the digits' classifier, Lightning's trainer as lacuna sets it up against a bare loop.
+
+Exits with 1 if 10 000 cells take more than a minute or a step more than twice the bare one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS, RUNS, EPOCHS = 10_000, 1000, 20
+MOST_SECONDS, MOST_TIMES = 60.0, 2.0
+
+
+def show(**row: Any) -> None:
+    from lacuna.report.table import text_table
+
+    print(text_table([{key.replace("_", " "): value for key, value in row.items()}], digits=2), flush=True)
+
+
+def start(turns: int, place: Path) -> bool:
+    """The quickest of some cold starts (a first one, not counted, prepares the digits)."""
+    words = [
+        f"data.root={place / 'data'}",
+        f"output={place / 'out'}",
+        "experiment=digits_zero",
+        "trainer.progress=false",
+    ]
+    best: dict[str, float] = {}
+    for turn in range(turns + 1):
+        command = [sys.executable, str(ROOT / "scripts/bench/_first_step.py"), *words]
+        environment = {**os.environ, "BENCH_START": repr(time.time())}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+        marks = json.loads(done.stdout.splitlines()[-1])
+        if turn and (not best or max(marks.values()) < max(best.values())):
+            best = marks
+    ends = [0.0, *best.values()]
+    stages = {name: end - begin for name, begin, end in zip(best, ends[:-1], ends[1:], strict=True)}
+    show(command_to_first_step_s=ends[-1], **{f"{name} (s)": seconds for name, seconds in stages.items()})
+    return True
+
+
+def plan(turns: int, place: Path) -> bool:
+    """Every published table, and as many cells as nobody has."""
+    from _places import grid, make_up_data, tables, wishes  # type: ignore[import-not-found]
+
+    from lacuna.cli import CONFIGS
+    from lacuna.composer import Composer
+    from lacuna.tables.plan import plan_tables
+
+    make_up_data(place / "data")
+    wanted = wishes(place / "data", place / "out")
+    specs = tables("all", Composer(CONFIGS, "reproduce"))
+    seconds = []
+    for _ in range(2):  # the second one finds the compositions of the first one on disk
+        composer = Composer(CONFIGS, "train", place / "cache")
+        seconds.append(timed(lambda composer=composer: plan_tables(specs, composer, wanted))[0])  # type: ignore[misc]
+        composer.save()
+    every = plan_tables(specs, composer, wanted)
+    before = peak_mb()
+    side = round(CELLS**0.5)
+    took, many = timed(lambda: plan_tables([grid(side, CELLS // side)], composer, wanted))
+    row = {
+        f"table=all, {sum(len(table.cells) for table in every.tables)} cells, {len(every.runs)} runs (s)": seconds[0],
+        "again (s)": seconds[1],
+        f"{len(many.tables[0].cells)} cells, {len(many.runs)} runs (s)": took,
+        "peak memory (MB)": round(peak_mb()),
+        "before (MB)": round(before),
+    }
+    show(**row)
+    return took < MOST_SECONDS
+
+
+def store(turns: int, place: Path) -> bool:
+    """The same plan with nothing done and with everything done."""
+    from _places import finish, make_up_data, wishes
+
+    from lacuna.cli import CONFIGS
+    from lacuna.composer import Composer
+    from lacuna.tables.gather import gather
+    from lacuna.tables.plan import find_states, plan_tables
+    from lacuna.tables.spec import table_spec
+
+    make_up_data(place / "data")
+    composer = Composer(CONFIGS, "train")
+    table = table_spec(
+        {
+            "name": "bench/seeds",
+            "title": "Many seeds",
+            "metric": "test/accuracy",
+            "cell": ["experiment=digits_{row}"],
+            "rows": {"zero": {}},
+            "columns": {"digits": {}},
+        }
+    )
+    wanted = wishes(place / "data", place / "out", seeds=RUNS)
+    made = plan_tables([table], composer, wanted)
+    finish(made)
+    looking = min(timed(lambda: find_states(made))[0] for _ in range(turns))
+    planning, again = min((timed(lambda: plan_tables([table], composer, wanted)) for _ in range(turns)), key=first)
+    reading = min(timed(lambda: gather(again))[0] for _ in range(turns))
+    row = {
+        "finished runs": RUNS,
+        "plan and find them done (ms)": 1e3 * planning,
+        "to find a run done (us)": 1e6 * looking / RUNS,
+        "to read its numbers (us)": 1e6 * (reading - looking) / RUNS,
+    }
+    show(**row)
+    return not again.open()
+
+
+def step(turns: int, place: Path) -> bool:
+    """Turn about, the quickest turn of each."""
+    import torch
+
+    from lacuna.runs.environment import set_up
+
+    set_up(1)
+    from lacuna.cli import CONFIGS
+    from lacuna.composing import compose
+    from lacuna.runs.progress import quiet_lightning
+    from lacuna.runs.recipe import prepare_data, resolve
+    from lacuna.runs.settings import Settings
+
+    words = [f"data.root={place / 'data'}", f"output={place / 'out'}", "experiment=digits_zero", "data.validation=0"]
+    words += ["trainer.progress=false", "trainer.accelerator=cpu", f"net.training.epochs={EPOCHS}"]
+    config = compose(CONFIGS, "train", words)
+    recipe, settings = resolve(config, prepare_data(config)), Settings.of(config)
+    quiet_lightning()
+    times: dict[str, list[float]] = {"bare": [], "lacuna": []}
+    for turn in range(turns):
+        times["bare"].append(bare_seconds(recipe, settings))
+        times["lacuna"].append(trained_seconds(recipe, settings, place / f"run{turn}"))
+    bare, ours = (1e6 * min(measured) for measured in times.values())
+    row = {
+        "steps": f"{EPOCHS} epochs, batch {recipe.training['batch_size']}",
+        "bare loop (us a step)": round(bare),
+        "lacuna (us a step)": round(ours),
+        "more (us)": round(ours - bare),
+        "times slower": ours / bare,
+        "device": f"cpu, {torch.get_num_threads()} thread(s)",
+    }
+    show(**row)
+    return ours <= MOST_TIMES * bare
+
+
+def bare_seconds(recipe: Any, settings: Any) -> float:
+    """A step of the shortest loop that trains the same network on the same batches."""
+    import torch
+
+    from lacuna.runs.opening import make_task, open_data
+
+    torch.manual_seed(0)
+    data = open_data(recipe, settings)
+    task = make_task(recipe, settings, data)
+    task.prepare()
+    optimizer, loader = task.configure_optimizers(), data.train_dataloader()
+    begin = time.process_time()
+    for _ in range(EPOCHS):
+        for batch in loader:
+            optimizer.zero_grad()
+            loss, _ = task.loss(batch)
+            loss.backward()
+            optimizer.step()
+    return (time.process_time() - begin) / (EPOCHS * len(loader))
+
+
+def trained_seconds(recipe: Any, settings: Any, folder: Path) -> float:
+    """A step of lacuna's trainer with its logger and its checkpoints, the ends of epochs included."""
+    import pytorch_lightning as pl
+    import torch
+
+    from lacuna.runs.checkpoint import Resume
+    from lacuna.runs.logging import DiskLogger
+    from lacuna.runs.opening import make_task, open_data
+    from lacuna.runs.run import _trainer
+
+    class Clock(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.begin = time.process_time()
+
+        def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.seconds = (time.process_time() - self.begin) / trainer.global_step
+
+    torch.manual_seed(0)
+    data = open_data(recipe, settings)
+    task = make_task(recipe, settings, data)
+    trainer = _trainer(recipe, settings, [DiskLogger(folder)], Resume(folder / "checkpoints", recipe.identity, 60))
+    clock = Clock()
+    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+    trainer.fit(task, datamodule=data)
+    return clock.seconds
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of the processor that a call took, and its result."""
+    begin = time.process_time()
+    result = function()
+    return time.process_time() - begin, result
+
+
+def first(pair: tuple[float, Any]) -> float:
+    return pair[0]
+
+
+def peak_mb() -> float:
+    """The most memory that this process ever had (the kernel counts in KiB, macOS in bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+PARTS: dict[str, Callable[[int, Path], bool]] = {"start": start, "plan": plan, "store": store, "step": step}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)}; default: all")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--here", action="store_true", help="in this process (one part)")
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part {sorted(unknown)[0]}: choose from {', '.join(PARTS)}")
+    if options.here:
+        with tempfile.TemporaryDirectory() as place:
+            return 0 if all(PARTS[part](options.turns, Path(place)) for part in options.parts) else 1
+    codes = []
+    for part in options.parts or PARTS:
+        command = [sys.executable, __file__, part, "--here", "--turns", str(options.turns)]
+        codes.append(subprocess.run(command).returncode)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Seconds of a forward pass through a convolution and through MisConv (MisConv, appendix C, table 10 and figure 5).
+
+The values are random, for the arithmetic does not depend on them. The convolution is followed by its ReLU, and MisConv
+is given the image, its mask and the density as the network predicts it: what it does with them is in its time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lacuna import files
+from lacuna.data.masks import Square
+from lacuna.errors import LacunaError
+from lacuna.layers.misconv import MisConv2d
+from lacuna.mfa import MFA
+from lacuna.report.boxes import box_plot
+from lacuna.tasks.measurement import Measurement
+
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Precisions that can be measured -> what the layers compute in."""
+WARM_UP = 10
+"""Passes of each layer before the first one that counts."""
+
+AT_LEAST_ONE = ("size", "hole", "batch", "channels", "filters", "kernel", "components", "threads")
+
+
+class Timing(Measurement):
+    """Times both layers in turn, so that whatever else the machine does meets them alike.
+
+    The recipe's ``timing``: ``size`` of the square images and of the ``hole`` in them, in pixels; images a ``batch``
+    and their ``channels``; ``filters``, ``kernel`` and ``padding`` of the layer; ``components`` K and ``factors`` l of
+    the density; ``repeats``, the passes of each; ``compiled``, whether MisConv is timed compiled, too; ``threads`` of
+    a CPU.
+    """
+
+    def __init__(self, content: Mapping[str, Any], device: torch.device) -> None:
+        super().__init__(content, device)
+        self.spec: Mapping[str, Any] = content["timing"]
+        self.times: dict[str, list[float]] = {}
+        least = dict.fromkeys(AT_LEAST_ONE, 1) | {"padding": 0, "factors": 0}
+        for key, smallest in least.items():
+            if not isinstance(self.spec[key], int) or self.spec[key] < smallest:
+                raise LacunaError(f"timing.{key}={self.spec[key]} must be a whole number of at least {smallest}.")
+        if self.spec["hole"] >= self.spec["size"]:
+            raise LacunaError(f"timing.hole={self.spec['hole']} must be smaller than timing.size={self.spec['size']}.")
+        if self.spec["kernel"] > self.spec["size"] + 2 * self.spec["padding"]:
+            raise LacunaError(f"timing.kernel={self.spec['kernel']} is larger than the image: lower it.")
+        if content["precision"] not in AUTOCAST:
+            raise LacunaError(f"precision={content['precision']} cannot be timed: choose one of {', '.join(AUTOCAST)}.")
+
+    def measure(self, folder: Path) -> dict[str, float]:
+        """Of every layer the median, mean, standard deviation and least, in seconds; ratios to the convolution.
+
+        What else a machine does only adds time: on a busy one the least, and ``ratio_best``, say more than the median.
+        On an idle one a thread's processor time is the time that passes.
+        All times are kept in ``folder/times.json``, layer -> seconds of every pass in order.
+        """
+        with self._settings():
+            passes = self.passes()
+            for one_pass in passes.values():
+                for _ in range(WARM_UP):
+                    one_pass()
+            self.times = {name: [] for name in passes}
+            for _ in range(self.spec["repeats"]):
+                for name, one_pass in passes.items():
+                    self.times[name].append(self._seconds(one_pass))
+        files.write_json(folder / "times.json", self.times)
+        found = {}
+        for name, times in self.times.items():
+            found[f"{name}_seconds"] = statistics.median(times)
+            found[f"{name}_mean"] = statistics.fmean(times)
+            found[f"{name}_sd"] = statistics.stdev(times)
+            found[f"{name}_best"] = min(times)
+        for name in [name for name in self.times if name != "conv"]:
+            ratio = name.replace("misconv", "ratio")
+            found[ratio] = found[f"{name}_seconds"] / found["conv_seconds"]
+            found[f"{ratio}_best"] = found[f"{name}_best"] / found["conv_best"]
+        return found
+
+    def draw(self, folder: Path) -> dict[str, Path]:
+        """Box plots of all times (figure 5)."""
+        path = folder / "times.png"
+        title = f"{self.spec['size']}x{self.spec['size']}, batch {self.spec['batch']}"
+        box_plot({title: self.times}, label="milliseconds", scale=1e3, path=path)
+        return {"times": path}
+
+    def passes(self) -> dict[str, Callable[[], Tensor]]:
+        """What is timed: ``conv``, ``misconv`` and, if asked for, ``misconv_compiled``; each gives its features.
+
+        Raises:
+            LacunaError: MisConv cannot be compiled here.
+        """
+        spec = self.spec
+        image, mask, density = self._inputs()
+        conv = nn.Conv2d(spec["channels"], spec["filters"], spec["kernel"], padding=spec["padding"]).to(self.device)
+        eager = MisConv2d.from_conv(conv)
+        found: dict[str, Callable[[], Tensor]] = {
+            "conv": lambda: conv(image).relu(),
+            "misconv": lambda: eager(density.pin(image, mask)),
+        }
+        if spec["compiled"]:
+            # what was compiled before, for other sizes, would make this one general instead of quick
+            torch.compiler.reset()
+            compiled = MisConv2d.from_conv(conv, compiled=True)
+            found["misconv_compiled"] = lambda: compiled(density.pin(image, mask))
+            try:
+                found["misconv_compiled"]()
+            except Exception as error:  # whatever the compiler's tool chain has to say
+                reason = " ".join(str(error).split())[:200]
+                raise LacunaError(f"timing.compiled=true: MisConv cannot be compiled here ({reason}).") from error
+        return found
+
+    def _inputs(self) -> tuple[Tensor, Tensor, MFA]:
+        """Images (B,C,H,W), their masks and a density of what these hide, not pinned yet."""
+        spec = self.spec
+        batch, k, shape = spec["batch"], spec["components"], (spec["channels"], spec["size"], spec["size"])
+        index = torch.arange(batch)
+        mask = Square(spec["hole"] / spec["size"])(index, shape, seed=self.content["seed"], split="timing")
+        image = torch.rand(batch, *shape).where(mask, 0)
+        density = MFA(
+            torch.zeros(batch, k),
+            torch.rand(batch, k, *shape),
+            0.1 * torch.randn(batch, k, spec["factors"], *shape),
+            0.01 + 0.1 * torch.rand(batch, k, *shape),
+        )
+        return image.to(self.device), mask.to(self.device), density.to(self.device)
+
+    def _seconds(self, one_pass: Callable[[], Tensor]) -> float:
+        """Of one pass, the device's part included; on one thread its processor time, which neighbours do not change."""
+        alone = self.device.type == "cpu" and self.spec["threads"] == 1
+        clock = time.thread_time if alone else time.perf_counter
+        self._wait()
+        start = clock()
+        one_pass()
+        self._wait()
+        return clock() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        """No gradients, the recipe's precision and number of threads."""
+        before, precision = torch.get_num_threads(), AUTOCAST[self.content["precision"]]
+        torch.set_num_threads(self.spec["threads"])
+        try:
+            with torch.no_grad(), torch.autocast(self.device.type, precision, enabled=precision is not None):
+                yield
+        finally:
+            torch.set_num_threads(before)

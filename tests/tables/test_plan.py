@@ -1,0 +1,139 @@
+"""Cells become runs: equal ones once, needed ones first, finished ones not at all; and planning needs no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lacuna.errors import LacunaError
+from lacuna.runs.folder import RunFolder
+from lacuna.tables.plan import DONE, FAILED, PARTLY, TODO, find_states
+from lacuna.tables.show_plan import duration, plan_text
+from tests.runs.real import ROOT, recipe
+from tests.tables.planning import plan, spec
+
+
+def finish(folder: RunFolder, recipe_content: dict) -> None:
+    folder.path.mkdir(parents=True)
+    (folder.path / "recipe.json").write_text(json.dumps(recipe_content))
+    (folder.path / "metrics.json").write_text('{"metrics": {}}')
+
+
+def test_equal_runs_are_merged_and_needed_ones_come_first(digits_root: Path, tmp_path: Path) -> None:
+    found = plan(digits_root, tmp_path, seeds=(0, 1))
+    # zero and MisConv under two masks, a density each; nothing is missing for gt, whatever the column says
+    by_group = {}
+    for run in found.runs.values():
+        by_group.setdefault(run.recipe.group, []).append(run.recipe.content["seed"])
+    assert {group: len(seeds) for group, seeds in by_group.items()} == {
+        "digits-square-zero-smoke": 2,
+        "digits-noise-zero-smoke": 2,
+        "digits-square-dmfa-smoke": 2,
+        "digits-noise-dmfa-smoke": 2,
+        "digits-square-misconv-smoke": 2,
+        "digits-noise-misconv-smoke": 2,
+        "digits-none-gt-smoke": 2,
+    }
+    order = list(found.runs)
+    for identity, run in found.runs.items():
+        for needed in run.recipe.needs.values():
+            assert order.index(needed.identity) < order.index(identity)
+            assert needed.content["seed"] == run.recipe.content["seed"]
+
+
+def test_two_tables_share_their_runs(digits_root: Path, tmp_path: Path) -> None:
+    one = plan(digits_root, tmp_path)
+    two = plan(digits_root, tmp_path, spec(), spec(name="tests/other", metric="complete/accuracy"))
+    assert list(one.runs) == list(two.runs)
+    run = next(run for run in two.runs.values() if run.recipe.group == "digits-square-zero-smoke")
+    assert run.cells == ["tests/table: zero, square", "tests/other: zero, square"]
+
+
+def test_a_cell_is_the_run_that_train_would_make(digits_root: Path, tmp_path: Path) -> None:
+    found = plan(digits_root, tmp_path, seeds=(7,))
+    cell = next(cell for cell in found.tables[0].cells if cell.label == "MisConv, noise")
+    words = ("experiment=digits_misconv", "mask=noise", "budget=smoke", "seed=7", f"data.root={digits_root}")
+    assert cell.recipes == (recipe(*words),)
+
+
+def test_overrides_reach_every_cell_that_has_the_key(digits_root: Path, tmp_path: Path) -> None:
+    found = plan(digits_root, tmp_path, values={"stem.formula": "paper"}, choices=("density=dmfa_own",))
+    stems = {
+        run.recipe.content["stem"]["name"]: run.recipe.content["stem"]
+        for run in found.runs.values()
+        if run.recipe.task == "classify"
+    }
+    assert stems["misconv"]["formula"] == "paper" and "formula" not in stems["zero"]
+    with pytest.raises(LacunaError, match=r"stem\.forumla: no cell of these tables"):
+        plan(digits_root, tmp_path, values={"stem.forumla": "paper"})
+    with pytest.raises(LacunaError, match=r"net\.training\.epochs=many must be a whole number"):
+        plan(digits_root, tmp_path, values={"net.training.epochs": "many"})
+
+
+def test_states_are_read_from_the_directories(digits_root: Path, tmp_path: Path) -> None:
+    found = plan(digits_root, tmp_path)
+    assert found.counts == {TODO: 7}
+    done, failed, begun = list(found.runs.values())[:3]
+    finish(done.folder, dict(done.recipe.content))
+    failed.folder.path.mkdir(parents=True)
+    (failed.folder.path / "status.json").write_text('{"state": "failed"}')
+    begun.folder.checkpoints.mkdir(parents=True)
+    (begun.folder.checkpoints / "last.ckpt").write_text("x")
+    (begun.folder.path / "status.json").write_text('{"state": "running"}')  # killed: nobody has its lock
+    find_states(found)
+    assert [done.state, failed.state, begun.state] == [DONE, FAILED, PARTLY]
+    assert found.counts == {TODO: 4, DONE: 1, FAILED: 1, PARTLY: 1}
+    assert done not in found.open() and len(found.open()) == 6
+
+
+def test_data_that_are_not_here_leave_holes_unless_results_know_them(digits_root: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "no data"
+    found = plan(empty, tmp_path)
+    assert found.missing_data == ("digits",) and not found.runs
+    assert all(cell.recipes == () for cell in found.tables[0].cells)
+    assert not empty.exists()
+    here = plan(digits_root, tmp_path)
+    run = next(iter(here.runs.values()))
+    finish(run.folder, dict(run.recipe.content))
+    assert list(plan(empty, tmp_path).runs) == list(here.runs)
+
+
+def test_plan_text_shows_tree_counts_and_time(digits_root: Path, tmp_path: Path) -> None:
+    found = plan(digits_root, tmp_path, seeds=(0, 1, 2, 3))
+    first = next(iter(found.runs.values()))
+    finish(first.folder, dict(first.recipe.content))
+    find_states(found)
+    text = plan_text(found, lambda recipe: 30.0 if recipe.task == "classify" else None, slots=2)
+    lines = text.splitlines()
+    at = lines.index("digits-square-dmfa-smoke x4  [4 to do]")
+    assert lines[at + 1] == "  digits-square-misconv-smoke x4  [4 to do, about 30 s each]"
+    assert "digits-square-zero-smoke x4  [1 done, 3 to do, about 30 s each]" in lines
+    assert "seeds 0 to 3" in text
+    assert lines[-2] == "28 runs: 1 done, 27 to do"
+    # 19 classifiers at 30 s, two at a time; 8 densities unknown
+    assert lines[-1] == "time left: about 5 min with 2 at a time; 8 of the runs are like none done before and not in it"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (5000, "83 min"), (12000, "3 h 20 min")]
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(digits_root: Path, tmp_path: Path) -> None:
+    words = ["table=demo", "budget=smoke", "plan=true", f"output={tmp_path / 'out'}", f"data.root={digits_root}"]
+    code = (
+        "import sys; from lacuna.cli import verb\n"
+        f"code = verb('reproduce', 'lacuna.tables.reproduce:main')({words!r})\n"
+        "heavy = {'torch', 'pandas', 'ray', 'optuna', 'matplotlib'} & set(sys.modules)\n"
+        "assert code == 0 and not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "8 runs: 8 to do" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".cache"}

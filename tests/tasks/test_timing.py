@@ -1,0 +1,297 @@
+"""A measured run: what it times, what it writes down, and that it needs neither data nor training."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from lacuna.cli import verb
+from lacuna.composer import Composer
+from lacuna.errors import LacunaError
+from lacuna.runs import environment
+from lacuna.runs.environment import hardware
+from lacuna.runs.folder import RunFolder
+from lacuna.runs.measure import open_measurement
+from lacuna.runs.opening import load
+from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.settings import Settings
+from lacuna.tables.plan import DONE, TODO
+from lacuna.tasks.timing import WARM_UP, Timing
+from tests.runs.real import config, recipe, train
+from tests.tables.planning import plan, spec
+
+CPU = torch.device("cpu")
+SMALL = ("experiment=timing", "trainer.accelerator=cpu", "timing.size=12", "timing.hole=5", "timing.batch=3")
+
+
+def made(*words: str) -> Recipe:
+    return resolve(config(*SMALL, *words), "0123456789ab")
+
+
+def changed(base: dict[str, Any], **values: Any) -> Recipe:
+    """The recipe of a configuration with other values, by key with ``__`` for a dot."""
+    values = {key.replace("__", "."): value for key, value in values.items()}
+    return resolve(Composer.with_values(base, values), "0123456789ab")
+
+
+def timing(*words: str) -> Timing:
+    return Timing(made("budget=smoke", *words).content, CPU)
+
+
+# ---------------------------------------------------------------------- what is timed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("timing.channels=3", "timing.components=2", "timing.factors=0"), ("timing.kernel=5", "timing.padding=2")],
+)
+def test_both_layers_are_given_the_same_and_agree_where_nothing_is_missing(words: tuple[str, ...]) -> None:
+    """Where a window sees no hole, MisConv is the convolution; elsewhere it is not, and it is never negative."""
+    torch.manual_seed(0)
+    measurement = timing(*words)
+    kernel, padding = measurement.spec["kernel"], measurement.spec["padding"]
+    _, mask, _ = measurement._inputs()
+    passes = measurement.passes()
+    with torch.no_grad():
+        conv, misconv = passes["conv"](), passes["misconv"]()
+    assert conv.shape == misconv.shape == (3, 32, 12, 12)
+    seen = -functional.max_pool2d(-mask.float(), kernel, stride=1, padding=padding)  # zeros around count as seen
+    whole = (seen == 1).expand_as(conv)
+    assert 0.1 < whole.float().mean() < 0.9
+    torch.testing.assert_close(misconv[whole], conv[whole], rtol=0, atol=1e-5)
+    assert (misconv - conv)[~whole].abs().max() > 1e-2 and misconv.min() >= 0
+
+
+def test_the_hole_is_a_square_of_the_given_side() -> None:
+    image, mask, density = timing("timing.channels=3")._inputs()
+    assert ((~mask).sum((1, 2, 3)) == 25).all()
+    assert mask.any(1).any(1).shape == (3, 12) and ((~mask).any(1).any(1).sum(1) == 5).all()
+    assert (image[~mask.expand_as(image)] == 0).all()
+    assert density.rank == 4 and density.components == 1 and (density.noise > 0).all()
+
+
+@pytest.mark.slow
+def test_the_compiled_layer_is_the_same_layer() -> None:
+    torch.manual_seed(0)
+    measurement = Timing(made("budget=quick").content, CPU)
+    passes = measurement.passes()
+    assert list(passes) == ["conv", "misconv", "misconv_compiled"]
+    with torch.no_grad():
+        torch.testing.assert_close(passes["misconv_compiled"](), passes["misconv"](), rtol=0, atol=1e-5)
+
+
+# ---------------------------------------------------------------------- what is written down
+
+
+class Sleeping(Timing):
+    """Layers that take a known time."""
+
+    seconds: ClassVar = {"conv": 0.002, "misconv": 0.006}
+
+    def passes(self) -> dict[str, Any]:
+        self.log: list[str] = []
+
+        def one(name: str) -> Any:
+            def one_pass() -> torch.Tensor:
+                self.log.append(name)
+                assert not torch.is_grad_enabled()
+                assert torch.get_num_threads() == self.spec["threads"]
+                time.sleep(self.seconds[name])
+                return torch.zeros(())
+
+            return one_pass
+
+        return {name: one(name) for name in self.seconds}
+
+
+def test_every_pass_is_timed_in_turn_and_kept(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    measurement = Sleeping(made("timing.repeats=7", f"timing.threads={before + 1}").content, CPU)
+    found = measurement.measure(tmp_path)
+    assert torch.get_num_threads() == before and torch.is_grad_enabled()
+    assert measurement.log == WARM_UP * ["conv"] + WARM_UP * ["misconv"] + 7 * ["conv", "misconv"]
+    times = json.loads((tmp_path / "times.json").read_text())
+    assert times == measurement.times and {len(values) for values in times.values()} == {7}
+    for name, values in times.items():
+        assert min(values) >= Sleeping.seconds[name], "a sleep is never shorter than asked for"
+        assert found[f"{name}_best"] == min(values)
+        assert found[f"{name}_seconds"] == sorted(values)[3]
+        assert found[f"{name}_mean"] == pytest.approx(sum(values) / 7)
+        assert found[f"{name}_sd"] == pytest.approx(statistics.stdev(values))
+    assert found["ratio"] == found["misconv_seconds"] / found["conv_seconds"]
+    assert found["ratio_best"] == min(times["misconv"]) / min(times["conv"])
+    pictures = measurement.draw(tmp_path / "pictures")
+    with Image.open(pictures["times"]) as picture:
+        assert picture.format == "PNG" and min(picture.size) > 200
+
+
+def test_what_others_do_on_one_thread_is_no_part_of_a_pass(tmp_path: Path) -> None:
+    found = Sleeping(made("timing.repeats=5").content, CPU).measure(tmp_path)
+    for name, slept in Sleeping.seconds.items():
+        assert 0 <= found[f"{name}_best"] < slept, "a thread that sleeps leaves the processor to others"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("timing.hole=12",), "timing.hole=12 must be smaller than timing.size=12"),
+        (("timing.size=0",), "timing.size=0 must be a whole number of at least 1"),
+        (("timing.factors=-1",), "timing.factors=-1"),
+        (("timing.kernel=13", "timing.padding=0"), "timing.kernel=13 is larger than the image"),
+        (("precision=64-true",), "precision=64-true cannot be timed"),
+        (("timing.repeats=1",), "timing.repeats=1 must be a whole number of at least 2"),
+        (("timing.hardware=abacus",), "is to be measured on abacus, and this is"),
+    ],
+)
+def test_mistakes_are_one_sentence_before_anything_is_written(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = verb("train", "lacuna.runs.train:main")([*SMALL, "budget=smoke", f"output={tmp_path / 'out'}", *words])
+    err = capsys.readouterr().err
+    assert code == 2 and sentence in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------- the recipe
+
+
+def test_what_decides_a_time_decides_the_identity_and_nothing_else_does() -> None:
+    composed = config(*SMALL)
+    base = changed(composed)
+    for key, value in base.content["timing"].items():
+        other = changed(composed, **{f"timing__{key}": False if value is True else value + 1})
+        assert other.identity != base.identity, key
+    assert changed(composed, precision="bf16-mixed").identity != base.identity
+    other_seed = changed(composed, seed=1)
+    assert other_seed.identity != base.identity and other_seed.family == base.family
+    assert changed(composed, timing__hardware="abacus").identity != base.identity
+    assert changed(composed, timing__hardware=hardware("cpu")).identity == base.identity
+    others = [
+        "data=mnist",
+        "mask=noise",
+        "stem=zero",
+        "density=dmfa_conv",
+        "net.training.epochs=3",
+        "trainer.threads=2",
+    ]
+    assert made(*others).identity == base.identity
+    assert resolve(composed, "another").identity == base.identity
+
+
+def test_a_budget_caps_the_repeats_and_never_raises_them() -> None:
+    composed = config(*SMALL)
+    budgets = {name: config(f"budget={name}")["budget"] for name in ("paper", "quick", "smoke")}
+    paper, quick, smoke = (changed({**composed, "budget": budget}) for budget in budgets.values())
+    assert [one.content["timing"]["repeats"] for one in (paper, quick, smoke)] == [5000, 200, 3]
+    assert [one.content["timing"]["compiled"] for one in (paper, quick, smoke)] == [True, True, False]
+    few = changed({**composed, "budget": budgets["quick"]}, timing__repeats=20, timing__compiled=False)
+    assert few.content["timing"]["repeats"] == 20 and few.content["timing"]["compiled"] is False
+    assert paper.group == "timing-size12-hole5-batch3" and quick.group == f"{paper.group}-quick"
+    # the paper's budget is the paper's only if it is whole; images have nothing to do with it
+    assert changed(composed, data__train_images=10).content["budget"] == "paper"
+    assert changed(composed, budget__timing__max_repeats=100).content["budget"] == "cut"
+    assert changed(composed, budget__timing__compiled=False).content["budget"] == "cut"
+    assert paper.measured and paper.training == {} and not paper.needs
+    trained = resolve(config("experiment=digits_zero"), "0123456789ab")
+    assert not trained.measured and trained.content["budget"] == "paper" and "hardware" not in trained.content
+
+
+def test_the_machine_is_found_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "gpu_count", lambda: 2)
+    monkeypatch.setattr(environment, "_gpu", lambda: "NVIDIA Abacus")
+    assert hardware("auto") == hardware("cuda") == hardware("gpu") == "NVIDIA Abacus" != hardware("cpu")
+    monkeypatch.setattr(environment, "gpu_count", lambda: 0)
+    assert hardware("auto") == hardware("cpu")
+
+
+def test_a_gpu_is_called_as_its_driver_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, model in enumerate(("NVIDIA Abacus", "NVIDIA Abacus", "NVIDIA Soroban")):
+        place = tmp_path / "gpus" / f"0000:0{number}:00.0"
+        place.mkdir(parents=True)
+        (place / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 16\n")
+    assert environment._gpu(tmp_path / "gpus") == "NVIDIA Abacus, NVIDIA Soroban"
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho NVIDIA Suanpan\necho NVIDIA Suanpan\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    assert environment._gpu(tmp_path / "none") == "NVIDIA Suanpan"
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert environment._gpu(tmp_path / "neither") == "GPU"
+
+
+def test_a_gpu_that_torch_cannot_use_is_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lacuna.runs.measure.hardware", lambda accelerator: "CPU" if accelerator == "cpu" else "Abacus")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LacunaError, match="torch cannot use the Abacus of this machine"):
+        open_measurement(made("timing.hardware=Abacus"), Settings())
+
+
+# ---------------------------------------------------------------------- the run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    output = tmp_path_factory.mktemp("timing")
+    words = [*SMALL, "budget=smoke", f"output={output}", f"data.root={output / 'data'}", "data.download=false"]
+    assert train(*words) == 0
+    return RunFolder.of(output, recipe(*words))
+
+
+def test_a_run_is_recorded_as_any_other_and_done_once(finished: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    output = finished.path.parent.parent
+    assert finished.finished and finished.status["state"] == "done" and finished.attempts
+    assert not (output / "data").exists(), "no data are prepared"
+    record = json.loads((finished.path / "metrics.json").read_text())
+    assert record["budget"] == "smoke" and hardware("cpu") in record["data"]["note"]
+    before = (finished.path / "times.json").stat().st_mtime_ns
+    assert train(*SMALL, "budget=smoke", f"output={output}") == 0
+    assert "finished before" in capsys.readouterr().out
+    assert (finished.path / "times.json").stat().st_mtime_ns == before
+    assert (finished.pictures / "times.png").is_file() and not finished.resumable
+
+
+def test_it_has_no_model(finished: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(LacunaError, match="is a measurement: it has no data and no model"):
+        load(finished)
+    output = finished.path.parent.parent
+    code = verb("evaluate", "lacuna.runs.evaluate:main")([f"run={finished.path}", f"output={output}"])
+    err = capsys.readouterr().err
+    assert code == 2 and err.count("\n") == 1
+
+
+def test_a_table_of_times_needs_no_data(finished: RunFolder, tmp_path: Path) -> None:
+    """The cells' runs are those of the command line; data that are missing are missing for the other cells only."""
+    output = finished.path.parent.parent
+    table = spec(
+        cell=["experiment={row}"],
+        rows={"timing": {}, "digits_zero": {}},
+        columns={
+            "3": {"metric": "misconv_seconds", "better": "min"},
+            "4": {"metric": "conv_seconds", "better": "min"},
+        },
+    )
+    sizes = {"timing.size": 12, "timing.hole": 5, "timing.batch": 3}
+    found = plan(tmp_path / "no data", output, table, values=sizes)
+    times = [cell for cell in found.tables[0].cells if cell.row.key == "timing"]
+    assert [cell.recipes[0].name for cell in times] == 2 * [finished.path.name]
+    assert found.runs[finished.recipe.identity].state == DONE
+    others = [cell for cell in found.tables[0].cells if cell.row.key != "timing"]
+    assert all(not cell.recipes for cell in others) and found.missing_data == ("digits",)
+    more = plan(tmp_path / "no data", output, table, values=sizes | {"timing.batch": 4})
+    assert [run.state for run in more.runs.values()] == [TODO]
+
+
+def test_preparing_its_data_does_nothing(tmp_path: Path) -> None:
+    words = [*SMALL, "data=svhn", f"data.root={tmp_path / 'data'}", "data.download=false"]
+    assert prepare_data(config(*words)) == prepare_data(config(*SMALL))
+    assert not (tmp_path / "data").exists()
