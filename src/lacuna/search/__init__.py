@@ -1,0 +1,1 @@
+"""Hyper-parameter search: trials are ordinary runs, proposed by Optuna and trained by the executors of the tables."""

@@ -1,0 +1,49 @@
+"""A trial as a command line of ``train.py``, to be typed or pasted as it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lacuna.search.problem import Problem
+
+OWN = ("search", "executor", "trials", "seeds")
+"""What ``sweep.py`` takes and ``train.py`` does not."""
+
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_WORDS_OF_YAML = ("null", "true", "false", "nan", "inf", "yes", "no", "on", "off")
+
+
+def train_words(problem: Problem, raw: dict[str, Any], words: Iterable[str]) -> list[str]:
+    """The overrides of ``train.py`` for a trial.
+
+    Args:
+        raw: the trial's values.
+        words: the overrides that ``sweep.py`` was given.
+    """
+    values = problem.values(raw)
+    kept = [word for word in words if word.split("=")[0].split(".")[0] not in OWN and word.split("=")[0] not in values]
+    return kept + [f"{key}={override_value(value)}" for key, value in values.items()]
+
+
+def train_command(words: Sequence[str]) -> str:
+    """The whole line, quoted for a shell."""
+    return shlex.join(["python", "train.py", *words])
+
+
+def override_value(value: Any) -> str:
+    """A value as Hydra reads it on a command line."""
+    if isinstance(value, list):
+        return "[" + ",".join(override_value(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value)
+    if _BARE.fullmatch(text) and text.lower() not in _WORDS_OF_YAML:
+        return text
+    # a backslash is itself, but before a quote
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"

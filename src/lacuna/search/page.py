@@ -1,0 +1,130 @@
+"""The page of a sweep: the best trials, how the search went, what mattered, what failed. No torch in here."""
+
+from __future__ import annotations
+
+import statistics
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from lacuna.errors import LacunaError
+from lacuna.report.page import Picture, Section, Table, Text, write_page
+from lacuna.search import pictures
+from lacuna.search.problem import Problem
+from lacuna.search.study import FAILED, FINISHED, Study, Trial
+from lacuna.search.view import short_names, shown
+
+MOST_ROWS = 50
+LEAST_FOR_IMPORTANCE = 4
+"""Fewer finished trials say nothing about which parameter mattered."""
+
+
+def best_rows(problem: Problem, study: Study, most: int) -> list[dict[str, Any]]:
+    """The best trials, one row each; with several seeds also their spread."""
+    return [_row(problem, trial) for trial in study.ranked()[:most]]
+
+
+def write_sweep_page(problem: Problem, study: Study, command: str | None) -> Path:
+    """Write ``index.html`` in the sweep's folder.
+
+    Args:
+        command: the best trial as a command of ``train.py``.
+    """
+    finished, failed = study.ranked(), study.of_state(FAILED)
+    lead = f"{len(finished)} finished trials"
+    if finished:
+        lead += f"; the best {problem.metric} is {finished[0].value:.5g} (trial {finished[0].number})"
+    path = problem.folder / "index.html"
+    sections = [*_results(problem, study, command), *_plots(problem, study, finished), *_failures(problem, failed)]
+    write_page(path, f"Sweep {problem.name}", sections, lead=lead + ".", footer=_footer(problem))
+    return path
+
+
+def importance(problem: Problem, study: Study) -> dict[str, float]:
+    """The share of the metric's variance that each parameter explains (functional ANOVA; Hutter et al., ICML 2014).
+
+    Empty with too few trials, one parameter, or trials that are all as good.
+    """
+    values = [trial.value for trial in study.of_state(FINISHED) if trial.value is not None]
+    if len(values) < LEAST_FOR_IMPORTANCE or len(set(values)) < 2 or len(problem.parameters) < 2:
+        return {}
+    import optuna.importance
+
+    limited = dict(zip(values, pictures.tamed(problem, values), strict=True))
+    found: dict[str, float] = optuna.importance.get_param_importances(
+        study.memory(),
+        evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+        target=lambda frozen: limited[cast(float, frozen.value)],
+    )
+    return found
+
+
+def _row(problem: Problem, trial: Trial) -> dict[str, Any]:
+    row: dict[str, Any] = {"trial": str(trial.number), problem.metric: trial.value}
+    if len(problem.seeds) > 1:
+        with suppress(LacunaError, OSError, ValueError):  # runs may have been deleted since
+            row["± over seeds"] = statistics.stdev(problem.result(problem.recipes(trial.raw)))
+    return row | shown(problem, trial)
+
+
+def _results(problem: Problem, study: Study, command: str | None) -> list[Section]:
+    rows = best_rows(problem, study, MOST_ROWS)
+    runs = f"the mean over seeds {', '.join(map(str, problem.seeds))}" if len(problem.seeds) > 1 else "one run a trial"
+    caption = f"Finished trials, the best one first ({problem.metric}, {problem.direction}, {runs})."
+    sections: list[Section] = [Table(rows, caption, "Trials", digits=5)]
+    if command is not None:
+        sections.insert(0, Text(command, "The best trial as one run"))
+    return sections
+
+
+def _plots(problem: Problem, study: Study, finished: list[Trial]) -> list[Section]:
+    if not finished:
+        return []
+    sections: list[Section] = [
+        Picture(
+            pictures.history(problem, sorted(finished, key=lambda trial: trial.number)),
+            "The metric of every trial and the best so far",
+            "Each dot is a trial; the line is the best so far. Values far worse than most are drawn at the edge.",
+            "How the search went",
+        )
+    ]
+    shares = importance(problem, study)
+    if shares:
+        names = short_names(list(shares))
+        sections.append(
+            Picture(
+                pictures.bars({names[key]: share for key, share in shares.items()}),
+                "Importance of each parameter",
+                "The share of the metric's variance that each parameter explains over the space (functional ANOVA)."
+                " With few trials this is a rough guess.",
+                "What mattered",
+            )
+        )
+    sections.append(
+        Picture(
+            pictures.slices(problem, finished),
+            "The metric against each parameter",
+            "The metric against each parameter; later trials are stronger in colour, the best one is ringed.",
+            "Where the good values are",
+        )
+    )
+    return sections
+
+
+def _failures(problem: Problem, failed: list[Trial]) -> list[Section]:
+    if not failed:
+        return []
+    rows = [{"trial": str(t.number)} | shown(problem, t) | {"reason": _last_line(t.error)} for t in failed]
+    return [Table(rows, "The reason's details are in the log.txt of the run.", "Failed trials")]
+
+
+def _last_line(text: str | None) -> str:
+    return ((text or "").strip().splitlines() or ["not known"])[-1]
+
+
+def _footer(problem: Problem) -> str:
+    return (
+        "Test images had no part in this search. The best of many values is better than it will be on other images:"
+        " judge the best trial by a test metric of its run, once.\n\n"
+        f"The trials are in optuna.log, what is fixed in sweep.json (data {problem.fingerprint})."
+    )

@@ -1,0 +1,127 @@
+"""What a person sees of a sweep: on a terminal a bar, elsewhere a line a trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from lacuna.report.table import cell_text
+from lacuna.runs.recipe import Recipe
+from lacuna.search.problem import Problem
+from lacuna.search.study import Trial
+from lacuna.tables.show_plan import duration
+
+
+class SweepView:
+    """Shows how far a sweep is, its best value and the time left; a context manager around the loop.
+
+    Args:
+        problem: what is searched.
+        done: finished trials there are.
+        wanted: finished trials in the end.
+        best: the best value of those there are.
+        console: where to; by default the terminal behind stderr.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        done: int,
+        wanted: int,
+        best: float | None = None,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.problem, self.done, self.wanted, self.best = problem, done, wanted, best
+        self.console = console or Console(stderr=True)
+        self._clock = clock
+        self._begun, self._trained, self._failed = clock(), 0, 0
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> SweepView:
+        self._begun = self._clock()
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            columns = (
+                TextColumn("trials"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[facts]}"),
+            )
+            # No refresh thread: the loop draws, once a second
+            self._bar = Progress(*columns, console=self.console, auto_refresh=False, transient=True)
+            self._task = self._bar.add_task("trials", total=self.wanted, completed=self.done, facts="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.stop()
+
+    def first(self, needed: Recipe) -> None:
+        """A run that trials build on is not there yet."""
+        self._say(f"first of all: {needed.group}, seed {needed.content['seed']}, on which every trial builds")
+
+    def finished(self, trial: Trial, value: float, *, best: bool, trained: bool = True) -> None:
+        """A trial has a value; perhaps its runs were there before, so that it took no time."""
+        self.done += 1
+        self._trained += trained
+        if best:
+            self.best = value
+        new = " (the best so far)" if best else ""
+        values = "  ".join(f"{key}={cell_text(v)}" for key, v in shown(self.problem, trial).items())
+        self._say(f"[{self.done}/{self.wanted}] trial {trial.number}: {value:.5g}{new}  {values}{self._left(', ')}")
+
+    def failed(self, trial: Trial, reason: str) -> None:
+        """A trial has none."""
+        self._failed += 1
+        values = "  ".join(f"{key}={cell_text(v)}" for key, v in shown(self.problem, trial).items())
+        text = "\n".join(f"  {line}" for line in reason.splitlines())
+        self._say(f"trial {trial.number} failed: {values}\n{text}")
+
+    def tick(self, running: int) -> None:
+        """Draw; call it about once a second."""
+        if self._bar is None:
+            return
+        facts = [f"{running} running", *([f"{self._failed} failed"] if self._failed else [])]
+        if self.best is not None:
+            facts.append(f"best {self.problem.metric} {self.best:.5g}")
+        self._bar.update(self._task, completed=self.done, facts="  ".join(facts) + self._left("  "))
+        self._bar.refresh()
+
+    def _left(self, before: str) -> str:
+        if not self._trained or self.done >= self.wanted:
+            return ""
+        each = (self._clock() - self._begun) / self._trained
+        return f"{before}{duration(each * (self.wanted - self.done))} left"
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def shown(problem: Problem, trial: Trial) -> dict[str, str]:
+    """A trial's values for people: the last part of each key, the number as the run has it."""
+    values = problem.values(trial.raw)
+    names = short_names([parameter.key for parameter in problem.parameters])
+    return {names[p.key]: f"{v:g}" if isinstance(v := values[p.key], float) else str(v) for p in problem.parameters}
+
+
+def short_names(keys: list[str]) -> dict[str, str]:
+    """For each dotted key its last part, or as many parts as it takes to tell the keys apart."""
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        for count in range(1, len(parts) + 1):
+            name = ".".join(parts[-count:])
+            if count == len(parts) or not any(other != key and other.endswith(f".{name}") for other in keys):
+                found[key] = name
+                break
+    return found
