@@ -49,11 +49,11 @@ def start(*words: str) -> subprocess.Popen[str]:
     """``train.py words`` in a process of its own."""
     command = [sys.executable, str(ROOT / "train.py"), *words]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_interruptible
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
     )
 
 
-def _interruptible() -> None:
+def interruptible() -> None:
     """A shell starts background jobs with Ctrl-C ignored, and a child would inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -87,7 +87,7 @@ def test_a_finished_run_is_never_redone(
     def never(*args: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(run_module, "_run", never)
+    monkeypatch.setattr(run_module, "perform", never)
     before = {path: path.stat().st_mtime_ns for path in misconv.path.rglob("*")}
     assert execute(misconv.recipe, settings).path == misconv.path
     assert capsys.readouterr().out == f"finished before: {misconv.path}\n"

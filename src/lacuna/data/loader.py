@@ -18,8 +18,8 @@ class ResidentLoader:
 
     The order of epoch e is a pure function of (seed, e), the same on every device and rank. Rank r of w takes the
     entries r, r + w, r + 2w, ... of it, so that batch k of all ranks together is batch k of one process with w times
-    the batch size. Where w does not divide the length, the order is continued with its own first entries (up to
-    w - 1 images are seen twice), so that every rank has equally many.
+    the batch size. Every rank has equally many batches: where the last one has fewer than w images in all, the order
+    is continued with its own first entries, and up to w - 1 images are seen twice.
 
     Each new pass is the next epoch, unless :meth:`set_epoch` says otherwise. :meth:`state_dict` holds the epoch and
     the number of batches given; a loader that loads it gives the rest of that epoch first.
@@ -67,8 +67,10 @@ class ResidentLoader:
         """This rank's positions in the set in epoch ``epoch``, int64."""
         n = len(self.dataset)
         order = permutation(n, "order", self.seed, epoch) if self.shuffle else np.arange(n)
-        padded = np.resize(order, -(-n // self.world_size) * self.world_size)
-        return padded[self.rank :: self.world_size]
+        mine = order[self.rank :: self.world_size]
+        if self.drop_last or -(-len(mine) // self.batch_size) < len(self):
+            mine = np.resize(order, -(-n // self.world_size) * self.world_size)[self.rank :: self.world_size]
+        return mine
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing changes before its first batch is asked for, so an unused iterator costs no epoch.

@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from pytorch_lightning.callbacks import Callback
 
 from lacuna.errors import LacunaError
@@ -133,7 +134,8 @@ class Resume(Callback):
         parts = {name: part for name, part in pl_module.named_modules() if isinstance(part, TrainingState)}
         mine = {
             "rng": _rng_state(pl_module.device),
-            "modules": {name: part.training_state() for name, part in parts.items()},
+            # on the CPU: no rank is to open the devices of the others
+            "modules": {name: move_data_to_device(part.training_state(), "cpu") for name, part in parts.items()},
         }
         epoch: Any = trainer.fit_loop.epoch_progress.current
         checkpoint[KEY] = {

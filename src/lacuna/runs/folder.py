@@ -100,12 +100,31 @@ class RunFolder:
         return any(self.checkpoints.glob("*.ckpt"))
 
     @property
+    def status(self) -> dict[str, Any]:
+        """``state`` (running, done, failed, interrupted), host, times; empty if the run never began."""
+        try:
+            return dict(files.read_json(self.path / "status.json"))
+        except (LacunaError, OSError, TypeError, ValueError):
+            return {}
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process is at work in it now."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return True
+        lock.release()
+        return False
+
+    @property
     def attempts(self) -> list[dict[str, Any]]:
         """When, where and with what every attempt at this run began, the first one first; empty if not known."""
         try:
             found = files.read_json(self.path / "environment.json")
             return [dict(attempt) for attempt in found["attempts"]]
-        except (LacunaError, KeyError, TypeError, ValueError):
+        except (LacunaError, OSError, KeyError, TypeError, ValueError):
             return []
 
     @contextlib.contextmanager

@@ -28,6 +28,7 @@ _NOISE = (
     ".*Checkpoint directory .* exists.*",
     ".*Trying to infer the `batch_size`.*",
     ".*GPU available but not used.*",
+    ".*when logging on epoch level in distributed setting.*",
     ".*There is a wandb run already in progress.*",
     ".*`val_dataloader` but have no `validation_step`.*",
     ".*isinstance.treespec, LeafSpec.*",

@@ -8,19 +8,27 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.plugins import TorchSyncBatchNorm
+from pytorch_lightning.strategies import DDPStrategy
 
 from lacuna import files
+from lacuna.data.hashing import key
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.runs import environment
 from lacuna.runs.checkpoint import Resume
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.logging import DiskLogger, WandbMirror, wandb_logger
-from lacuna.runs.opening import make_task, open_data, rehearse
+from lacuna.runs.measure import measure
+from lacuna.runs.opening import make_task, on_cuda, open_data, rehearse
 from lacuna.runs.progress import QUIET_TRAINER, Progress, quiet_lightning
+from lacuna.runs.ranks import run_ranks
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
+from lacuna.runs.synced_norm import SyncedNorms
+from lacuna.tasks import sharing
 from lacuna.tasks.base import Task
 from lacuna.tasks.models import save_weights
 
@@ -46,28 +54,42 @@ def execute(recipe: Recipe, settings: Settings, *, announce: bool = True, rehear
         if folder.finished:  # another process was faster
             _say(announce, f"finished by another process: {folder.path}")
             return folder
-        with folder.recorded(recipe, environment.describe()):
+        with folder.recorded(recipe, {**environment.describe(), "devices": settings.devices}):
             _say(announce, f"{'resuming' if folder.resumable else 'training'}: {folder.path}")
-            _run(recipe, settings, folder)
+            if settings.devices > 1 and not recipe.measured:
+                run_ranks(recipe, settings)
+            else:
+                perform(recipe, settings)
     return folder
 
 
-def _run(recipe: Recipe, settings: Settings, folder: RunFolder) -> None:
+def perform(recipe: Recipe, settings: Settings) -> None:
+    """Train and judge in this process, alone or as a rank; the lock and the record are the caller's.
+
+    Raises:
+        LacunaError: the training came to nothing, or its results cannot be stored.
+    """
+    folder = RunFolder.of(settings.output, recipe)
     quiet_lightning()
     torch.manual_seed(recipe.content["seed"])
+    if recipe.measured:
+        measure(recipe, settings, folder, _mirrors(recipe, settings, folder))
+        return
     data = open_data(recipe, settings)
     task = make_task(recipe, settings, data)
+    if sharing.ranks() > 1:  # what is dropped or drawn at random is another thing on every rank
+        torch.manual_seed(key("rank", recipe.content["seed"], sharing.rank()))
     resume = Resume(folder.checkpoints, recipe.identity, settings.option("checkpoint_seconds", 60))
     latest = resume.latest()
     mirrors = _mirrors(recipe, settings, folder)
     exit_code = 1
     try:
-        trainer = _trainer(recipe, settings, [DiskLogger(folder.path), *mirrors], resume)
+        loggers = [DiskLogger(folder.path), *mirrors] if sharing.rank() == 0 else []
+        trainer = _trainer(recipe, settings, loggers, resume)
         if settings.option("compile", False):
             task.model.compile()
         _fit(trainer, task, data, latest)
-        if trainer.is_global_zero:
-            _conclude(task, data, folder, mirrors)
+        sharing.on_first_rank(lambda: _conclude(task, data, folder, mirrors))
         exit_code = 0
     finally:
         for mirror in mirrors:
@@ -120,13 +142,12 @@ def _data_record(data: IncompleteData) -> dict[str, Any]:
 
 def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Resume) -> pl.Trainer:
     callbacks: list[pl.Callback] = [resume]
-    if settings.option("progress", True):
+    if settings.option("progress", True) and sharing.rank() == 0:
         callbacks.append(Progress(recipe.group))
     try:
         return pl.Trainer(
+            **_devices(settings),
             max_epochs=recipe.training["epochs"],
-            accelerator=settings.option("accelerator", "auto"),
-            devices=1,
             precision=recipe.content["precision"],
             logger=loggers,
             callbacks=callbacks,
@@ -139,9 +160,25 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
         raise LacunaError(f"trainer.* or precision asks for what cannot be had here: {reason}") from error
 
 
+def _devices(settings: Settings) -> dict[str, Any]:
+    """The Trainer's arguments for the one device of this process, or for the ranks of which it is one."""
+    if sharing.ranks() == 1:
+        return {"accelerator": settings.option("accelerator", "auto"), "devices": 1}
+    cuda = on_cuda(settings)
+    # to look for unused weights costs little; without it gradients are packed in another order after the first step, so
+    # that a resumed run would differ from an uninterrupted one in the last digit
+    strategy = DDPStrategy(cluster_environment=LightningEnvironment(), find_unused_parameters=True)
+    return {
+        "accelerator": "cuda" if cuda else "cpu",
+        "devices": sharing.ranks(),
+        "strategy": strategy,
+        "plugins": [TorchSyncBatchNorm() if cuda else SyncedNorms()],
+    }
+
+
 def _mirrors(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[WandbMirror]:
     spec = settings.logger
-    if spec.get("name") != "wandb":
+    if spec.get("name") != "wandb" or sharing.rank():
         return []
     mirror = wandb_logger(
         run_id=recipe.identity,

@@ -35,6 +35,9 @@ class Settings:
             value = self.option(key, smallest)
             if isinstance(value, bool) or not isinstance(value, int | float) or value < smallest:
                 raise LacunaError(f"trainer.{key}={value} must be a number of at least {smallest}.")
+        devices = self.option("devices", 1)
+        if type(devices) is not int or devices < 1:
+            raise LacunaError(f"trainer.devices={devices} must be a whole number of at least 1.")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
@@ -49,6 +52,11 @@ class Settings:
             trainer=config["trainer"],
             logger=config.get("logger", {}),
         )
+
+    @property
+    def devices(self) -> int:
+        """How many devices of this machine train one run, each in a process of its own if there are several."""
+        return int(self.option("devices", 1))
 
     def option(self, name: str, default: Any) -> Any:
         """One key of ``trainer``."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
+from lacuna.tasks import sharing
 from lacuna.tasks.models import Sizes, foreign
 from lacuna.tasks.running import RunningMean
 
@@ -61,7 +62,7 @@ class Task(pl.LightningModule, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
-        """Mean loss of a training batch and how many items it is the mean of."""
+        """Mean loss of a training batch and how many items it is the mean of, by which several devices weigh theirs."""
 
     @abstractmethod
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
@@ -101,10 +102,10 @@ class Task(pl.LightningModule, ABC):
             group["lr"] = lr
 
     def training_step(self, batch: Batch) -> Tensor:
-        """One batch; never waits for the device."""
+        """One batch, or this rank's share of it; never waits for the device."""
         loss, count = self.loss(batch)
         self.mean_loss.update(loss, count)
-        return loss
+        return sharing.weighted(loss, count)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and the validation metrics.
@@ -120,7 +121,8 @@ class Task(pl.LightningModule, ABC):
             )
         metrics = {"train/loss": loss}
         if self.data.has_validation:
-            metrics |= {f"validation/{k}": v for k, v in self.evaluate(self.data.validation).items()}
+            found = sharing.on_first_rank(lambda: self.evaluate(self.data.validation))
+            metrics |= {f"validation/{k}": v for k, v in found.items()}
         self.log_dict(metrics, sync_dist=False)
 
     def batches(self, images: IncompleteImages) -> Iterator[EvalBatch]:
