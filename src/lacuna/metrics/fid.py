@@ -1,0 +1,264 @@
+"""Fréchet distance between the features of two sets of images, FID (Heusel et al. 2017).
+
+    |mean_1 - mean_2|² + tr(C_1) + tr(C_2) - 2 tr (C_1 C_2)^½
+
+with the means and the sample covariances (divisor n - 1, as published) of the features. Everything is float64. With
+C = F Fᵀ, the last trace is the sum of the singular values of F_1ᵀ F_2. Unlike a matrix square root of C_1 C_2, and
+unlike the roots of its eigenvalues, this loses no digits where a covariance is singular: the distance is symmetric, and
+zero from a set to itself, up to rounding (``scripts/bench/fid.py`` measures it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lacuna.data.incomplete import EvalBatch, IncompleteImages
+from lacuna.data.prepared import Provenance
+from lacuna.errors import LacunaError
+from lacuna.files import replacing
+from lacuna.metrics.features import Features
+
+VERSION = 1
+"""Raised when the same images and feature net would give other statistics, so that cached ones are not used."""
+
+
+class Moments:
+    """Mean and covariance of vectors that come in batches and are not kept; float64, wherever they are.
+
+    Batches are centred before they are squared and joined by Chan, Golub and LeVeque's formula (1979), so neither a
+    large mean nor the order or size of the batches costs digits.
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._mean: Tensor | None = None
+        self._scatter: Tensor | None = None
+
+    @torch.no_grad()
+    def update(self, vectors: Tensor) -> None:
+        """Add a batch (B, d)."""
+        if not len(vectors):
+            return
+        x = vectors.double()
+        mean = x.mean(0)
+        self._join(len(x), mean, (x - mean).T @ (x - mean))
+
+    def merge(self, other: Moments) -> None:
+        """Add everything another one has seen."""
+        if other._mean is not None and other._scatter is not None:
+            self._join(other.n, other._mean, other._scatter)
+
+    def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
+        if self._mean is None or self._scatter is None:
+            self.n, self._mean, self._scatter = n, mean.clone(), scatter.clone()
+            return
+        total = self.n + n
+        step = mean - self._mean
+        self._scatter += scatter + step.outer(step) * (self.n * n / total)
+        self._mean += step * (n / total)
+        self.n = total
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Mean (d,) and sample covariance (d, d), divisor n - 1.
+
+        Raises:
+            LacunaError: fewer than two vectors were seen.
+        """
+        if self._mean is None or self._scatter is None or self.n < 2:
+            raise LacunaError(f"A covariance needs at least 2 images, and {self.n} were given: judge more images.")
+        return self._mean.clone(), self._scatter / (self.n - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What FID knows of a set of images.
+
+    Attributes:
+        mean: (d,) float64, on the CPU.
+        covariance: (d, d) float64, on the CPU; divisor n - 1.
+        n: number of images.
+        features: protocol of the feature net (:attr:`lacuna.metrics.features.Features.protocol`).
+        images: which images, in words.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    n: int
+    features: str
+    images: str
+
+    @classmethod
+    def of(cls, moments: Moments, features: Features, images: str) -> Statistics:
+        """The statistics of the features accumulated in ``moments``."""
+        mean, covariance = moments.compute()
+        return cls(mean.cpu(), covariance.cpu(), moments.n, features.protocol, images)
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether every image had finite features."""
+        return bool(self.mean.isfinite().all() and self.covariance.isfinite().all())
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """F (d, d) with F Fᵀ = covariance; eigenvalues that are nothing but rounding count as zero."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        # A variance of 1e-16 that is none would come out of the root as 1e-8, and meet the other set's variance.
+        rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
+        factor: Tensor = vectors * torch.where(values > rounding, values, 0.0).sqrt()
+        return factor
+
+
+def frechet_distance(one: Statistics, other: Statistics) -> float:
+    """FID of two sets of images; >= 0, symmetric; NaN where a model gave values that are not finite.
+
+    Raises:
+        LacunaError: the features are of different nets.
+    """
+    if one.features != other.features or one.mean.shape != other.mean.shape:
+        raise LacunaError(
+            f"Features of different nets cannot be compared: {one.images} were seen by {one.features}, "
+            f"{other.images} by {other.features}."
+        )
+    if not (one.finite and other.finite):
+        return float("nan")
+    cross = torch.linalg.svdvals(one.factor.T @ other.factor).sum()
+    means = (one.mean - other.mean).square().sum()
+    distance = means + one.covariance.trace() + other.covariance.trace() - 2 * cross
+    return max(float(distance), 0.0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number and what must be said beside it."""
+
+    value: float
+    protocol: str
+
+
+class FID:
+    """FID of images that come in batches from a reference set.
+
+    Args:
+        features: the feature net.
+        reference: statistics of the set to compare with, by the same net.
+        images: what is judged, in words.
+    """
+
+    def __init__(self, features: Features, reference: Statistics, images: str = "generated") -> None:
+        self.features, self.reference, self.images = features, reference, images
+        self.moments = Moments()
+
+    def update(self, images: Tensor) -> None:
+        """Add a batch (B, C, H, W) in [0, 1]."""
+        self.moments.update(self.features(images))
+
+    def compute(self) -> Score:
+        """The distance, with its protocol. Warns where a covariance is singular for lack of images.
+
+        Raises:
+            LacunaError: fewer than two images were given, or the reference is another net's.
+        """
+        judged = Statistics.of(self.moments, self.features, self.images)
+        for found in (judged, self.reference):
+            if found.n <= len(found.mean):
+                warnings.warn(
+                    f"FID of {found.n} images ({found.images}) in {len(found.mean)} features: the covariance is "
+                    "singular and the distance says little; judge more images or choose a smaller feature net.",
+                    stacklevel=2,
+                )
+        value = frechet_distance(judged, self.reference)
+        return Score(value, _protocol(judged, self.reference))
+
+    def reset(self) -> None:
+        """Forget all batches; the reference stays."""
+        self.moments = Moments()
+
+
+def _protocol(judged: Statistics, reference: Statistics) -> str:
+    """All that anyone needs to compare the number with another one."""
+    return (
+        f"FID, n={judged.n} {judged.images} against n={reference.n} {reference.images}; "
+        f"{judged.features}, {len(judged.mean)} features, covariance / (n - 1)"
+    )
+
+
+def statistics(features: Features, batches: Iterable[Tensor], images: str) -> Statistics:
+    """Statistics of images (B, C, H, W) in [0, 1] that come in batches; ``images`` says in words which they are."""
+    moments = Moments()
+    for batch in batches:
+        moments.update(features(batch))
+    return Statistics.of(moments, features, images)
+
+
+def reference_statistics(
+    features: Features,
+    images: IncompleteImages,
+    provenance: Provenance,
+    *,
+    cache: Path | None = None,
+    batch_size: int = 250,
+) -> Statistics:
+    """Statistics of the truth of a set (its holes play no part), computed once and kept in ``cache``.
+
+    They are found again by the content of the data set, the positions of the images in it, and everything that decides
+    their features. A damaged file is made anew. Of a feature net that is a function nothing is kept, since nobody could
+    tell that it has changed.
+
+    Args:
+        images: a set with truth, such as ``data.complete("test")``.
+        provenance: of the data the set was made from.
+        cache: folder; None keeps nothing.
+        batch_size: images a step.
+
+    Raises:
+        LacunaError: the data are incomplete themselves: what they lack cannot be compared with.
+    """
+    words = f"{provenance.name}/{images.split}"
+    about = {
+        "version": str(VERSION),
+        "data": provenance.fingerprint,
+        "images": words,
+        "positions": hashlib.sha256(images.index.cpu().numpy().tobytes()).hexdigest(),
+        "n": str(len(images)),
+        "features": features.protocol,
+    }
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache / f"fid-{key}.safetensors" if cache is not None and features.digest else None
+    found = None if path is None else _read(path, about)
+    if found is None:
+        found = statistics(features, _truths(images, batch_size), words)
+        if path is not None and found.finite:
+            with replacing(path) as temporary:
+                save_file({"mean": found.mean, "covariance": found.covariance}, temporary, about)
+    return found
+
+
+def _read(path: Path, about: dict[str, str]) -> Statistics | None:
+    """Statistics kept before, if they are there and whole."""
+    with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
+        if file.metadata() == about:
+            mean, covariance = file.get_tensor("mean"), file.get_tensor("covariance")
+            return Statistics(mean, covariance, int(about["n"]), about["features"], about["images"])
+    return None
+
+
+def _truths(images: IncompleteImages, size: int) -> Iterable[Tensor]:
+    for start in range(0, len(images), size):
+        batch = images.batch(torch.arange(start, min(start + size, len(images)), device=images.device))
+        if not isinstance(batch, EvalBatch):
+            raise LacunaError("FID needs images with truth: use data.complete(split), not training batches.")
+        if not bool(batch.known.all()):
+            raise LacunaError("FID needs complete images to compare with, but pixels of this data set are missing.")
+        yield batch.truth

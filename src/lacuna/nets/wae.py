@@ -1,0 +1,131 @@
+"""The Wasserstein auto-encoders of MisConv's appendix A.3 (Tolstikhin et al. 2018, with the adversarial penalty)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.nets.checks import check_count, check_counts, check_stages, check_variant
+from lacuna.nets.density_net import blocks, down, up
+
+
+class WAE(nn.Module):
+    """Encoder, decoder and latent discriminator; the first convolution is the stem's and stands before.
+
+    Args:
+        filters: channels of the features the stem delivers.
+        size: (H', W') of those features.
+        shape: (C, H, W) of the images to decode; any H and W (decoded to what the depth divides, then cut).
+        latent: dimension of the code.
+        stages: [filters, number of blocks] a stage of the encoder, each followed by a halving. The decoder goes back
+            the same way, each stage preceded by a doubling.
+        discriminator: widths of the discriminator's hidden layers.
+        variant: ``paper`` (the lists in A.3: a decoder stage has its own filters, the last one a block more) or
+            ``authors`` (a plain convolution first in the encoder and last but one in the decoder, ReLU at the fully
+            connected layers, a decoder stage narrows in its last block).
+
+    Raises:
+        LacunaError: a value that no network can have.
+
+    Shape:
+        features (B, filters, H', W') -> images (B, C, H, W) in [0, 1].
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        size: tuple[int, int],
+        shape: tuple[int, int, int],
+        latent: int = 20,
+        stages: Sequence[Sequence[int]] = ((40, 1), (80, 1)),
+        discriminator: Sequence[int] = (64, 64, 64, 64),
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        check_variant("net.variant", variant)
+        check_count("net.latent", latent)
+        check_stages("net.stages", stages)
+        check_counts("net.discriminator", discriminator)
+        self.latent = latent
+        self.encoder = nn.Sequential(*_encoder(filters, size, latent, stages, variant))
+        self.decoder = Decoder(shape, latent, stages, variant)
+        self.discriminator = _discriminator([latent, *discriminator])
+
+    def encode(self, features: Tensor) -> Tensor:
+        """The code (B, latent); deterministic."""
+        code: Tensor = self.encoder(features)
+        return code
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1]; of a code drawn from N(0, 1), a sample."""
+        image: Tensor = self.decoder(code)
+        return image
+
+    def judge(self, code: Tensor) -> Tensor:
+        """Logits (B,) that a code was drawn from N(0, 1); their sigmoid is the paper's last layer."""
+        logits: Tensor = self.discriminator(code).squeeze(1)
+        return logits
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The reconstruction."""
+        return self.decode(self.encode(features))
+
+
+class Decoder(nn.Module):
+    """(B, latent) -> (B, C, H, W) in [0, 1]; arguments as :class:`WAE`'s."""
+
+    def __init__(self, shape: tuple[int, int, int], latent: int, stages: Sequence[Sequence[int]], variant: str) -> None:
+        super().__init__()
+        channels, self.height, self.width = shape
+        bottom = (stages[-1][0], *(_halved(side, len(stages)) for side in shape[1:]))
+        layers: list[nn.Module] = [nn.Linear(latent, bottom[0] * bottom[1] * bottom[2]), nn.Unflatten(1, bottom)]
+        width = bottom[0]
+        if variant == "authors":
+            layers.append(nn.ReLU())
+            narrower = [stages[0][0], *(filters for filters, _ in stages[:-1])]
+            for (filters, count), after in zip(reversed(stages), reversed(narrower), strict=True):
+                layers += [up(width, filters), *blocks(filters, filters, count - 1, 3), *blocks(filters, after, 1, 3)]
+                width = after
+            layers.append(nn.Conv2d(width, width, 3, padding=1))
+        else:
+            for number, (filters, count) in reversed(list(enumerate(stages))):
+                layers += [up(width, width), *blocks(width, filters, count + (number == 0), 3)]
+                width = filters
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Images of codes."""
+        return torch.sigmoid(self.layers(code)[..., : self.height, : self.width])
+
+
+def _encoder(
+    filters: int, size: tuple[int, int], latent: int, stages: Sequence[Sequence[int]], variant: str
+) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    width = filters
+    if variant == "authors":
+        width = stages[0][0]
+        layers.append(nn.Conv2d(filters, width, 3, padding=1))
+    for after, count in stages:
+        layers += [*blocks(width, after, count, 3), down(after, after)]
+        width = after
+    if variant == "authors":
+        layers.append(nn.ReLU())
+    height, breadth = (_halved(side, len(stages)) for side in size)
+    return [*layers, nn.Flatten(), nn.Linear(width * height * breadth, latent)]
+
+
+def _discriminator(widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+
+def _halved(side: int, times: int) -> int:
+    """The side of an image that was halved so often; halves are rounded up."""
+    return math.ceil(side / (1 << times))
