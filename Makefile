@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## Compare every way of reading incomplete digits: a table, a picture, a page (minutes)
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python reproduce.py table=demo seeds=5 executor=ray $(ARGS)
 
 test: $(STAMP) ## Run every test with coverage (real images are used where LACUNA_TEST_DATA names them)
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

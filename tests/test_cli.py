@@ -331,3 +331,13 @@ def test_multirun_checks_every_job_before_the_first(script: Path) -> None:
     assert "seed must be a whole number" in result.stderr
     assert not (script.parent / "done.txt").exists()
     assert start(script, "-m", "seed=0,2").returncode == DONE
+
+
+def test_what_stands_behind_two_dashes_is_for_the_runs(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("lacuna.cli._call", lambda target, config, words: seen.append(config["overrides"]) or 0)
+    assert verb("reproduce", "x:y")(["table=demo", "--", "stem.formula=paper", "mask=noise"]) == 0
+    assert verb("reproduce", "x:y")(["table=demo"]) == 0
+    assert seen == [["stem.formula=paper", "mask=noise"], []]
+    assert verb("train", "x:y")(["seed=1", "--", "stem.formula=paper"]) == 2
+    assert "train.py takes nothing behind '--'" in capsys.readouterr().err

@@ -8,6 +8,8 @@ only when a job really starts: ``--help``, ``--cfg`` and a mistyped key answer a
 With ``-m`` every combination runs in a fresh process of its own: no state, W&B run or distributed group can leak
 from one job into the next, and one that fails stops nobody else.
 
+Where a verb starts runs of its own, what stands behind ``--`` is for those, as it would stand behind ``train.py``.
+
 Exit codes: 0 done, 1 a crash (with traceback) or failed jobs under ``-m``, 2 a mistake the user can mend (one
 sentence), 130 interrupted.
 """
@@ -15,6 +17,7 @@ sentence), 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -70,6 +73,7 @@ def _interrupted() -> int:
 
 
 def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
+    words, behind = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     flags = {word for word in words if word.startswith("-")}
     overrides = [word for word in words if not word.startswith("-")]
     unknown = flags - {"-h", "--help", "-m", "--multirun", "--cfg"}
@@ -88,17 +92,25 @@ def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
     if flags & {"-m", "--multirun"}:
         if "--cfg" in flags:
             raise LacunaError("--cfg prints one config and -m runs many: leave out one of the two.")
-        return _run_many(composing.jobs(configs, config_name, overrides))
+        more = ["--", *behind] if behind else []
+        return _run_many([[*job, *more] for job in composing.jobs(configs, config_name, overrides)])
     config = composing.compose(configs, config_name, overrides)
+    if behind:
+        if "overrides" not in config:
+            raise LacunaError(f"{config_name}.py takes nothing behind '--': write {behind[0]} before it.")
+        config["overrides"] = behind
     if "--cfg" in flags:
         print(composing.to_yaml(config), end="", flush=True)
         return DONE
-    return _call(target, config)
+    return _call(target, config, overrides)
 
 
-def _call(target: str, config: dict[str, Any]) -> int:
+def _call(target: str, config: dict[str, Any], words: list[str]) -> int:
+    """Call a verb's function; one with a parameter ``words`` is also given the overrides as they were typed."""
     module_name, _, function_name = target.partition(":")
-    result = getattr(importlib.import_module(module_name), function_name)(config)
+    function = getattr(importlib.import_module(module_name), function_name)
+    more = {"words": words} if "words" in inspect.signature(function).parameters else {}
+    result = function(config, **more)
     return result if type(result) is int else DONE
 
 

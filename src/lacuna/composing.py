@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from lacuna import kinds
 from lacuna.errors import LacunaError
 from lacuna.usage import groups, keys_of, options, verb_groups
 
@@ -46,8 +47,28 @@ def compose(configs: Path, config_name: str, overrides: list[str]) -> dict[str, 
                 )
         parsed = _checked_choices(configs, config_name, parsed)
         config = _composed(configs, config_name, parsed)
-        _check_kinds(config, _composed(configs, config_name, _choices(configs, parsed)), parsed)
+        choices = _choices(configs, parsed)
+        if len(choices) < len(parsed):
+            _check_kinds(config, _composed(configs, config_name, choices), parsed)
     return _resolved(config)
+
+
+def split_overrides(configs: Path, overrides: list[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Overrides as group choices and as values by dotted key.
+
+    Raises:
+        LacunaError: one that cannot be read, or that names several values.
+    """
+    if not overrides:
+        return (), {}
+    with _hydra(configs):
+        parsed = _parse(overrides)
+        for override in parsed:
+            if override.is_sweep_override():
+                raise LacunaError(f"{override.input_line} names several values: give one.")
+        choices = _choices(configs, parsed)
+        values = {override.key_or_group: override.value() for override in parsed if override not in choices}
+    return tuple(str(override.input_line) for override in choices), values
 
 
 def jobs(configs: Path, config_name: str, overrides: list[str]) -> list[list[str]]:
@@ -223,38 +244,17 @@ def _check_kinds(config: DictConfig, base: DictConfig, parsed: list[Override]) -
         old, new = _value(base, key), _value(config, key)
         if old is None or new is None or override.is_delete():
             continue
-        wanted = _wanted(old, new)
-        if wanted is not None:
-            raise LacunaError(f"{override.input_line}: {key} must be {wanted}, such as {_example(old)}.")
+        kind = kinds.wanted(old, new)
+        if kind is not None:
+            raise LacunaError(f"{override.input_line}: {key} must be {kind}, such as {kinds.example(old)}.")
 
 
 def _value(config: DictConfig, key: str) -> Any:
     try:
-        return OmegaConf.select(config, key)
+        found = OmegaConf.select(config, key)
+        return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
     except OmegaConfBaseException:
         return None
-
-
-def _wanted(old: Any, new: Any) -> str | None:
-    if isinstance(old, bool):
-        return None if isinstance(new, bool) else "true or false"
-    if isinstance(old, int):
-        return None if isinstance(new, int) and not isinstance(new, bool) else "a whole number"
-    if isinstance(old, float):
-        return None if isinstance(new, (int, float)) and not isinstance(new, bool) else "a number"
-    if OmegaConf.is_list(old):
-        return None if OmegaConf.is_list(new) else "a list"
-    if OmegaConf.is_dict(old):
-        return None if OmegaConf.is_dict(new) else "set key by key"
-    return None if not OmegaConf.is_config(new) else "one word or text"
-
-
-def _example(old: Any) -> str:
-    if OmegaConf.is_dict(old):
-        return " ".join(f"...{key}=..." for key in list(old)[:1]) or "key=value"
-    if OmegaConf.is_list(old):
-        return "[" + ",".join(str(item) for item in old) + "]"
-    return str(old).lower() if isinstance(old, bool) else str(old)
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:

@@ -21,6 +21,7 @@ PACKAGES = {
     "stem": "lacuna.layers",
     "net": "lacuna.nets",
     "task": "lacuna.tasks",
+    "executor": "lacuna.executors",
 }
 
 # Keys of a part's config that say how it is used, not how it is built.

@@ -13,10 +13,21 @@ NOT_SHOWN = ("hydra",)
 EXAMPLE = "digits_misconv"
 
 EXAMPLES = {
+    "reproduce": (
+        "table=demo",
+        "table=misconv/table1 budget=quick plan=true",
+        "table=misconv/table1 seeds=5 executor=ray",
+        "table=misconv/table1 -- stem.formula=paper",
+    ),
+    "sweep": (
+        "experiment=digits_misconv search=classifier trials=20",
+        "experiment=digits_dmfa search=dmfa trials=40 seeds=2 executor=ray",
+        "experiment=svhn_misconv search=classifier budget=quick net.training.batch_size=64",
+    ),
     "evaluate": ("run=digits-square-misconv-s0", "run=digits-square-misconv-s0 mask=noise mask.rate=0.9"),
     "impute": ("run=digits-square-dmfa-s0 input=my_images to=completed", "run=digits-square-dmfa-s0 --cfg"),
 }
-"""What to write behind a verb that takes no experiments."""
+"""What to write behind a verb, other than an experiment alone."""
 
 
 def options(configs: Path, group: str) -> list[str]:
@@ -101,7 +112,7 @@ def usage(config_name: str, configs: Path) -> str:
 def examples(config_name: str, configs: Path) -> list[str]:
     """Command lines that the verb accepts."""
     words: tuple[str, ...] = EXAMPLES.get(config_name, ("--cfg",))
-    if "experiment" in verb_groups(config_name, configs):
+    if config_name not in EXAMPLES and "experiment" in verb_groups(config_name, configs):
         names = options(configs, "experiment")
         example = f"experiment={EXAMPLE if EXAMPLE in names else names[0]}"
         words = (example, f"{example} --cfg", f"-m {example} seed=0,1,2")

@@ -1,0 +1,243 @@
+"""From tables to the runs behind them: cells become recipes, equal recipes become one run, finished ones drop out.
+
+Nothing here imports torch and nothing is trained: a plan of thousands of cells takes seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lacuna import files
+from lacuna.composer import Composer
+from lacuna.errors import LacunaError
+from lacuna.runs.folder import RunFolder
+from lacuna.runs.recipe import Recipe, data_key, fingerprint_at_hand, prepare_data, resolve
+from lacuna.runs.settings import Settings
+from lacuna.tables.spec import Axis, TableSpec
+
+DONE, TODO, PARTLY, FAILED, RUNNING = "done", "to do", "begun", "failed before", "running elsewhere"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what is shown, and the runs it is the mean of."""
+
+    row: Axis
+    column: Axis
+    metric: str
+    better: str
+    digits: int
+    paper: float | None
+    recipes: tuple[Recipe, ...]
+    """One a seed; empty where the data are not here, so that nobody can say which run it is."""
+
+    @property
+    def label(self) -> str:
+        """For people: ``MisConv, SVHN``."""
+        return f"{self.row.label}, {self.column.label}"
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """A table whose cells know their runs."""
+
+    spec: TableSpec
+    cells: tuple[Cell, ...]
+    budget: str
+    seeds: tuple[int, ...]
+    overrides: tuple[str, ...] = ()
+    """What the user changed in its runs."""
+
+    @property
+    def folder(self) -> str:
+        """Where it is rendered: a reduced or changed table never takes the place of the full one."""
+        parts = [self.spec.name, *([] if self.budget == "paper" else [self.budget])]
+        if self.overrides:
+            parts.append(hashlib.sha256("\n".join(self.overrides).encode()).hexdigest()[:6])
+        return "-".join(parts)
+
+
+@dataclass
+class PlannedRun:
+    """A run that some cells, or other runs, need."""
+
+    recipe: Recipe
+    settings: Settings
+    cells: list[str] = field(default_factory=list)
+    state: str = TODO
+    cpus: int | None = None
+    """What the table asks for, where the executor's config leaves it open."""
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where it is."""
+        return RunFolder.of(self.settings.output, self.recipe)
+
+
+@dataclass
+class Plan:
+    """Tables, and every run they need, those that others need first."""
+
+    tables: tuple[TablePlan, ...]
+    output: Path
+    runs: dict[str, PlannedRun] = field(default_factory=dict)
+    missing_data: tuple[str, ...] = ()
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Runs by state."""
+        found: dict[str, int] = {}
+        for run in self.runs.values():
+            found[run.state] = found.get(run.state, 0) + 1
+        return found
+
+    def open(self) -> list[PlannedRun]:
+        """What is not finished."""
+        return [run for run in self.runs.values() if run.state != DONE]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks for besides the tables.
+
+    Args:
+        budget: the composed ``budget`` group.
+        seeds: of the repetitions of every cell.
+        overrides: group choices, and values by dotted key, for every cell that has the key.
+        infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
+        prepare: make the data where they are missing; otherwise their cells have no runs.
+    """
+
+    budget: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    choices: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    infrastructure: Mapping[str, Any] = field(default_factory=dict)
+    prepare: bool = False
+
+
+def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) -> Plan:
+    """Plan tables.
+
+    Raises:
+        LacunaError: a table names an experiment or a key that does not exist; an override that fits no cell.
+    """
+    planner = _Planner(composer, wishes)
+    tables = tuple(planner.table(spec) for spec in specs)
+    unused = set(wishes.values) - planner.used
+    if unused:
+        raise LacunaError(f"{sorted(unused)[0]}: no cell of these tables has this key.")
+    output = Path(wishes.infrastructure["output"])
+    plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)))
+    find_states(plan)
+    return plan
+
+
+class _Planner:
+    def __init__(self, composer: Composer, wishes: Wishes) -> None:
+        self.composer, self.wishes = composer, wishes
+        self.runs: dict[str, PlannedRun] = {}
+        self.used: set[str] = set()
+        self.missing: set[str] = set()
+        self._fingerprints: dict[str, str | None] = {}
+
+    def table(self, spec: TableSpec) -> TablePlan:
+        cells = [self._cell(spec, row, column) for row in spec.rows for column in spec.columns]
+        wishes = self.wishes
+        changed = (*wishes.choices, *(f"{key}={value}" for key, value in wishes.values.items()))
+        return TablePlan(spec, tuple(cells), str(wishes.budget["name"]), wishes.seeds, changed)
+
+    def _cell(self, spec: TableSpec, row: Axis, column: Axis) -> Cell:
+        config = self._config(spec, row, column)
+        cell = Cell(
+            row=row,
+            column=column,
+            metric=spec.cell_metric(row, column),
+            better=spec.cell_better(row, column),
+            digits=spec.cell_digits(row, column),
+            paper=spec.printed(row, column),
+            recipes=self._recipes(config),
+        )
+        settings = Settings.of(config)
+        for recipe in cell.recipes:
+            self._take(recipe, settings, f"{spec.name}: {cell.label}", spec.cpus)
+        return cell
+
+    def _config(self, spec: TableSpec, row: Axis, column: Axis) -> dict[str, Any]:
+        words = (*spec.words(row, column), *self.wishes.choices)
+        base = self.composer.base(words)
+        wished = {key: value for key, value in self.wishes.values.items() if self.composer.has(base, key)}
+        self.used |= set(wished)
+        config = self.composer.with_values(base, {**spec.values(row, column), **wished}, f"table={spec.name}")
+        infrastructure = self.wishes.infrastructure
+        return {
+            **config,
+            "budget": self.wishes.budget,
+            **{key: infrastructure[key] for key in ("output", "trainer", "logger")},
+            "data": {**config["data"], **infrastructure["data"]},
+        }
+
+    def _recipes(self, config: dict[str, Any]) -> tuple[Recipe, ...]:
+        fingerprint = self._fingerprint(config)
+        if fingerprint is None:
+            self.missing.add(str(config["data"]["name"]))
+            return ()
+        first = resolve({**config, "seed": self.wishes.seeds[0]}, fingerprint)
+        return tuple(first.with_seed(seed) for seed in self.wishes.seeds)
+
+    def _fingerprint(self, config: dict[str, Any]) -> str | None:
+        key = data_key(config)
+        if key not in self._fingerprints:
+            found = fingerprint_at_hand(config)
+            if found is None and self.wishes.prepare:
+                found = prepare_data(config)
+            self._fingerprints[key] = found or _fingerprint_in(Path(config["output"]), str(config["data"]["name"]))
+        return self._fingerprints[key]
+
+    def _take(self, recipe: Recipe, settings: Settings, cell: str, cpus: int | None) -> None:
+        run = self.runs.get(recipe.identity)
+        if run is None:
+            for needed in recipe.needs.values():
+                self._take(needed, settings, cell, cpus)
+            run = self.runs[recipe.identity] = PlannedRun(recipe, settings, cpus=cpus)
+        if cell not in run.cells:
+            run.cells.append(cell)
+
+
+def _fingerprint_in(output: Path, data: str) -> str | None:
+    """What finished runs say of data that are not on this machine (results that were copied here, say)."""
+    found: set[str] = set()
+    for path in (output / "runs").glob(f"{data}-*/recipe.json"):
+        try:
+            found.add(str(files.read_json(path)["data"]["fingerprint"]))
+        except (LacunaError, KeyError, TypeError):
+            continue
+    return found.pop() if len(found) == 1 else None
+
+
+def find_states(plan: Plan) -> None:
+    """Look up how every run of a plan stands; one listing of the directory for those that never began."""
+    try:
+        present = set(os.listdir(plan.output / "runs"))
+    except OSError:
+        present = set()
+    for run in plan.runs.values():
+        run.state = _state(run.folder) if run.recipe.name in present else TODO
+    plan.__dict__.pop("counts", None)
+
+
+def _state(folder: RunFolder) -> str:
+    if folder.finished:
+        return DONE
+    status = folder.status
+    if status.get("state") == "failed":
+        return FAILED
+    if status.get("state") == "running" and folder.in_use:
+        return RUNNING
+    return PARTLY if folder.resumable else TODO

@@ -1,0 +1,156 @@
+"""The verb ``reproduce``: plan tables, train what is missing, show the tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lacuna import registry
+from lacuna.cli import CONFIGS
+from lacuna.composer import Composer
+from lacuna.errors import LacunaError
+from lacuna.executors.base import Executor, Job, Resources
+from lacuna.executors.signals import stop_on_sigterm
+from lacuna.tables.estimate import Estimates
+from lacuna.tables.live import LiveView
+from lacuna.tables.plan import Plan, PlannedRun, Wishes, plan_tables
+from lacuna.tables.render import render, text
+from lacuna.tables.schedule import BLOCKED, FAILED, Schedule, Task
+from lacuna.tables.show_plan import plan_text
+from lacuna.tables.spec import TableSpec, table_spec
+
+TICK = 1.0
+"""Seconds between two looks at what runs."""
+
+
+def main(config: dict[str, Any]) -> int:
+    """Do what is missing and show the tables; 1 if runs failed."""
+    output = Path(config["output"])
+    cache = output / ".cache"
+    specs = find_tables(config.get("table"), Composer(CONFIGS, "reproduce", cache))
+    look_only = bool(config["plan"] or config["render"])
+    composer = Composer(CONFIGS, "train", cache)
+    plan = plan_tables(specs, composer, wishes(config, prepare=not look_only))
+    composer.save()
+    if config["plan"]:
+        print(plan_text(plan, Estimates(output, config["trainer"]["accelerator"])))
+        return 0
+    failed = [] if look_only else train(plan, config)
+    written = render(plan, output / "tables")
+    print(text(plan))
+    for path in written:
+        print(f"look at {path}")
+    return _conclude(failed)
+
+
+def find_tables(config: Mapping[str, Any] | None, composer: Composer) -> list[TableSpec]:
+    """The tables a config stands for: itself, or those that it lists.
+
+    Raises:
+        LacunaError: no table was chosen.
+    """
+    if not config:
+        raise LacunaError("table is empty: choose one, for instance table=demo; --help lists them.")
+    if "tables" not in config:
+        return [table_spec(config)]
+    found: list[TableSpec] = []
+    for name in config["tables"]:
+        found += find_tables(composer.base([f"table={name}"])["table"], composer)
+    composer.save()
+    return found
+
+
+def wishes(config: Mapping[str, Any], *, prepare: bool) -> Wishes:
+    """What the verb's config asks of every run.
+
+    Raises:
+        LacunaError: seeds that are no numbers, or an override that cannot be read.
+    """
+    from lacuna.composing import split_overrides
+
+    choices, values = split_overrides(CONFIGS, [str(word) for word in config["overrides"]])
+    for forbidden in ("seed", "output", "budget", "trainer", "logger", "data.root", "data.download"):
+        if any(
+            key == forbidden or key.startswith(f"{forbidden}.")
+            for key in [*values, *(c.split("=")[0] for c in choices)]
+        ):
+            raise LacunaError(f"{forbidden} is not set behind -- but before it, with {forbidden}=... or seeds=... .")
+    infrastructure = {
+        "output": str(config["output"]),
+        "trainer": {**config["trainer"], "progress": False},
+        "logger": config["logger"],
+        "data": config["data"],
+    }
+    return Wishes(
+        budget=config["budget"],
+        seeds=seeds_of(config["seeds"]),
+        choices=choices,
+        values=values,
+        infrastructure=infrastructure,
+        prepare=prepare,
+    )
+
+
+def seeds_of(given: Any) -> tuple[int, ...]:
+    """``None``: seed 0; a number: so many seeds from 0; a list: those."""
+    if given is None:
+        return (0,)
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
+        return tuple(range(given))
+    whole = isinstance(given, Sequence) and not isinstance(given, str) and all(type(seed) is int for seed in given)
+    if whole and given and len(set(given)) == len(given):
+        return tuple(given)
+    raise LacunaError(
+        f"seeds={given} must be a number of at least 1 or a list of different seeds, as in seeds=[0,1,2]."
+    )
+
+
+def train(plan: Plan, config: Mapping[str, Any]) -> list[Task]:
+    """Do what is not done; the tasks that failed or were blocked."""
+    missing = plan.open()
+    if not missing:
+        return []
+    stop_on_sigterm()
+    executor: Executor = registry.build("executor", config["executor"])
+    devices = config["trainer"].get("devices") or 1
+    with executor:
+        resources = executor.resources(devices)
+        jobs = [_job(run, resources, devices, config) for run in first_what_others_need(missing)]
+        executor.check({job.resources for job in jobs})
+        estimates = Estimates(plan.output, config["trainer"]["accelerator"])
+        expected = {job.identity: estimates(job.recipe) for job in jobs}
+        with LiveView(len(plan.runs), len(plan.runs) - len(jobs), expected) as view:
+            schedule = Schedule(executor, [view])
+            for job in jobs:
+                schedule.add(job, plan.runs[job.identity].cells)
+            while schedule.open:
+                schedule.advance(TICK)
+                view.tick(schedule.running())
+    return [task for task in schedule.tasks.values() if task.state in (FAILED, BLOCKED)]
+
+
+def first_what_others_need(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Needed runs before those that need them, and before what nobody waits for: so the last ones to end are short."""
+    needed = {other.identity for run in runs for other in run.recipe.needs.values()}
+    return sorted(runs, key=lambda run: run.recipe.identity not in needed)
+
+
+def _job(run: PlannedRun, resources: Resources, devices: int, config: Mapping[str, Any]) -> Job:
+    if config["executor"].get("cpus") is None and run.cpus is not None:
+        resources = Resources(run.cpus * devices, resources.gpus)
+    return Job(run.recipe, run.settings, resources)
+
+
+def _conclude(failed: Sequence[Task]) -> int:
+    if not failed:
+        return 0
+    print(f"{len(failed)} runs are missing:", file=sys.stderr)
+    for task in failed:
+        reason = (task.error or "").strip().splitlines() or [task.state]
+        where = task.cells[0] if task.cells else ""
+        more = f" and {len(task.cells) - 1} more cells" if len(task.cells) > 1 else ""
+        print(f"  {task.job.title} ({where}{more}): {reason[-1]}", file=sys.stderr)
+    print("Run the same command again to try them once more.", file=sys.stderr)
+    return 1

@@ -1,0 +1,205 @@
+"""What a table is: rows, columns, the experiment behind a cell, the metric, and the paper's numbers beside them.
+
+A table's config (``configs/table/...``) reads::
+
+    name: misconv/table1
+    title: Accuracy on incomplete images
+    paper: misconv/table1            # where the printed numbers stand in papers.yaml; null: nowhere
+    metric: test/accuracy
+    better: max
+    digits: 3
+    cell: ["experiment={column}_{row}"]
+    columns:
+      mnist: {label: MNIST}
+    rows:
+      zero: {label: black holes}
+      partial: {label: partial convolution, paper: pc}
+      gt: {label: nothing missing, reference: true}
+
+``compare: rows`` looks for the winner within a row instead of a column; ``resources: {cpus: 1}`` is what a run asks
+for where the executor's config leaves it open.
+
+``{row}`` and ``{column}`` stand for the key, or for its ``as``. A row or column may add ``choose`` (group choices such
+as ``mask=noise``) and ``set`` (values by dotted key), and may have ``metric``, ``better`` and ``digits`` of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lacuna.errors import LacunaError
+
+AXIS_KEYS = ("label", "as", "paper", "choose", "set", "metric", "better", "digits", "reference", "note")
+TABLE_KEYS = (
+    "name",
+    "title",
+    "note",
+    "paper",
+    "metric",
+    "better",
+    "digits",
+    "cell",
+    "compare",
+    "columns",
+    "rows",
+    "resources",
+)
+PAPERS = Path(__file__).with_name("papers.yaml")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One row or one column."""
+
+    key: str
+    label: str
+    value: str
+    paper: str
+    choose: tuple[str, ...] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+    better: str | None = None
+    digits: int | None = None
+    reference: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table as its config says it."""
+
+    name: str
+    title: str
+    note: str
+    paper: str | None
+    metric: str
+    better: str
+    digits: int
+    cell: tuple[str, ...]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    compare: str = "columns"
+    cpus: int | None = None
+
+    def words(self, row: Axis, column: Axis) -> tuple[str, ...]:
+        """The choices that make the configuration of a cell."""
+        words = [*self.cell, *column.choose, *row.choose]
+        return tuple(word.format(row=row.value, column=column.value) for word in words)
+
+    def values(self, row: Axis, column: Axis) -> dict[str, Any]:
+        """What a cell sets by dotted key."""
+        return {**column.set, **row.set}
+
+    def cell_metric(self, row: Axis, column: Axis) -> str:
+        """Which metric stands in a cell."""
+        return row.metric or column.metric or self.metric
+
+    def cell_better(self, row: Axis, column: Axis) -> str:
+        """``max`` or ``min``."""
+        return row.better or column.better or self.better
+
+    def cell_digits(self, row: Axis, column: Axis) -> int:
+        """Digits after the decimal point."""
+        found = row.digits if row.digits is not None else column.digits
+        return self.digits if found is None else found
+
+    def printed(self, row: Axis, column: Axis) -> float | None:
+        """The paper's number of a cell, if it prints one."""
+        if self.paper is None:
+            return None
+        table = paper_table(self.paper)
+        values = table["rows"].get(row.paper)
+        if values is None or column.paper not in table["columns"]:
+            return None
+        found = values[table["columns"].index(column.paper)]
+        return None if found is None else float(found)
+
+
+def table_spec(config: Mapping[str, Any]) -> TableSpec:
+    """Read the config of a table.
+
+    Raises:
+        LacunaError: a key that a table does not have, or one that is missing.
+    """
+    name = str(config.get("name"))
+    unknown = [key for key in config if key not in TABLE_KEYS]
+    if unknown:
+        raise LacunaError(f"table={name}: unknown key {unknown[0]!r}; a table has {', '.join(TABLE_KEYS)}.")
+    for key in ("name", "title", "cell", "columns", "rows"):
+        if not config.get(key):
+            raise LacunaError(f"table={name} has no {key}: add it to its config.")
+    better = config.get("better", "max")
+    if better not in ("max", "min"):
+        raise LacunaError(f"table={name}: better={better} must be max or min.")
+    compare = config.get("compare", "columns")
+    if compare not in ("columns", "rows"):
+        raise LacunaError(f"table={name}: compare={compare} must be columns or rows.")
+    return TableSpec(
+        name=name,
+        title=str(config["title"]),
+        note=str(config.get("note") or ""),
+        paper=config.get("paper"),
+        metric=str(config.get("metric") or ""),
+        better=better,
+        digits=int(config.get("digits", 3)),
+        cell=tuple(config["cell"]),
+        rows=_axes(name, "rows", config["rows"]),
+        columns=_axes(name, "columns", config["columns"]),
+        compare=compare,
+        cpus=(config.get("resources") or {}).get("cpus"),
+    )
+
+
+def _axes(name: str, where: str, config: Mapping[str, Any]) -> tuple[Axis, ...]:
+    axes = []
+    for key, given in config.items():
+        entry: Mapping[str, Any] = given or {}
+        unknown = [word for word in entry if word not in AXIS_KEYS]
+        if unknown:
+            raise LacunaError(
+                f"table={name}: {where}.{key} has an unknown key {unknown[0]!r}; known: {', '.join(AXIS_KEYS)}."
+            )
+        rest = {word: entry[word] for word in ("metric", "better", "digits") if word in entry}
+        axes.append(
+            Axis(
+                key=str(key),
+                label=str(entry.get("label", key)),
+                value=str(entry.get("as", key)),
+                paper=str(entry.get("paper", key)),
+                choose=tuple(entry.get("choose", ())),
+                set=dict(entry.get("set", {})),
+                reference=bool(entry.get("reference", False)),
+                note=str(entry.get("note", "")),
+                **rest,
+            )
+        )
+    return tuple(axes)
+
+
+@functools.cache
+def _papers() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(PAPERS.read_text(encoding="utf-8"))
+    return found
+
+
+def paper_table(name: str) -> dict[str, Any]:
+    """The printed table ``paper/table`` (of PRFlow's ``paper/table/data``): ``columns`` and ``rows``.
+
+    Raises:
+        LacunaError: no paper prints such a table.
+    """
+    paper, _, rest = name.partition("/")
+    found: Any = _papers().get(paper, {})
+    table, _, part = rest.partition("/")
+    found = found.get(table)
+    if found is None or (part and part not in found):
+        raise LacunaError(f"paper={name} names no table in papers.yaml.")
+    if part:  # PRFlow's tables: one block of rows a data set, the columns are the rates
+        return {"columns": [f"{rate:g}" for rate in _papers()[paper]["rates"]], "rows": found[part]}
+    return {"columns": list(found["columns"]), "rows": found["rows"]}
