@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lacuna.densities.dmfa import DMFA
+from lacuna.flows.acflow import ACFlow
+from lacuna.imputers.acflow import FlowImputer
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.knn import KNN
 from lacuna.imputers.mean_of import DensityMean
@@ -24,6 +26,12 @@ def density() -> DMFA:
     return DMFA(SHAPE, {"type": "density_net.LinearHeads", "filters": [4, 4], "kernels": [3, 3]}, components=2)
 
 
+def flow() -> ACFlow:
+    """An untrained flow."""
+    torch.manual_seed(0)
+    return ACFlow(SHAPE, {"type": "coupling_net.CouplingNet", "blocks": 1}, scales=2, width=4, context=True)
+
+
 # name -> a new, unfitted imputer for images of SHAPE
 IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "zero": Zero,
@@ -34,8 +42,10 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "knn-published": lambda: KNN(published=True),
     "density-mean": lambda: DensityMean(density()),
     "density-mode": lambda: DensityMean(density(), "mode"),
+    "acflow-mean": lambda: FlowImputer(flow(), samples=4),
+    "acflow-zero": lambda: FlowImputer(flow(), "latent_zero"),
 }
-SAMPLERS: tuple[str, ...] = ("density-mean", "density-mode")  # those of IMPUTERS that can sample
+SAMPLERS: tuple[str, ...] = ("density-mean", "density-mode", "acflow-mean", "acflow-zero")  # those of IMPUTERS that can
 
 
 def test_every_imputer_is_here() -> None:

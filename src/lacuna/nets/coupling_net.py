@@ -1,0 +1,95 @@
+"""The network inside ACFlow's couplings: a weight-normalised residual network with a sum of skips.
+
+Source: the public code of ACFlow (Li et al. 2020), which has it from RealNVP (Dinh et al. 2017).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lacuna.nets.checks import check_count
+
+
+class UnitConv2d(nn.Module):
+    """A convolution whose filters have norm 1, or a learned norm of their own; zero padding, same size.
+
+    torch's ``weight_norm`` always learns the norms.
+
+    Args:
+        before: input channels. after: output channels.
+        kernel: odd size.
+        gain: whether each filter has a learned norm, at first kernel * sqrt(1/6).
+    """
+
+    one: Tensor
+
+    def __init__(self, before: int, after: int, kernel: int, gain: bool = False) -> None:
+        super().__init__()
+        bound = math.sqrt(2 / before)  # only directions matter; as published
+        self.direction = nn.Parameter(torch.empty(after, before, kernel, kernel).uniform_(-bound, bound))
+        self.gain = nn.Parameter(torch.full((after, 1, 1, 1), kernel * math.sqrt(1 / 6))) if gain else None
+        self.register_buffer("one", torch.ones(after, 1, 1, 1), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(after))
+        self.padding = kernel // 2
+
+    def weight(self) -> Tensor:
+        """(after, before, kernel, kernel)."""
+        # what torch's own weight_norm calls: one kernel each way, 3 to 6 times as fast as plain tensor operations
+        return torch._weight_norm(self.direction, self.one if self.gain is None else self.gain, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,before,H,W) -> (B,after,H,W)."""
+        return functional.conv2d(x, self.weight(), self.bias, padding=self.padding)
+
+
+class Block(nn.Module):
+    """h + [relu, 1x1, relu, 3x3, relu, 1x1](h); only the last convolution has gains."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = UnitConv2d(width, width, 1)
+        self.second = UnitConv2d(width, width, 3)
+        self.third = UnitConv2d(width, width, 1, gain=True)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B,width,H,W) -> the same."""
+        r = self.first(h.relu()).relu_()
+        r = self.second(r).relu_()
+        out: Tensor = h + self.third(r)
+        return out
+
+
+class CouplingNet(nn.Module):
+    """3x3 convolution, residual blocks, and a 1x1 convolution of the sum of what each of these says (by 1x1).
+
+    Args:
+        before: input channels. after: output channels.
+        width: channels inside.
+        blocks: residual blocks.
+
+    Raises:
+        LacunaError: a size that is not a whole number of at least 1.
+    """
+
+    def __init__(self, before: int, after: int, width: int, blocks: int) -> None:
+        super().__init__()
+        check_count("flow.width", width)
+        check_count("flow.net.blocks", blocks)
+        self.stem = UnitConv2d(before, width, 3)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
+        self.skips = nn.ModuleList(UnitConv2d(width, width, 1, gain=True) for _ in range(blocks + 1))
+        self.head = UnitConv2d(width, after, 1, gain=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,before,H,W) -> (B,after,H,W)."""
+        h = self.stem(x)
+        total = self.skips[0](h)
+        for block, skip in zip(self.blocks, self.skips[1:], strict=True):
+            h = block(h)
+            total = total + skip(h)
+        out: Tensor = self.head(total.relu())
+        return out
