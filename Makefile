@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Processes that share the tests, one thread each: more of them need more memory (1 GB each).
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick lint format typecheck bench clean
@@ -23,10 +26,10 @@ demo: $(STAMP) ## Compare every way of reading incomplete digits: a table, a pic
 	$(BIN)/python reproduce.py table=demo seeds=5 executor=ray $(ARGS)
 
 test: $(STAMP) ## Run every test with coverage (real images are used where LACUNA_TEST_DATA names them)
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(PYTEST) --cov --cov-report=term $(ARGS)
 
 test-quick: $(STAMP) ## Run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow and not real_data" $(ARGS)
+	$(PYTEST) -m "not slow and not real_data" $(ARGS)
 
 lint: $(STAMP) ## Check style and layout
 	$(BIN)/ruff check .

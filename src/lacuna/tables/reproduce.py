@@ -117,6 +117,8 @@ def train(plan: Plan, config: Mapping[str, Any]) -> list[Task]:
     devices = config["trainer"].get("devices") or 1
     with executor:
         resources = executor.resources(devices)
+        if config["trainer"]["accelerator"] == "cpu":
+            resources = Resources(resources.cpus, 0.0)
         jobs = [_job(run, resources, devices, config) for run in first_what_others_need(missing)]
         executor.check({job.resources for job in jobs})
         estimates = Estimates(plan.output, config["trainer"]["accelerator"])
