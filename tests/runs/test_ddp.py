@@ -20,6 +20,7 @@ from lacuna.runs.ranks import start as start_ranks
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.run import execute
 from lacuna.runs.settings import Settings
+from lacuna.tasks.density import TrainDensity
 from tests.runs import two_ranks
 from tests.runs.processes import all_gone, children
 from tests.runs.real import TINY, contents, recipe, start
@@ -112,8 +113,11 @@ def wait_for_lines(history: Path, number: int, process: Any) -> None:
 
 @pytest.mark.slow
 def test_killed_interrupted_and_resumed_is_as_if_nothing_had_happened(
-    runs: dict[int, Path], made: Recipe, digits_root: Path, tmp_path: Path
+    runs: dict[int, Path], made: Recipe, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     density = made.needs["density"]
     run = RunFolder.of(tmp_path, density)
     words = (*WORDS, *DDP, "task=density", f"data.root={digits_root}", f"output={tmp_path}")
@@ -123,7 +127,7 @@ def test_killed_interrupted_and_resumed_is_as_if_nothing_had_happened(
     ranks = children(process.pid)
     process.kill()
     process.communicate()
-    assert len(ranks) == 2 and all_gone(ranks)
+    assert len(ranks) == 2 and all_gone(ranks) and not list(temporary.glob("lacuna-*"))
     assert run.resumable and not run.finished
 
     with pytest.raises(LacunaError, match="was written by 2 processes and cannot go on exactly with 1"):
@@ -136,11 +140,22 @@ def test_killed_interrupted_and_resumed_is_as_if_nothing_had_happened(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err, err
-    assert len(ranks) == 2 and all_gone(ranks, 0)
+    assert len(ranks) == 2 and all_gone(ranks, 0) and not list(temporary.glob("lacuna-*"))
     assert run.status["state"] == "interrupted" and not run.finished
 
     execute(density, settings(tmp_path, digits_root, devices=2), announce=False)
     assert contents(run.path) == contents(runs[2] / density.name)
+
+
+@pytest.mark.slow
+def test_a_task_that_cannot_share_its_batches_takes_one_device(
+    runs: dict[int, Path], made: Recipe, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    density = made.needs["density"]
+    monkeypatch.setattr(TrainDensity, "several_devices", False)
+    run = execute(density, settings(tmp_path, digits_root, devices=3), announce=False)
+    assert run.attempts[0]["devices"] == 1
+    assert contents(run.path) == contents(runs[1] / density.name)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from torch import nn
 from lacuna import files
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
-from lacuna.registry import build
+from lacuna.registry import build, find
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.measure import open_measurement
 from lacuna.runs.recipe import Recipe
@@ -58,6 +58,12 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
 def on_cuda(settings: Settings) -> bool:
     """Whether runs are trained on GPUs here."""
     return torch.cuda.is_available() and settings.option("accelerator", "auto") in ("auto", "cuda", "gpu")
+
+
+def devices_of(recipe: Recipe, settings: Settings) -> int:
+    """On how many devices a recipe is trained: ``trainer.devices``, or one where its task cannot share its batches."""
+    task = find("task", recipe.content["task"]["type"])
+    return settings.devices if getattr(task, "several_devices", False) else 1
 
 
 def _bytes(settings: Settings, key: str, default: float) -> float:
@@ -155,7 +161,7 @@ def _refuse_measurement(recipe: Recipe) -> None:
 
 
 def _check_devices(recipe: Recipe, settings: Settings) -> None:
-    devices, batch = settings.devices, recipe.training["batch_size"]
+    devices, batch = devices_of(recipe, settings), recipe.training.get("batch_size", 0)
     if devices == 1:
         return
     accelerator, gpus = settings.option("accelerator", "auto"), torch.cuda.device_count()

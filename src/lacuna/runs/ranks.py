@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,9 +104,8 @@ def start(command: Sequence[str], count: int, folder: Path, threads: int = 1) ->
 
 
 def _process(command: Sequence[str], rank: int, count: int, folder: Path, threads: int) -> subprocess.Popen[bytes]:
-    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "NODE_RANK": 0}
-    environment = {**os.environ, **{name: str(value) for name, value in where.items()}}
-    environment["OMP_NUM_THREADS"] = str(threads)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "NODE_RANK": 0, "OMP_NUM_THREADS": threads}
+    environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
     # as multiprocessing does: what the parent can import its children can
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(lacuna.__file__).parents[1]), *filter(None, sys.path)])
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -126,8 +126,7 @@ def _process(command: Sequence[str], rank: int, count: int, folder: Path, thread
 def _wait(processes: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
     """Until all have ended well.
 
-    Raises:
-        Whatever the first one that failed says.
+    Raises what the first one that failed says.
     """
     while True:
         # a rank that was killed shows in the codes by the time that another one reports what came of it
@@ -238,7 +237,7 @@ def _reports(folder: Path, ranks: Iterable[int]) -> dict[int, dict[str, Any]]:
 
 def main(folder: Path) -> int:
     """The life of a rank: its share of one run."""
-    obey_parent()
+    obey_parent(folder)
     try:
         job = files.read_json(folder / JOB)
         given = job["settings"]
@@ -259,14 +258,16 @@ def main(folder: Path) -> int:
     return 0
 
 
-def obey_parent() -> None:
-    """Stop when the parent says so (SIGINT) or is gone, and for nobody else."""
+def obey_parent(temporary: Path | None = None) -> None:
+    """Stop when the parent says so (SIGINT) or is gone (then remove its ``temporary`` folder), and for nobody else."""
     # what Lightning makes of a SIGTERM to every process of a job can hang; the parent has heard it, too
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us in the background
 
     def watch() -> None:
         os.read(0, 1)  # nothing is ever written there: this returns when the parent's end is closed
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -22,7 +22,7 @@ from lacuna.runs.checkpoint import Resume
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.logging import DiskLogger, WandbMirror, wandb_logger
 from lacuna.runs.measure import measure
-from lacuna.runs.opening import make_task, on_cuda, open_data, rehearse
+from lacuna.runs.opening import devices_of, make_task, on_cuda, open_data, rehearse
 from lacuna.runs.progress import QUIET_TRAINER, Progress, quiet_lightning
 from lacuna.runs.ranks import run_ranks
 from lacuna.runs.recipe import Recipe
@@ -54,9 +54,10 @@ def execute(recipe: Recipe, settings: Settings, *, announce: bool = True, rehear
         if folder.finished:  # another process was faster
             _say(announce, f"finished by another process: {folder.path}")
             return folder
-        with folder.recorded(recipe, {**environment.describe(), "devices": settings.devices}):
+        devices = devices_of(recipe, settings)
+        with folder.recorded(recipe, {**environment.describe(), "devices": devices}):
             _say(announce, f"{'resuming' if folder.resumable else 'training'}: {folder.path}")
-            if settings.devices > 1 and not recipe.measured:
+            if devices > 1:
                 run_ranks(recipe, settings)
             else:
                 perform(recipe, settings)

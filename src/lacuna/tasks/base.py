@@ -35,6 +35,9 @@ class Task(pl.LightningModule, ABC):
     part: str
     """The key of the recipe that holds what is trained, with its ``training``."""
 
+    several_devices = True
+    """Whether ranks may share its batches, as gradients of a mean over items allow; if not, a run takes one device."""
+
     def __init__(
         self,
         content: Mapping[str, Any],
