@@ -13,7 +13,7 @@ from lacuna.cli import CONFIGS
 from lacuna.composer import Composer
 from lacuna.composing import compose
 from lacuna.data.prepared import Arrays, Description, write
-from lacuna.runs.recipe import LIMITS
+from lacuna.runs.budgeting import LIMITS
 from lacuna.tables.plan import Plan, Wishes
 from lacuna.tables.spec import TableSpec, table_spec
 

@@ -75,7 +75,7 @@ class Composer:
         Raises:
             LacunaError: a key that does not exist, or a value of another kind than the one it replaces.
         """
-        from lacuna.kinds import example, wanted
+        from lacuna.kinds import example, set_lighter, wanted
 
         result = dict(config)
         for key, value in values.items():
@@ -91,6 +91,10 @@ class Composer:
                 place[part] = dict(place[part])
                 place = place[part]
             place[last] = copy.deepcopy(value)
+        if any("light" in part for part in result.values() if isinstance(part, dict)):
+            result = copy.deepcopy(result)
+            for key in values:
+                set_lighter(result, key)
         return result
 
 

@@ -50,7 +50,11 @@ def compose(configs: Path, config_name: str, overrides: list[str]) -> dict[str, 
         choices = _choices(configs, parsed)
         if len(choices) < len(parsed):
             _check_kinds(config, _composed(configs, config_name, choices), parsed)
-    return _resolved(config)
+    resolved = _resolved(config)
+    for override in parsed:
+        if override not in choices:
+            kinds.set_lighter(resolved, override.key_or_group)
+    return resolved
 
 
 def split_overrides(configs: Path, overrides: list[str]) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -27,3 +27,19 @@ def example(old: Any) -> str:
     if isinstance(old, list):
         return "[" + ",".join(str(item) for item in old) + "]"
     return str(old).lower() if isinstance(old, bool) else str(old)
+
+
+def set_lighter(config: dict[str, Any], key: str) -> None:
+    """What a user says of a part (a dotted key) holds in its ``light`` variant as well; changes ``config`` in place."""
+    parts = key.split(".")
+    value = _at(config, parts)
+    for place in range(1, len(parts)):
+        variant = _at(config, [*parts[:place], "light", *parts[place:-1]])
+        if isinstance(variant, dict) and parts[-1] in variant:
+            variant[parts[-1]] = value
+
+
+def _at(config: Any, parts: list[str]) -> Any:
+    for part in parts:
+        config = config.get(part) if isinstance(config, dict) else None
+    return config

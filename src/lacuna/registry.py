@@ -17,6 +17,7 @@ PACKAGES = {
     "data": "lacuna.data.sources",
     "mask": "lacuna.data",
     "density": "lacuna.densities",
+    "flow": "lacuna.flows",
     "imputer": "lacuna.imputers",
     "stem": "lacuna.layers",
     "net": "lacuna.nets",
@@ -25,7 +26,7 @@ PACKAGES = {
 }
 
 # Keys of a part's config that say how it is used, not how it is built.
-NOT_ARGUMENTS = frozenset({"type", "name", "needs", "training", "hide", "complete"})
+NOT_ARGUMENTS = frozenset({"type", "name", "needs", "training", "hide", "complete", "light", "task"})
 
 
 def find(family: str, type_name: str) -> type:

@@ -24,9 +24,10 @@ from lacuna.densities.base import Density
 from lacuna.executors.base import Executor
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Stem
+from lacuna.runs.budgeting import LIMITS, MEASURED
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.opening import load
-from lacuna.runs.recipe import LIMITS, MEASURED, Recipe, resolve
+from lacuna.runs.recipe import Recipe, resolve
 from lacuna.tasks.base import Task
 from lacuna.tasks.measurement import Measurement
 from lacuna.tasks.models import Sizes, build_classifier, build_density

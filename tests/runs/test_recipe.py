@@ -58,6 +58,10 @@ def changed(composed: dict[str, Any], path: str) -> dict[str, Any]:
 BASE = compose(CONFIGS, "train", ["experiment=digits_misconv"])
 
 
+OTHER_TASKS = ("flow", "features")
+"""Parts of the base config that a classifier on a DMFA does not use."""
+
+
 def of_another_task(path: str) -> bool:
     """Whether a key is what a budget grants a task that this run has no part of."""
     group, *inner = path.split(".")
@@ -100,7 +104,7 @@ def test_every_deciding_key_changes_the_identity(path: str) -> None:
 
 def test_no_key_is_forgotten() -> None:
     """A new key of the base config has to be put on one side or the other."""
-    known = {*DECIDING, "trainer", "logger", "output"}
+    known = {*DECIDING, *OTHER_TASKS, "trainer", "logger", "output"}
     assert {path.split(".")[0] for path in leaves(BASE)} == known
 
 
@@ -114,6 +118,33 @@ def test_what_a_run_does_not_use_is_no_part_of_it() -> None:
     assert recipe("experiment=digits_zero", "density.training.lr=0.5").identity == zero.identity
     density = recipe("experiment=digits_dmfa")
     assert recipe("experiment=digits_dmfa", "net.training.lr=0.5", "stem=zero").identity == density.identity
+
+
+def test_a_light_budget_takes_lighter_values_and_the_users_word_stands_in_them_too() -> None:
+    words = ["task=flow", "flow=acflow_mnist"]
+    full, light = recipe(*words), recipe(*words, "budget=quick")
+    assert full.content["flow"]["width"] == 32 and "light" not in full.content["flow"]
+    assert light.content["flow"]["width"] == 16 and "light" not in light.content["flow"]
+    own = recipe(*words, "budget=quick", "flow.width=20")
+    assert own.content["flow"]["width"] == 20 and own.content["flow"]["scales"] == light.content["flow"]["scales"]
+
+
+def test_a_density_may_be_trained_in_a_way_of_its_own() -> None:
+    fitted = recipe("experiment=digits_misconv", "density=smfa_digits").needs["density"].content
+    assert fitted["task"] == {"name": "density", "type": "fit_density.FitDensity"} and "task" not in fitted["density"]
+    assert "lr" not in fitted["density"]["training"]
+    whole = recipe("experiment=digits_misconv", "density=smfa_digits", "density.complete=true").needs["density"]
+    assert whole.content["mask"]["name"] == "none"
+
+
+def test_feature_nets_are_the_same_for_every_method_and_seed() -> None:
+    words = ["task=generate", "net=wae_digits"]
+    one, other = recipe(*words, "stem=zero"), recipe(*words, "stem=mask", "seed=3")
+    net = one.needs["features"]
+    assert net.identity == other.needs["features"].identity == one.with_seed(7).needs["features"].identity
+    assert net.task == "classify" and net.content["mask"]["name"] == "none" and net.content["net"]["name"] == "lenet"
+    assert one.identity != recipe(*words, "stem=zero", "features=none").identity
+    assert "features" not in recipe(*words, "stem=zero", "features=none").needs
 
 
 def test_a_prerequisite_is_the_run_one_would_have_asked_for() -> None:
@@ -145,10 +176,10 @@ def test_a_budget_caps_and_scales() -> None:
     assert (after["epochs"], after["mse_epochs"]) == (10, 1)
     assert after["lr"] == pytest.approx(10 * before["lr"])
     assert after["lr_milestones"][0] == pytest.approx([1, 1e-4])
-    assert (paper.training["epochs"], quick.training["epochs"]) == (25, 25)
+    assert (paper.training["epochs"], quick.training["epochs"]) == (25, 15)
     assert quick.training["lr"] == paper.training["lr"]
     assert paper.content["data"]["train_images"] is None
-    assert quick.content["data"]["train_images"] == 6000
+    assert quick.content["data"]["train_images"] == 4000
     assert "quick" in quick.name and "quick" not in paper.name
 
 

@@ -81,6 +81,17 @@ class ImputeStem(Stem):
         return features
 
 
+class ImageStem(Stem):
+    """The image itself, zeros in its holes: for networks with a first layer of their own, such as feature nets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """The image (B,C,H,W)."""
+        return observed
+
+
 class MaskStem(Stem):
     """ReLU(conv([image with zeros, mask])): the network is told where the holes are.
 

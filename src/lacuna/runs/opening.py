@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks import sharing
 from lacuna.tasks.base import Task
-from lacuna.tasks.models import Sizes, build_classifier, build_density, load_weights
+from lacuna.tasks.models import Sizes, build_model, load_weights
 
 MOST_PARAMETERS = 1_000_000_000
 LOOKED_AT = 64
@@ -113,10 +114,7 @@ def load(folder: RunFolder) -> nn.Module:
     sizes = Sizes.of(files.read_json(folder.path / "model.json"))
     runs = folder.path.parent
     parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
-    if recipe.task == "density":
-        model: nn.Module = build_density(recipe.content, sizes)
-    else:
-        model = build_classifier(recipe.content, sizes, parts)
+    model = build_model(recipe.content, sizes, parts)
     load_weights(folder.path / "model.safetensors", model, parts, recipe.identity)
     return model.requires_grad_(False).eval()
 
@@ -137,13 +135,8 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
     sizes = Sizes(data.shape, data.classes)
     _check_hiding(recipe, data)
     with torch.device("meta"):
-        parts = {name: build_density(needed.content, sizes) for name, needed in recipe.needs.items()}
-        model: nn.Module = (
-            build_density(recipe.content, sizes)
-            if recipe.task == "density"
-            else build_classifier(recipe.content, sizes, parts)
-        )
-    for what in (model, *parts.values()):
+        models = _built(recipe, sizes)
+    for what in models:
         count = sum(weight.numel() for weight in what.parameters())
         if count > MOST_PARAMETERS:
             shape = "x".join(map(str, data.shape))
@@ -153,6 +146,13 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
             )
     for needed in recipe.needs.values():
         rehearse(needed, settings)
+
+
+def _built(recipe: Recipe, sizes: Sizes) -> list[nn.Module]:
+    """The model of a recipe, and before it those of the recipes it needs."""
+    parts = {name: _built(needed, sizes) for name, needed in recipe.needs.items()}
+    model = build_model(recipe.content, sizes, {name: built[-1] for name, built in parts.items()})
+    return [*itertools.chain.from_iterable(parts.values()), model]
 
 
 def _refuse_measurement(recipe: Recipe) -> None:
@@ -180,7 +180,9 @@ def _check_hiding(recipe: Recipe, data: IncompleteData) -> None:
     index = torch.arange(LOOKED_AT)
     if recipe.content["mask"]["type"] != "masks.NoMask" and data.scheme(index, data.shape, seed=0, split="try").all():
         raise LacunaError(f"The mask {recipe.content['mask']} hides nothing of images {data.shape}: use mask=none.")
-    if recipe.task == "density":
-        hide = build("mask", recipe.content["density"]["hide"])
+    if "hide" in recipe.content.get(recipe.task, {}):
+        hide = build("mask", recipe.content[recipe.task]["hide"])
         if hide(index, data.shape, seed=0, split="try").all():
-            raise LacunaError(f"density.hide hides nothing of images {data.shape}: there is nothing to learn from.")
+            raise LacunaError(
+                f"{recipe.task}.hide hides nothing of images {data.shape}: there is nothing to learn from."
+            )

@@ -9,7 +9,8 @@ from typing import Any
 
 from lacuna import registry
 from lacuna.errors import LacunaError
-from lacuna.runs.recipe import INFRASTRUCTURE, LIMITS, PLACES
+from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS
+from lacuna.runs.recipe import PLACES
 
 QUANTITIES = {
     "accuracy": "fraction of images classified right",

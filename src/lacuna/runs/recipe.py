@@ -10,32 +10,32 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lacuna import registry
 from lacuna.data.prepared import PreparedData
 from lacuna.errors import LacunaError
+from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS, MEASURED, budget_name, budget_share, source_of, within
 
 VERSION = 1
 """Raised when the same recipe would give other numbers, so that old runs are not mistaken for new ones."""
 
-LIMITS = ("train_images", "validation_images", "test_images")
-INFRASTRUCTURE = ("root", "download")
 PLACES = ("path",)
-BUDGET_PIXELS = 32 * 32
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
-TRAINED = {"density": {"name": "density", "type": "density.TrainDensity"}}
-"""Parts that are trained as a run of their own -> the task that trains them (``configs/task/``)."""
-MEASURED = {"timing": ("size", "hole", "batch")}
-"""Tasks that measure something instead of training -> the keys of their part that tell runs apart, for people."""
+TRAINED = {
+    "density": {"name": "density", "type": "density.TrainDensity"},
+    "flow": {"name": "flow", "type": "flow.TrainFlow"},
+}
+"""Parts that are trained as a run of their own -> the task that trains them (``configs/task/``), unless the part names
+another one with its key ``task``."""
+FEATURES = "features"
+"""The part that judges others: its ``run`` says how it is trained (task, net, stem), with seed 0 for everybody."""
+BEHIND_A_STEM = ("classify", "generate")
+"""Tasks that train a net behind a stem."""
 MADE_UP = {"name": "random", "fingerprint": "random"}
 """What stands for data where random numbers do."""
-WHOLE = {"max_epochs": None, "lr_factor": 1.0, "max_repeats": None, "compiled": True}
-"""A budget that leaves a task as it is."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Recipe:
             parts = [self.task, *(f"{key}{method[key]}" for key in MEASURED[self.task])]
         else:
             parts = [self.content["data"]["name"], self.content["mask"]["name"], method["name"]]
+            if self.task == "generate" or method["name"] == "image":  # a classifier is called after its stem
+                parts.append(self.content["net"]["name"])
         if self.content["budget"] != "paper":
             parts.append(self.content["budget"])
         return "-".join(parts)
@@ -93,7 +95,7 @@ class Recipe:
         """Epochs, batch size, learning rate, ... of what this run trains; empty if it trains nothing."""
         if self.measured:
             return {}
-        part: Mapping[str, Any] = self.content["net" if self.task == "classify" else self.task]["training"]
+        part: Mapping[str, Any] = self.content["net" if self.task in BEHIND_A_STEM else self.task]["training"]
         return part
 
     def with_seed(self, seed: int) -> Recipe:
@@ -123,23 +125,26 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         return Recipe(json.loads(json.dumps(_measurement(config, task))))
     content: dict[str, Any] = {
         "version": VERSION,
-        "task": config["task"],
+        "task": trained_by(config, task),
         "data": _data(config["data"], budget, fingerprint),
         "mask": config["mask"],
-        "budget": _budget_name(config, task),
+        "budget": budget_name(config, task),
         "precision": config["precision"],
         "seed": config["seed"],
     }
     if task in TRAINED:  # a part is trained by the task of its name
-        content[task] = _within(config, task, budget[task])
+        content[task] = within(config, task, budget[task])
+        whole, judged = content[task].get("complete"), {}
     else:
-        content["net"] = _within(config, "net", budget[task])
+        content["net"] = within(config, "net", budget[task])
         content["stem"] = config["stem"]
-        if config["stem"].get("complete"):
-            content["mask"] = NO_MASK
-        needed = sorted(set(_needs(config["stem"])))
+        whole, judged = config["stem"].get("complete"), _judged_by(config, task)
+        content |= judged
+        needed = sorted(set(_needs({"stem": config["stem"], **judged})))
         if needed:
             content["needs"] = {part: _derived(config, part, fingerprint) for part in needed}
+    if whole:
+        content["mask"] = NO_MASK
     return Recipe(json.loads(json.dumps(content)))
 
 
@@ -160,7 +165,7 @@ def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "data": MADE_UP,
         "mask": {"name": "square"},
         task: part,
-        "budget": _budget_name(config, task),
+        "budget": budget_name(config, task),
         "precision": config["precision"],
         "seed": config["seed"],
         "hardware": where or hardware(config["trainer"].get("accelerator") or "auto"),
@@ -177,29 +182,35 @@ def _without_places(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_seed(content: Mapping[str, Any]) -> dict[str, Any]:
-    needs = {part: _without_seed(needed) for part, needed in content.get("needs", {}).items()}
+    needed = content.get("needs", {})
+    needs = {part: found if part == FEATURES else _without_seed(found) for part, found in needed.items()}
     return {key: value for key, value in content.items() if key != "seed"} | {"needs": needs}
 
 
 def _seeded(content: Mapping[str, Any], seed: int) -> dict[str, Any]:
     found = {**content, "seed": seed}
     if "needs" in content:
-        found["needs"] = {part: _seeded(needed, seed) for part, needed in content["needs"].items()}
+        needs = content["needs"].items()
+        found["needs"] = {part: needed if part == FEATURES else _seeded(needed, seed) for part, needed in needs}
     return found
 
 
-def _budget_name(config: Mapping[str, Any], task: str) -> str:
-    """The budget's name; ``cut`` where ``paper`` was asked for and less than that is done."""
-    budget = config["budget"]
-    limits = [config["data"].get(limit) for limit in LIMITS] + [budget.get(limit) for limit in LIMITS]
-    if task in MEASURED:  # of no images
-        limits = []
-    as_it_is = all(WHOLE.get(key) == value for key, value in budget[task].items())
-    whole = as_it_is and all(limit is None for limit in limits)
-    return str(budget["name"]) if whole or budget["name"] != "paper" else "cut"
+def trained_by(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The task of a configuration; a part may be trained in a way of its own (EM, say)."""
+    own = config[task].get("task") if task in TRAINED else None
+    return {"name": task, "type": own} if own else dict(config["task"])
+
+
+def _judged_by(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The feature net of a task that has one; how that is trained stands in the run it needs."""
+    if task != "generate" or config[FEATURES].get("name") == "none":
+        return {}
+    return {FEATURES: {key: value for key, value in config[FEATURES].items() if key != "run"}}
 
 
 def _derived(config: Mapping[str, Any], part: str, fingerprint: str) -> dict[str, Any]:
+    if part == FEATURES:
+        return dict(resolve({**config, **config[FEATURES]["run"], "seed": 0}, fingerprint).content)
     if part not in TRAINED or part not in config:
         raise LacunaError(f"needs: [{part}] names no part that can be trained; those are {', '.join(TRAINED)}.")
     return dict(resolve({**config, "task": TRAINED[part]}, fingerprint).content)
@@ -215,7 +226,7 @@ def _needs(spec: Any) -> Iterator[str]:
 
 def _data(data: Mapping[str, Any], budget: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     kept = {key: value for key, value in data.items() if key not in INFRASTRUCTURE}
-    share = _budget_share(data)
+    share = budget_share(data)
     for limit in LIMITS:
         most = budget.get(limit)
         given = [n for n in (data.get(limit), most if most is None else max(1, int(most * share))) if n is not None]
@@ -223,38 +234,6 @@ def _data(data: Mapping[str, Any], budget: Mapping[str, Any], fingerprint: str) 
             raise LacunaError(f"data.{limit}={given[0]} must be null or a whole number of at least 1.")
         kept[limit] = min(given) if given else None
     return kept | {"fingerprint": fingerprint}
-
-
-def _budget_share(data: Mapping[str, Any]) -> float:
-    """A budget counts images of 32x32 pixels; of larger ones there are fewer, by their area."""
-    shape = _source(data).shape
-    return 1.0 if shape is None else min(1.0, BUDGET_PIXELS / (shape[1] * shape[2]))
-
-
-def _source(data: Mapping[str, Any]) -> Any:
-    arguments = {key: value for key, value in data.items() if key not in (*LIMITS, *INFRASTRUCTURE, "validation")}
-    return registry.build("data", arguments)
-
-
-def _within(config: Mapping[str, Any], part: str, budget: Mapping[str, Any]) -> dict[str, Any]:
-    """The part with its training cut to the budget; milestones keep their place relative to the whole."""
-    training = dict(config[part]["training"])
-    epochs, lr = training["epochs"], training["lr"]
-    if not (isinstance(epochs, int) and epochs >= 1 and isinstance(lr, (int, float)) and 0 < lr < math.inf):
-        raise LacunaError(
-            f"{part}.training.epochs={epochs} must be at least 1, and {part}.training.lr={lr} more than 0."
-        )
-    factor, most = budget["lr_factor"], budget["max_epochs"]
-    share = min(1.0, most / epochs) if most is not None else 1.0
-    training["lr"] = lr * factor
-    try:
-        training["lr_milestones"] = [[round(e * share), rate * factor] for e, rate in training["lr_milestones"]]
-    except (TypeError, ValueError) as error:
-        raise LacunaError(f"{part}.training.lr_milestones needs [epoch, rate] pairs, as in [[10,1e-4]].") from error
-    if training.get("mse_epochs"):
-        training["mse_epochs"] = max(1, round(training["mse_epochs"] * share))
-    training["epochs"] = max(1, round(epochs * share))
-    return {**config[part], "training": training}
 
 
 def data_key(config: Mapping[str, Any]) -> str:
@@ -270,7 +249,7 @@ def fingerprint_at_hand(config: Mapping[str, Any]) -> str | None:
     if config["task"]["name"] in MEASURED:
         return MADE_UP["fingerprint"]
     data = config["data"]
-    source = _source(data)
+    source = source_of(data)
     if source.users_own:  # its prepared copy may be out of date
         return prepare_data(config)
     folder = source.folder(data["root"])
@@ -282,6 +261,6 @@ def prepare_data(config: Mapping[str, Any]) -> str:
     if config["task"]["name"] in MEASURED:
         return MADE_UP["fingerprint"]
     data = config["data"]
-    prepared = _source(data).prepare(data["root"], data["download"])
+    prepared = source_of(data).prepare(data["root"], data["download"])
     fingerprint: str = prepared.provenance.fingerprint
     return fingerprint

@@ -17,8 +17,9 @@ from typing import Any
 from lacuna import files, registry
 from lacuna.composer import Composer
 from lacuna.errors import LacunaError
+from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import INFRASTRUCTURE, LIMITS, Recipe, resolve
+from lacuna.runs.recipe import Recipe, resolve
 from lacuna.runs.settings import Settings
 from lacuna.search.space import DIGITS, Parameter, parse_space
 

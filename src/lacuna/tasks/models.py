@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ class IncompleteClassifier(nn.Module):
         return logits
 
 
+def build_model(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> nn.Module:
+    """The model that a recipe trains, on top of its already trained ``parts``."""
+    return BUILDERS[content["task"]["name"]](content, sizes, parts)
+
+
 def build_density(content: Mapping[str, Any], sizes: Sizes) -> Density:
     """The density a recipe trains."""
     density: Density = build("density", content["density"], shape=sizes.shape)
@@ -81,6 +86,13 @@ def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[st
         reason = (str(error).splitlines() or [""])[0]
         raise LacunaError(f"stem.* or net.* do not fit images of shape {sizes.shape}: {reason}.") from error
     return IncompleteClassifier(stem, body)
+
+
+BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]], nn.Module]] = {
+    "density": lambda content, sizes, parts: build_density(content, sizes),
+    "classify": build_classifier,
+}
+"""Task -> what makes its model."""
 
 
 def _blank(stem: Stem, blank: Tensor) -> Representation:
