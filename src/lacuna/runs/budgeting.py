@@ -75,9 +75,11 @@ def _milestones(part: str, milestones: Any, share: float, factor: float) -> list
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """``one`` with the values of ``other``, mapping by mapping."""
-    found = dict(one)
+    """``one`` with the values of ``other``, mapping by mapping; ``null`` leaves a key out."""
+    found = {key: value for key, value in one.items() if other.get(key, value) is not None or value is None}
     for key, value in other.items():
         before = found.get(key)
+        if value is None:
+            continue
         found[key] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return found
