@@ -63,9 +63,9 @@ OTHER_TASKS = ("flow", "features")
 
 
 def of_another_task(path: str) -> bool:
-    """Whether a key is what a budget grants a task that this run has no part of."""
+    """Whether a key is what a budget grants a task that this run has no part of, or what only a light one takes."""
     group, *inner = path.split(".")
-    return group == "budget" and len(inner) > 1 and inner[0] not in ("density", "classify")
+    return (group == "budget" and len(inner) > 1 and inner[0] not in ("density", "classify")) or inner == ["light"]
 
 
 def test_identity_does_not_depend_on_the_order_of_keys() -> None:
@@ -170,7 +170,8 @@ def test_complete_images_whatever_the_mask() -> None:
 
 
 def test_a_budget_caps_and_scales() -> None:
-    paper, quick = recipe("experiment=svhn_misconv"), recipe("experiment=svhn_misconv", "budget=quick")
+    words = ["experiment=svhn_misconv", "density=dmfa_conv", "density.light=null"]
+    paper, quick = recipe(*words), recipe(*words, "budget=quick")
     before, after = paper.needs["density"].training, quick.needs["density"].training
     assert (before["epochs"], before["mse_epochs"], before["lr_milestones"]) == (100, 10, [[10, 1e-5]])
     assert (after["epochs"], after["mse_epochs"]) == (10, 1)
