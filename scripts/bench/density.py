@@ -1,0 +1,136 @@
+"""What batching the likelihood and keeping a frozen density save: training steps against their obvious forms.
+
+    python scripts/bench/density.py [--batch 64] [--size 32] [--threads 2] [--device cpu]
+
+Two rows. A step of DMFA (forward, likelihood of the hidden values, backward, Adam), against the same network whose loss
+is a loop over the images with torch's LowRankMultivariateNormal. A step of a classifier behind MisConv with its density
+taken from the cache, against one that asks the frozen network anew. Made-up RGB images with square holes. Exits with 1
+if the losses differ or ours is not the faster.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import torch
+from _timing import best, layer_options  # type: ignore[import-not-found]
+from nll import batched, looped  # type: ignore[import-not-found]
+from torch import Tensor
+from torch.nn import functional
+
+from lacuna.cli import CONFIGS
+from lacuna.composing import compose
+from lacuna.data.incomplete import Batch
+from lacuna.data.masks import Square
+from lacuna.densities.base import Density
+from lacuna.layers.stem import MisConvStem
+from lacuna.nets.classifier import Classifier
+from lacuna.registry import build
+from lacuna.report.table import text_table
+from lacuna.tasks.cache import FrontCache
+
+CLASSES = 10
+
+
+class Images:
+    """As much of a data set as a cache asks for."""
+
+    def __init__(self, observed: Tensor, mask: Tensor) -> None:
+        self.observed, self.mask = observed, mask
+        self.index, self.device = torch.arange(len(observed), device=observed.device), observed.device
+
+    def __len__(self) -> int:
+        return len(self.observed)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Some of them."""
+        return Batch(self.observed[rows], self.mask[rows], None, rows)
+
+
+def density_steps(density: Density, x: Tensor, mask: Tensor) -> dict[str, Callable[[], float]]:
+    """A training step with each likelihood; each gives its loss."""
+    hidden = ~mask
+
+    def step(log_prob: Callable[..., Tensor], optimiser: torch.optim.Optimizer) -> float:
+        mfa = density(x.masked_fill(hidden, 0), mask)
+        loss: Tensor = -log_prob(x, hidden, mfa.mean, mfa.factors, mfa.noise).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return float(loss.detach())
+
+    def made(log_prob: Callable[..., Tensor]) -> Callable[[], float]:
+        optimiser = torch.optim.Adam(density.parameters(), lr=0.0)  # all its work, and the weights stay
+        return lambda: step(log_prob, optimiser)
+
+    return {"loop": made(looped), "ours": made(batched)}
+
+
+def classifier_steps(density: Density, x: Tensor, mask: Tensor) -> dict[str, Callable[[], float]]:
+    """A training step of a classifier behind MisConv, with and without the cache."""
+    stem = MisConvStem(x.shape[1], density).to(x.device)
+    stem.freeze()
+    body = Classifier(32, (x.shape[2], x.shape[3]), CLASSES).to(x.device)
+    images = Images(torch.where(mask, x, 0), mask)
+    cache = FrontCache(images, stem.represent, 4e9)  # type: ignore[arg-type]
+    batch = images.batch(images.index)
+    labels = images.index % CLASSES
+    weights = [p for p in (*stem.parameters(), *body.parameters()) if p.requires_grad]
+
+    def step(cached: bool) -> float:
+        logits = body(stem(batch.observed, batch.mask, cache(batch) if cached else None))
+        loss: Tensor = functional.cross_entropy(logits, labels)
+        torch.autograd.grad(loss, weights)
+        return float(loss.detach())
+
+    return {"loop": lambda: step(False), "ours": lambda: step(True)}
+
+
+CASES = (
+    ("DMFA, training step", "loss in a loop over the images", density_steps),
+    ("classifier on MisConv, training step", "density asked anew in every step", classifier_steps),
+)
+
+
+def network(name: str, shape: tuple[int, int, int]) -> Density:
+    """The density of a config."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Hydra's, of a group's file composed on its own
+        spec = compose(CONFIGS, f"density/{name}", [])["density"]
+    made: Density = build("density", spec, shape=shape)
+    return made
+
+
+def main() -> int:
+    options = layer_options(__doc__ or "", turns=7)
+    shape = (3, options.size, options.size)
+    x = torch.rand(options.batch, *shape).to(options.device)
+    mask = Square(0.5)(torch.arange(options.batch), shape, seed=0, split="bench").to(options.device)
+    density = network("dmfa_conv", shape).to(options.device)
+    rows, good = [], True
+    for name, against, made in CASES:
+        functions = made(density, x, mask)
+        losses = {key: function() for key, function in functions.items()}
+        difference = abs(losses["loop"] - losses["ours"]) / abs(losses["loop"])
+        times = best(functions, options.turns)
+        ratio = times["loop"] / times["ours"]
+        good = good and difference < 1e-4 and ratio > 1
+        rows.append(
+            {
+                "what": name,
+                "against": against,
+                "theirs (ms)": f"{1e3 * times['loop']:.1f}",
+                "lacuna (ms)": f"{1e3 * times['ours']:.1f}",
+                "times faster": f"{ratio:.2f}",
+                "difference of losses": f"{difference:.0e}",
+            }
+        )
+    print(text_table(rows))
+    print(f"batch of {options.batch}, {options.device}, {torch.get_num_threads()} thread(s)")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
