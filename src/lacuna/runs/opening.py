@@ -135,8 +135,6 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
         data.positions(split)
     sizes = Sizes(data.shape, data.classes)
     _check_hiding(recipe, data)
-    task: type[Task] = find("task", recipe.content["task"]["type"])
-    task.check(recipe, data)
     with torch.device("meta"):
         models = _built(recipe, sizes)
     for what in models:
@@ -147,6 +145,8 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
                 f"A {type(what).__name__} for images of {shape} would have {count:,} parameters: "
                 "choose a network made for such images, for instance density=dmfa_conv or an experiment."
             )
+    task: type[Task] = find("task", recipe.content["task"]["type"])
+    task.check(recipe, data)
     for needed in recipe.needs.values():
         rehearse(needed, settings)
 
