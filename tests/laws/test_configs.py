@@ -30,7 +30,7 @@ from lacuna.runs.opening import load
 from lacuna.runs.recipe import Recipe, resolve
 from lacuna.tasks.base import Task
 from lacuna.tasks.measurement import Measurement
-from lacuna.tasks.models import Sizes, build_classifier, build_density
+from lacuna.tasks.models import Sizes, build_density, build_model
 from lacuna.usage import options
 from tests.runs.real import config, recipe, train
 
@@ -38,7 +38,7 @@ MEASUREMENTS = ("timing",)
 EXPERIMENTS = [name for name in options(CONFIGS, "experiment") if name not in MEASUREMENTS]
 
 # The fully connected DMFA of MNIST has 118 million parameters; the last layers of the others are large as well.
-HEAVY = ("mnist_dmfa", "mnist_mfa_mean", "mnist_misconv")
+HEAVY = ("mnist_dmfa", "mnist_mfa_mean", "mnist_misconv", "mnist_wae")
 
 
 def source_of(data: dict[str, Any]) -> Source:
@@ -96,8 +96,8 @@ def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) ->
     made = resolve({**experiment(name), "budget": budget_of(budget)}, "0123456789ab")
     data, method = name.split("_", 1)
     assert made.content["data"]["name"] == data
-    part = "density" if made.task == "density" else "stem"
-    assert method == "dmfa" if part == "density" else made.content["stem"]["name"] == method
+    called = {"density": "dmfa", "generate": "wae"}
+    assert method == called.get(made.task) or made.content["stem"]["name"] == method
     assert made.training["epochs"] >= 1
     # the text at its top is what --help says of it
     lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
@@ -112,18 +112,18 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
     registry.build("mask", {k: v for k, v in made.content["mask"].items() if k != "seed"})
     sizes = Sizes(shape, classes)
     with FakeTensorMode():  # shapes without memory or arithmetic
-        parts = {part: build_density(needed.content, sizes) for part, needed in made.needs.items()}
+        parts = {part: build_model(needed.content, sizes, {}) for part, needed in made.needs.items()}
         x = torch.zeros(2, *shape)
         mask = torch.ones_like(x[:, :1], dtype=torch.bool)
         if made.task == "density":
             out = build_density(made.content, sizes)(x, mask)
         else:
-            model = build_classifier(made.content, sizes, parts)
+            model: Any = build_model(made.content, sizes, parts)
             out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
     if made.task == "density":
         assert out.mean.shape == (2, 1, *shape)
     else:
-        assert out.shape == (2, classes)
+        assert out.shape == ((2, *shape) if made.task == "generate" else (2, classes))
     registry.find("task", made.content["task"]["type"])
 
 
@@ -138,8 +138,6 @@ FAMILIES: dict[str, type | tuple[type, ...]] = {
     "task": (Task, Measurement),
 }
 CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, group)]
-# auto-encoders classify nothing: tests/nets/test_wae.py builds them
-CHOICES = [(group, choice) for group, choice in CHOICES if not choice.startswith("wae_")]
 
 
 def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
@@ -147,6 +145,8 @@ def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
     if group == "imputer":
         return ["stem=zero", f"imputer@stem.imputer={choice}"]
     words = [f"{group}={choice}", *(own_words(choice, own) if group == "data" else [])]
+    if choice == "generate" or choice.startswith("wae_"):
+        return ["task=generate", "net=wae_digits", *words]
     return words if group == "task" else [*words, f"task={'density' if group == 'density' else 'classify'}"]
 
 
@@ -184,11 +184,36 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
         if made["task"]["name"] == "density":
             assert build_density(made, sizes)(x, mask).mean.shape[::2] == (2, 3, 32)
             return
-        parts = {part: build_density(needed, sizes) for part, needed in made.get("needs", {}).items()}
-        model = build_classifier(made, sizes, parts)
-        built = {"stem": model.stem, "imputer": model.stem.front, "net": model.body}
+        parts = {part: build_model(needed, sizes, {}) for part, needed in made.get("needs", {}).items()}
+        model: Any = build_model(made, sizes, parts)
+        generates = made["task"]["name"] == "generate"
+        built = {"stem": model.stem, "imputer": model.stem.front, "net": model.wae if generates else model.body}
         assert group == "task" or type(built[group]) is registry.find(group, spec["type"])
-        assert model(x, mask, x if isinstance(model.stem, ImputeStem) else None).shape == (2, 7)
+        out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
+        assert out.shape == ((2, 3, 32, 32) if generates else (2, 7))
+
+
+FEATURES = [choice for choice in options(CONFIGS, "features") if choice not in ("none", "inception")]
+
+
+@pytest.mark.parametrize("choice", FEATURES)
+def test_every_feature_net_is_trained_once_on_complete_images(choice: str) -> None:
+    words = ["task=generate", "net=wae_digits", "stem=zero", f"features={choice}"]
+    made, other = (resolve(config(*words, f"seed={seed}"), "0123456789ab") for seed in (0, 3))
+    needed = made.needs["features"]
+    assert needed.identity == other.needs["features"].identity and made.identity != other.identity
+    assert needed.content["mask"]["name"] == "none" and "run" not in made.content["features"]
+    sizes = Sizes((3, 32, 32), 7)
+    with FakeTensorMode():
+        model: Any = build_model(needed.content, sizes, {})
+        assert model.features(torch.zeros(2, 3, 32, 32)).shape[:1] == (2,)
+        assert model.features(torch.zeros(2, 3, 32, 32)).ndim == 2
+
+
+@pytest.mark.parametrize("choice", ["none", "inception"])
+def test_other_judges_need_no_run(choice: str) -> None:
+    made = resolve(config("task=generate", "net=wae_digits", "stem=zero", f"features={choice}"), "0123456789ab")
+    assert not made.needs and ("features" in made.content) == (choice == "inception")
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +289,8 @@ def test_runs_for_an_epoch(name: str, root: Path, output: Path, own: dict[str, s
     folder = RunFolder.of(output, made)
     found = folder.metrics["metrics"]
     assert all(np.isfinite(value) for value in found.values())
-    assert ("test/nll_per_dim" if made.task == "density" else "test/accuracy") in found
+    judged = {"density": "test/nll_per_dim", "classify": "test/accuracy", "generate": "test/fid_best"}
+    assert judged[made.task] in found
     if made.task == "classify" and name not in HEAVY:
         weight = load(folder).state_dict()["stem.conv.weight"]
         assert len(weight) == made.content["stem"]["filters"]

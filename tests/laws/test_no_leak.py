@@ -111,6 +111,11 @@ def visible(split: str, arrays: Arrays) -> np.ndarray:
     return shown if arrays.observed is None else shown & arrays.observed
 
 
+def noise_behind(split: str) -> Tamper:
+    """Noise in place of the hidden values of one split."""
+    return lambda name, arrays: noise_where(~visible(name, arrays), arrays) if name == split else arrays
+
+
 def tampering(monkeypatch: pytest.MonkeyPatch, tamper: Tamper) -> None:
     original = PreparedData.split
     monkeypatch.setattr(PreparedData, "split", lambda self, name: tamper(name, original(self, name)))
@@ -119,11 +124,7 @@ def tampering(monkeypatch: pytest.MonkeyPatch, tamper: Tamper) -> None:
 def test_hidden_values_of_training_images_change_nothing(file, tmp_path, monkeypatch):
     clean = run_all(file, tmp_path / "clean")
     assert sum("stem" in key for key in clean) > len(STEMS) and any("net.mean" in key for key in clean)
-
-    def tamper(split: str, arrays: Arrays) -> Arrays:
-        return noise_where(~visible(split, arrays), arrays) if split == "train" else arrays
-
-    tampering(monkeypatch, tamper)
+    tampering(monkeypatch, noise_behind("train"))
     assert differences(clean, run_all(file, tmp_path / "tampered")) == set()
 
 
@@ -198,6 +199,32 @@ def test_images_set_aside_for_validation_decide_nothing(tmp_path, monkeypatch):
     tampering(monkeypatch, tamper)
     changed = differences(clean, run_all(file, tmp_path / "tampered", *stems, more=CARVE))
     assert changed and all("validation/" in key for key in changed), changed
+
+
+GENERATE = ("task=generate", "net=wae_digits", "net.training.epochs=2", "net.stages=[[4,1]]", "features=none")
+
+
+def test_hidden_values_reach_no_auto_encoder(file, tmp_path, monkeypatch):
+    """Of training images: nothing at all. Of test images: only what judges reconstructions."""
+    stems = ("misconv", "zero", "partial")
+    clean = run_all(file, tmp_path / "clean", *stems, more=GENERATE)
+    assert any("wae.discriminator" in key for key in clean) and any("train/adversarial" in key for key in clean)
+    for split in ("train", "test"):
+        with monkeypatch.context() as patch:
+            tampering(patch, noise_behind(split))
+            changed = differences(clean, run_all(file, tmp_path / f"tampered {split}", *stems, more=GENERATE))
+        assert all("/test/" in key or "/complete/" in key for key in changed), changed
+        assert bool(changed) == (split == "test")
+
+
+def test_the_feature_net_judges_and_teaches_nothing(tmp_path, monkeypatch):
+    """It has seen complete training images, so FID may change with what is behind their holes, and only that."""
+    file = user_file(tmp_path, 0)
+    more = (*GENERATE[:-1], "features=lenet_digits", "features.run.net.training.epochs=1")
+    clean = run_all(file, tmp_path / "clean", "misconv", more=more)
+    tampering(monkeypatch, noise_behind("train"))
+    changed = differences(clean, run_all(file, tmp_path / "tampered", "misconv", more=more))
+    assert changed and all("lenet" in key or "/test/fid" in key for key in changed), changed
 
 
 def test_values_that_the_user_lacks_are_no_truth_either(tmp_path, monkeypatch):

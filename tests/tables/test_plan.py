@@ -125,8 +125,11 @@ def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(digits_root: Path, tmp_path: Path) -> None:
-    words = ["table=demo", "budget=smoke", "plan=true", f"output={tmp_path / 'out'}", f"data.root={digits_root}"]
+@pytest.mark.parametrize(("table", "runs"), [("demo", 8), ("demo_generate", 9)])
+def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(
+    table: str, runs: int, digits_root: Path, tmp_path: Path
+) -> None:
+    words = [f"table={table}", "budget=smoke", "plan=true", f"output={tmp_path / 'out'}", f"data.root={digits_root}"]
     code = (
         "import sys; from lacuna.cli import verb\n"
         f"code = verb('reproduce', 'lacuna.tables.reproduce:main')({words!r})\n"
@@ -135,5 +138,5 @@ def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(digits
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "8 runs: 8 to do" in done.stdout
+    assert f"{runs} runs: {runs} to do" in done.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".cache"}

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lacuna.nets.checks import check_count, check_counts, check_stages, check_variant
 from lacuna.nets.density_net import blocks, down, up
@@ -65,10 +66,17 @@ class WAE(nn.Module):
         image: Tensor = self.decoder(code)
         return image
 
-    def judge(self, code: Tensor) -> Tensor:
-        """Logits (B,) that a code was drawn from N(0, 1); their sigmoid is the paper's last layer."""
-        logits: Tensor = self.discriminator(code).squeeze(1)
-        return logits
+    def judge(self, code: Tensor, *, frozen: bool = False) -> Tensor:
+        """Logits (B,) that a code was drawn from N(0, 1); their sigmoid is the paper's last layer.
+
+        ``frozen``: no gradient reaches the discriminator's weights, only the code.
+        """
+        if not frozen:
+            logits: Tensor = self.discriminator(code)
+        else:
+            weights = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
+            logits = functional_call(self.discriminator, weights, (code,))
+        return logits.squeeze(1)
 
     def forward(self, features: Tensor) -> Tensor:
         """The reconstruction."""

@@ -97,12 +97,13 @@ def make_task(
         data=data,
         eval_batch_size=settings.option("eval_batch_size", 250),
         cache_bytes=_bytes(settings, "cache_gb", 4),
+        cache=settings.output / "cache",
     )
     return task
 
 
 def load(folder: RunFolder) -> nn.Module:
-    """The trained model of a finished run, in evaluation mode: a density or a classifier.
+    """The trained model of a finished run, in evaluation mode: a density, a classifier or an auto-encoder.
 
     Raises:
         LacunaError: the run is not finished, or its files are damaged.
@@ -144,6 +145,8 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
                 f"A {type(what).__name__} for images of {shape} would have {count:,} parameters: "
                 "choose a network made for such images, for instance density=dmfa_conv or an experiment."
             )
+    task: type[Task] = find("task", recipe.content["task"]["type"])
+    task.check(recipe, data)
     for needed in recipe.needs.values():
         rehearse(needed, settings)
 

@@ -26,6 +26,14 @@ QUANTITIES = {
     "fid": "Fréchet distance between the features of true and made images",
     "scc": "accuracy on recovered test images over accuracy on the true ones, at most 1",
 }
+OF_TASK = {
+    "generate": {
+        "psnr": "peak signal-to-noise ratio in dB of the decoder's whole image, data range 1, mean over images",
+        "ssim": "structural similarity, 7x7 uniform windows of the decoder's whole image, data range 1, "
+        "mean over images",
+    }
+}
+"""Task -> quantities that mean something else in it."""
 TIMES = {"seconds": "median", "mean": "mean", "sd": "standard deviation"}
 """What a measured layer's times end with -> what of them it is."""
 IMAGES = {
@@ -38,12 +46,13 @@ COMPLETE = "complete"
 """Prefix of metrics on test images without holes, whatever the mask of training."""
 
 
-def phrase(metric: str, mask: str | None = None) -> str:
+def phrase(metric: str, mask: str | None = None, task: str | None = None) -> str:
     """One phrase on a metric ``split/quantity``; the name itself where nothing is known of it.
 
     Args:
         metric: as in ``metrics.json``: ``test/accuracy``.
         mask: name of the mask scheme behind ``test`` and ``validation``; ``none`` hides nothing.
+        task: whose metric it is.
     """
     split, _, quantity = metric.rpartition("/")
     layer, _, kind = quantity.rpartition("_")
@@ -52,7 +61,8 @@ def phrase(metric: str, mask: str | None = None) -> str:
     images = IMAGES.get(split, split)
     if mask == "none":
         images = images.replace("incomplete", "complete")
-    return ", ".join(part for part in (QUANTITIES.get(quantity, quantity), images) if part)
+    meaning = OF_TASK.get(task or "", {}).get(quantity) or QUANTITIES.get(quantity, quantity)
+    return ", ".join(part for part in (meaning, images) if part)
 
 
 def mask_text(mask: Mapping[str, Any]) -> str:

@@ -119,7 +119,8 @@ def _conclude(task: Task, data: IncompleteData, folder: RunFolder, mirrors: list
     files.write_json(folder.path / "model.json", task.sizes.plain())
     save_weights(folder.path / "model.safetensors", task.model, task.parts, recipe.identity)
     pictures = task.draw(folder.pictures)
-    folder.finish({"metrics": results, "data": _data_record(data), "budget": recipe.content["budget"]})
+    record = {"metrics": results, "data": _data_record(data), "budget": recipe.content["budget"]}
+    folder.finish(record | ({"protocols": task.protocols} if task.protocols else {}))
     for mirror in mirrors:
         for name, picture in pictures.items():
             mirror.log_images(name, picture)

@@ -78,7 +78,7 @@ class StoredRun:
 
     def protocol(self, metric: str) -> str:
         """How a metric was taken, in one phrase."""
-        return self.protocols.get(metric) or phrase(metric, self.mask)
+        return self.protocols.get(metric) or phrase(metric, self.mask, self.recipe.task)
 
     @property
     def complete(self) -> bool | None:
@@ -267,7 +267,7 @@ def _evaluation_rows(run: StoredRun, about: Mapping[str, Any]) -> Iterator[dict[
             continue
         there |= {"evaluation": path.stem, "images": record.get("images"), "tested_on": mask}
         for metric, value in found.items():
-            yield _row(about, metric=metric, value=value, protocol=phrase(metric, mask), **there)
+            yield _row(about, metric=metric, value=value, protocol=phrase(metric, mask, about["task"]), **there)
 
 
 def _row(about: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -154,14 +154,21 @@ def protocol(result: TableResult) -> list[tuple[str, str]]:
 
 
 def _metrics(result: TableResult) -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
-    for cell in result.cells:
-        metric = cell.cell.metric
-        how = next((run.protocol(metric) for run in cell.done if run.mask != "none"), None)
-        how = how or next((run.protocol(metric) for run in cell.done), None)
-        if how and metric not in found:
-            found[metric] = f"{how}; {'more' if cell.cell.better == 'max' else 'less'} is better"
-    return list(found.items())
+    """How every metric was taken; once for each data set where they differ (in the feature net of FID, say)."""
+    found: dict[str, dict[str, str]] = {}
+    runs = [(cell.cell, run) for cell in result.cells for run in cell.done]
+    for cell, run in sorted(runs, key=lambda pair: pair[1].mask == "none"):  # what is behind a mask speaks for all
+        better = "more" if cell.better == "max" else "less"
+        how = f"{run.protocol(cell.metric)}; {better} is better"
+        found.setdefault(cell.metric, {}).setdefault(str(run.recipe.content["data"]["name"]), how)
+    entries = []
+    for metric in dict.fromkeys(cell.cell.metric for cell in result.cells if cell.cell.metric in found):
+        by_data = found[metric]
+        if len(set(by_data.values())) == 1:
+            entries.append((metric, next(iter(by_data.values()))))
+        else:
+            entries += [(f"{metric}, {data}", how) for data, how in by_data.items()]
+    return entries
 
 
 def _images(result: TableResult) -> list[tuple[str, str]]:

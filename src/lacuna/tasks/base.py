@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
+from lacuna.runs.recipe import Recipe
 from lacuna.tasks import sharing
 from lacuna.tasks.models import Sizes, foreign
 from lacuna.tasks.running import RunningMean
@@ -30,6 +31,7 @@ class Task(pl.LightningModule, ABC):
         data: the incomplete images.
         eval_batch_size: images a step when judging.
         cache_bytes: how much may be kept of what frozen parts say of the training images.
+        cache: folder for what other runs can use as well (FID's reference statistics, say); None keeps nothing.
     """
 
     part: str
@@ -47,11 +49,14 @@ class Task(pl.LightningModule, ABC):
         *,
         eval_batch_size: int = 250,
         cache_bytes: float = 4e9,
+        cache: Path | None = None,
     ) -> None:
         super().__init__()
         self.content, self.sizes, self.data = content, sizes, data
         self.training_spec: Mapping[str, Any] = content[self.part]["training"]
-        self.eval_batch_size, self.cache_bytes = eval_batch_size, cache_bytes
+        self.eval_batch_size, self.cache_bytes, self.cache = eval_batch_size, cache_bytes, cache
+        # metric -> how it was taken, where its name does not say that; results() fills it
+        self.protocols: dict[str, str] = {}
         # a dict is no sub-module: the parts are registered once, inside the model
         self.parts = dict(parts)
         self.model = self.build()
@@ -78,6 +83,14 @@ class Task(pl.LightningModule, ABC):
     @abstractmethod
     def draw(self, folder: Path) -> dict[str, Path]:
         """Write pictures for people to look at; name -> file."""
+
+    @classmethod
+    def check(cls, recipe: Recipe, data: IncompleteData) -> None:
+        """Find mistakes that building the model does not show, before anything is trained.
+
+        Raises:
+            LacunaError: what would have failed later.
+        """
 
     def prepare(self) -> None:
         """Whatever must be done once, on the device, before training or judging."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
 from lacuna.layers.stem import Representation, Stem
-from lacuna.registry import build
+from lacuna.nets.wae import WAE
+from lacuna.registry import build, find
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,42 @@ class IncompleteClassifier(nn.Module):
         logits: Tensor = self.body(self.stem(torch.where(mask, observed, 0), mask, representation))
         return logits
 
+    def features(self, image: Tensor) -> Tensor:
+        """What the body says of complete images (B,C,H,W) before it classifies them, (B, d): for FID."""
+        body: Any = self.body
+        found: Tensor = body.features(self.stem(image, _nothing_missing(image)))
+        return found
+
+
+class IncompleteAutoencoder(nn.Module):
+    """A stem and an auto-encoder: (observed, mask) -> reconstruction (B,C,H,W) in [0, 1], known pixels and all."""
+
+    def __init__(self, stem: Stem, wae: WAE) -> None:
+        super().__init__()
+        self.stem, self.wae = stem, wae
+
+    def encode(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """The code (B, latent); ``observed`` (B,C,H,W) is read only where ``mask`` (bool, True = observed)."""
+        return self.wae.encode(self.stem(torch.where(mask, observed, 0), mask, representation))
+
+    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+        """The reconstruction of the whole image."""
+        return self.wae.decode(self.encode(observed, mask, representation))
+
+    def features(self, image: Tensor) -> Tensor:
+        """The code of complete images (B,C,H,W), (B, latent): an auto-encoder may be the feature net of FID."""
+        return self.encode(image, _nothing_missing(image))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Images (n,C,H,W) decoded from codes drawn from N(0, 1); evaluation mode is the caller's choice."""
+        weight = next(self.wae.decoder.parameters())
+        return self.wae.decode(torch.randn(n, self.wae.latent, generator=generator, device=weight.device))
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the pieces, for training needs the code between them."""
+        for piece in (self.stem, self.wae.encoder, self.wae.decoder):
+            piece.compile(*args, **kwargs)
+
 
 def build_model(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> nn.Module:
     """The model that a recipe trains, on top of its already trained ``parts``."""
@@ -62,6 +100,32 @@ def build_density(content: Mapping[str, Any], sizes: Sizes) -> Density:
     return density
 
 
+def build_stem(
+    content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]
+) -> tuple[Stem, int, tuple[int, int]]:
+    """The stem of a recipe, its front frozen, with the channels and the (H', W') of what it delivers."""
+    spec = dict(content["stem"])
+    offer: dict[str, Any] = {"channels": sizes.shape[0], "mask_channels": sizes.mask_channels, **parts}
+    if "imputer" in spec:
+        offer["imputer"] = build("imputer", spec.pop("imputer"), offer=parts)
+    stem: Stem = build("stem", spec, offer=offer)
+    stem.freeze()
+    with torch.no_grad():
+        blank = torch.zeros(1, *sizes.shape)
+        _, channels, height, width = stem.eval()(blank, _nothing_missing(blank), _blank(stem, blank)).shape
+    stem.train()
+    return stem, channels, (height, width)
+
+
+@contextmanager
+def _fitting(sizes: Sizes) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch's way to say that sizes do not fit
+        reason = (str(error).splitlines() or [""])[0]
+        raise LacunaError(f"stem.* or net.* do not fit images of shape {sizes.shape}: {reason}.") from error
+
+
 def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteClassifier:
     """The classifier a recipe trains, on top of its already trained ``parts``.
 
@@ -70,29 +134,38 @@ def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[st
     """
     if sizes.classes is None:
         raise LacunaError(f"data={content['data']['name']} has no labels: task=classify needs them (task=density not).")
-    spec = dict(content["stem"])
-    offer: dict[str, Any] = {"channels": sizes.shape[0], "mask_channels": sizes.mask_channels, **parts}
-    if "imputer" in spec:
-        offer["imputer"] = build("imputer", spec.pop("imputer"), offer=parts)
-    stem: Stem = build("stem", spec, offer=offer)
-    stem.freeze()
-    try:
-        with torch.no_grad():
-            blank = torch.zeros(1, *sizes.shape)
-            size = stem.eval()(blank, torch.ones_like(blank[:, :1], dtype=torch.bool), _blank(stem, blank)).shape
-        stem.train()
-        body = build("net", content["net"], filters=size[1], size=tuple(size[2:]), classes=sizes.classes)
-    except RuntimeError as error:  # torch's way to say that sizes do not fit
-        reason = (str(error).splitlines() or [""])[0]
-        raise LacunaError(f"stem.* or net.* do not fit images of shape {sizes.shape}: {reason}.") from error
+    with _fitting(sizes):
+        stem, channels, size = build_stem(content, sizes, parts)
+        body = build("net", content["net"], filters=channels, size=size, classes=sizes.classes)
     return IncompleteClassifier(stem, body)
+
+
+def build_autoencoder(
+    content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]
+) -> IncompleteAutoencoder:
+    """The auto-encoder a recipe trains, on top of its already trained ``parts``.
+
+    Raises:
+        LacunaError: the net is no auto-encoder, or the images are too small for the layers.
+    """
+    if not issubclass(find("net", content["net"]["type"]), WAE):
+        raise LacunaError(f"net={content['net']['name']} makes no images: task=generate needs net=wae_... .")
+    with _fitting(sizes):
+        stem, channels, size = build_stem(content, sizes, parts)
+        wae: WAE = build("net", content["net"], filters=channels, size=size, shape=sizes.shape)
+    return IncompleteAutoencoder(stem, wae)
 
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]], nn.Module]] = {
     "density": lambda content, sizes, parts: build_density(content, sizes),
     "classify": build_classifier,
+    "generate": build_autoencoder,
 }
 """Task -> what makes its model."""
+
+
+def _nothing_missing(image: Tensor) -> Tensor:
+    return torch.ones_like(image[:, :1], dtype=torch.bool)
 
 
 def _blank(stem: Stem, blank: Tensor) -> Representation:
