@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
+from lacuna.flows.acflow import ACFlow
 from lacuna.layers.stem import Representation, Stem
 from lacuna.registry import build
 
@@ -62,6 +63,12 @@ def build_density(content: Mapping[str, Any], sizes: Sizes) -> Density:
     return density
 
 
+def build_flow(content: Mapping[str, Any], sizes: Sizes) -> ACFlow:
+    """The flow a recipe trains."""
+    flow: ACFlow = build("flow", content["flow"], shape=sizes.shape)
+    return flow
+
+
 def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteClassifier:
     """The classifier a recipe trains, on top of its already trained ``parts``.
 
@@ -90,6 +97,7 @@ def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[st
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]], nn.Module]] = {
     "density": lambda content, sizes, parts: build_density(content, sizes),
+    "flow": lambda content, sizes, parts: build_flow(content, sizes),
     "classify": build_classifier,
 }
 """Task -> what makes its model."""
