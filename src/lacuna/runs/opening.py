@@ -102,7 +102,7 @@ def make_task(
 
 
 def load(folder: RunFolder) -> nn.Module:
-    """The trained model of a finished run, in evaluation mode: a density or a classifier.
+    """The trained model of a finished run, in evaluation mode: a density, a flow or a classifier.
 
     Raises:
         LacunaError: the run is not finished, or its files are damaged.

@@ -12,7 +12,7 @@ from torch.nn import functional
 from lacuna.data.hashing import permutation
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.imputers.base import Imputer
-from lacuna.layers.stem import Representation
+from lacuna.layers.stem import ImputeStem, Representation
 from lacuna.mfa import MFA
 from lacuna.report.pictures import Row, first_layer_grid, image_grid
 from lacuna.tasks.base import Task
@@ -50,6 +50,8 @@ class Classify(Task):
 
     def _representation(self, images: IncompleteImages, batch: Batch) -> Representation:
         """What the front says of a batch, if that is known already."""
+        if images.whole and isinstance(self.model.stem, ImputeStem):
+            return batch.observed  # there is nothing to fill
         cache = self._caches.get(id(images))
         return None if cache is None else cache(batch)
 

@@ -16,6 +16,7 @@ from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
 from lacuna.flows.acflow import ACFlow
+from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import Representation, Stem
 from lacuna.registry import build
 
@@ -104,9 +105,8 @@ BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]]
 
 
 def _blank(stem: Stem, blank: Tensor) -> Representation:
-    """A representation to measure the stem with, where its front is not fitted yet."""
-    front = stem.front
-    return blank if front is not None and not getattr(front, "fitted", True) else None
+    """A representation to measure the stem with; an imputer, fitted or not, gives an image of the same size."""
+    return blank if isinstance(stem.front, Imputer) else None
 
 
 def foreign(model: nn.Module, parts: Mapping[str, nn.Module]) -> tuple[str, ...]:
