@@ -22,15 +22,16 @@ from lacuna.data.prepared import Arrays, Description, write
 from lacuna.data.sources.base import Source
 from lacuna.densities.base import Density
 from lacuna.executors.base import Executor
+from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Stem
 from lacuna.runs.budgeting import LIMITS, MEASURED
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.opening import load
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import TRAINED, Recipe, resolve
 from lacuna.tasks.base import Task
 from lacuna.tasks.measurement import Measurement
-from lacuna.tasks.models import Sizes, build_classifier, build_density
+from lacuna.tasks.models import Sizes, build_classifier, build_density, build_flow, build_model
 from lacuna.usage import options
 from tests.runs.real import config, recipe, train
 
@@ -96,8 +97,7 @@ def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) ->
     made = resolve({**experiment(name), "budget": budget_of(budget)}, "0123456789ab")
     data, method = name.split("_", 1)
     assert made.content["data"]["name"] == data
-    part = "density" if made.task == "density" else "stem"
-    assert method == "dmfa" if part == "density" else made.content["stem"]["name"] == method
+    assert method == ({"density": "dmfa", "flow": "flow"}.get(made.task) or made.content["stem"]["name"])
     assert made.training["epochs"] >= 1
     # the text at its top is what --help says of it
     lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
@@ -112,16 +112,20 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
     registry.build("mask", {k: v for k, v in made.content["mask"].items() if k != "seed"})
     sizes = Sizes(shape, classes)
     with FakeTensorMode():  # shapes without memory or arithmetic
-        parts = {part: build_density(needed.content, sizes) for part, needed in made.needs.items()}
+        parts = {part: build_model(needed.content, sizes, {}) for part, needed in made.needs.items()}
         x = torch.zeros(2, *shape)
         mask = torch.ones_like(x[:, :1], dtype=torch.bool)
         if made.task == "density":
             out = build_density(made.content, sizes)(x, mask)
+        elif made.task == "flow":
+            out = build_flow(made.content, sizes).log_prob(x, mask)
         else:
             model = build_classifier(made.content, sizes, parts)
             out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
     if made.task == "density":
         assert out.mean.shape == (2, 1, *shape)
+    elif made.task == "flow":
+        assert out.shape == (2,)
     else:
         assert out.shape == (2, classes)
     registry.find("task", made.content["task"]["type"])
@@ -132,6 +136,7 @@ FAMILIES: dict[str, type | tuple[type, ...]] = {
     "data": Source,
     "mask": MaskScheme,
     "density": Density,
+    "flow": ACFlow,
     "imputer": Imputer,
     "stem": Stem,
     "net": torch.nn.Module,
@@ -147,7 +152,7 @@ def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
     if group == "imputer":
         return ["stem=zero", f"imputer@stem.imputer={choice}"]
     words = [f"{group}={choice}", *(own_words(choice, own) if group == "data" else [])]
-    return words if group == "task" else [*words, f"task={'density' if group == 'density' else 'classify'}"]
+    return words if group == "task" else [*words, f"task={group if group in TRAINED else 'classify'}"]
 
 
 def test_every_group_of_parts_is_looked_at() -> None:
@@ -184,7 +189,12 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
         if made["task"]["name"] == "density":
             assert build_density(made, sizes)(x, mask).mean.shape[::2] == (2, 3, 32)
             return
-        parts = {part: build_density(needed, sizes) for part, needed in made.get("needs", {}).items()}
+        if made["task"]["name"] == "flow":
+            side = 32 - 2 * made["flow"].get("pad", 0)
+            x, mask = x[..., :side, :side], mask[..., :side, :side]
+            assert build_flow(made, Sizes((3, side, side))).guess(x, mask).shape == x.shape
+            return
+        parts = {part: build_model(needed, sizes, {}) for part, needed in made.get("needs", {}).items()}
         model = build_classifier(made, sizes, parts)
         built = {"stem": model.stem, "imputer": model.stem.front, "net": model.body}
         assert group == "task" or type(built[group]) is registry.find(group, spec["type"])
@@ -219,6 +229,8 @@ UNUSED: dict[str, Callable[[Any], bool]] = {
     "stem.formula=paper": lambda model: model.stem.conv.formula == "paper",
     "stem.formula=authors": lambda model: model.stem.conv.formula == "authors",
     "stem=knn stem.imputer.published=true": lambda model: model.stem.front.published,
+    "stem=acflow stem.imputer.guess=latent_zero": lambda model: model.stem.front.guess == "latent_zero",
+    "task=flow flow.context=false": lambda model: not model.context,
     "density=dmfa_conv_authors task=density": lambda model: isinstance(model.net.noise, torch.nn.Conv2d),
 }
 
@@ -264,7 +276,7 @@ def test_runs_for_an_epoch(name: str, root: Path, output: Path, own: dict[str, s
     folder = RunFolder.of(output, made)
     found = folder.metrics["metrics"]
     assert all(np.isfinite(value) for value in found.values())
-    assert ("test/nll_per_dim" if made.task == "density" else "test/accuracy") in found
+    assert ("test/nll_per_dim" if made.task in TRAINED else "test/accuracy") in found
     if made.task == "classify" and name not in HEAVY:
         weight = load(folder).state_dict()["stem.conv.weight"]
         assert len(weight) == made.content["stem"]["filters"]

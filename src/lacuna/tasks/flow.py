@@ -21,7 +21,7 @@ from lacuna.report.pictures import Row, image_grid
 from lacuna.tasks.hiding import HidingTask, JudgedImputations
 from lacuna.tasks.models import build_flow
 
-SAMPLES = 16
+SAMPLES = 8
 """Completions of a test image whose mean is judged."""
 LOOKED_AT, FEW_SAMPLES = 100, 2
 """Validation images after an epoch, and completions of each: to look on, not to compare with test metrics."""
