@@ -22,15 +22,16 @@ from lacuna.data.prepared import Arrays, Description, write
 from lacuna.data.sources.base import Source
 from lacuna.densities.base import Density
 from lacuna.executors.base import Executor
+from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Stem
 from lacuna.runs.budgeting import LIMITS, MEASURED
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.opening import load
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import TRAINED, Recipe, resolve
 from lacuna.tasks.base import Task
 from lacuna.tasks.measurement import Measurement
-from lacuna.tasks.models import Sizes, build_density, build_model
+from lacuna.tasks.models import Sizes, build_density, build_flow, build_model
 from lacuna.usage import options
 from tests.runs.real import config, recipe, train
 
@@ -96,7 +97,7 @@ def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) ->
     made = resolve({**experiment(name), "budget": budget_of(budget)}, "0123456789ab")
     data, method = name.split("_", 1)
     assert made.content["data"]["name"] == data
-    called = {"density": "dmfa", "generate": "wae"}
+    called = {"density": "dmfa", "generate": "wae", "flow": "flow"}
     assert method == called.get(made.task) or made.content["stem"]["name"] == method
     assert made.training["epochs"] >= 1
     # the text at its top is what --help says of it
@@ -117,11 +118,15 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
         mask = torch.ones_like(x[:, :1], dtype=torch.bool)
         if made.task == "density":
             out = build_density(made.content, sizes)(x, mask)
+        elif made.task == "flow":
+            out = build_flow(made.content, sizes).log_prob(x, mask)
         else:
             model: Any = build_model(made.content, sizes, parts)
             out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
     if made.task == "density":
         assert out.mean.shape == (2, 1, *shape)
+    elif made.task == "flow":
+        assert out.shape == (2,)
     else:
         assert out.shape == ((2, *shape) if made.task == "generate" else (2, classes))
     registry.find("task", made.content["task"]["type"])
@@ -132,6 +137,7 @@ FAMILIES: dict[str, type | tuple[type, ...]] = {
     "data": Source,
     "mask": MaskScheme,
     "density": Density,
+    "flow": ACFlow,
     "imputer": Imputer,
     "stem": Stem,
     "net": torch.nn.Module,
@@ -147,7 +153,7 @@ def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
     words = [f"{group}={choice}", *(own_words(choice, own) if group == "data" else [])]
     if choice == "generate" or choice.startswith("wae_"):
         return ["task=generate", "net=wae_digits", *words]
-    return words if group == "task" else [*words, f"task={'density' if group == 'density' else 'classify'}"]
+    return words if group == "task" else [*words, f"task={group if group in TRAINED else 'classify'}"]
 
 
 def test_every_group_of_parts_is_looked_at() -> None:
@@ -183,6 +189,11 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
         x, mask = torch.zeros(2, 3, 32, 32), torch.ones(2, 1, 32, 32, dtype=torch.bool)
         if made["task"]["name"] == "density":
             assert build_density(made, sizes)(x, mask).mean.shape[::2] == (2, 3, 32)
+            return
+        if made["task"]["name"] == "flow":
+            side = 32 - 2 * made["flow"].get("pad", 0)
+            x, mask = x[..., :side, :side], mask[..., :side, :side]
+            assert build_flow(made, Sizes((3, side, side))).guess(x, mask).shape == x.shape
             return
         parts = {part: build_model(needed, sizes, {}) for part, needed in made.get("needs", {}).items()}
         model: Any = build_model(made, sizes, parts)
@@ -244,6 +255,8 @@ UNUSED: dict[str, Callable[[Any], bool]] = {
     "stem.formula=paper": lambda model: model.stem.conv.formula == "paper",
     "stem.formula=authors": lambda model: model.stem.conv.formula == "authors",
     "stem=knn stem.imputer.published=true": lambda model: model.stem.front.published,
+    "stem=acflow stem.imputer.guess=latent_zero": lambda model: model.stem.front.guess == "latent_zero",
+    "task=flow flow.context=false": lambda model: not model.context,
     "density=dmfa_conv_authors task=density": lambda model: isinstance(model.net.noise, torch.nn.Conv2d),
 }
 
@@ -289,8 +302,8 @@ def test_runs_for_an_epoch(name: str, root: Path, output: Path, own: dict[str, s
     folder = RunFolder.of(output, made)
     found = folder.metrics["metrics"]
     assert all(np.isfinite(value) for value in found.values())
-    judged = {"density": "test/nll_per_dim", "classify": "test/accuracy", "generate": "test/fid_best"}
-    assert judged[made.task] in found
+    judged = {"classify": "test/accuracy", "generate": "test/fid_best"}
+    assert judged.get(made.task, "test/nll_per_dim") in found
     if made.task == "classify" and name not in HEAVY:
         weight = load(folder).state_dict()["stem.conv.weight"]
         assert len(weight) == made.content["stem"]["filters"]

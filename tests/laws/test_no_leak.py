@@ -30,7 +30,7 @@ from lacuna.runs.settings import Settings
 from lacuna.tasks.density import TrainDensity
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-STEMS = ["misconv", "misconv stem.formula=authors", "mfa_mean", "mask", "partial", "zero", "mean", "knn"]
+STEMS = ["misconv", "misconv stem.formula=authors", "mfa_mean", "mask", "partial", "zero", "mean", "knn", "acflow"]
 TINY = [
     "data=arrays",
     "mask=square",
@@ -39,6 +39,8 @@ TINY = [
     "density.net.filters=[4,4]",
     "density.net.kernels=[3,3]",
     "density.components=2",
+    "flow.training.epochs=2",
+    "flow.width=4",
     "net.training.epochs=2",
     "net.stages=[[4,1]]",
     "stem.filters=4",
@@ -124,20 +126,23 @@ def tampering(monkeypatch: pytest.MonkeyPatch, tamper: Tamper) -> None:
 def test_hidden_values_of_training_images_change_nothing(file, tmp_path, monkeypatch):
     clean = run_all(file, tmp_path / "clean")
     assert sum("stem" in key for key in clean) > len(STEMS) and any("net.mean" in key for key in clean)
+    assert any("-flow-" in key and "alpha" in key for key in clean)
     tampering(monkeypatch, noise_behind("train"))
     assert differences(clean, run_all(file, tmp_path / "tampered")) == set()
 
 
 def test_hidden_values_of_test_images_reach_only_what_judges_them(file, tmp_path, monkeypatch):
-    clean = run_all(file, tmp_path / "clean", "misconv", "knn")
+    clean = run_all(file, tmp_path / "clean", "misconv", "knn", "acflow")
 
     def tamper(split: str, arrays: Arrays) -> Arrays:
         return arrays if split == "train" else noise_where(~visible(split, arrays), arrays)
 
     tampering(monkeypatch, tamper)
-    changed = differences(clean, run_all(file, tmp_path / "tampered", "misconv", "knn"))
-    assert all("dmfa" in key or "/complete/" in key for key in changed), changed
-    assert any("/complete/" in key for key in changed) and any("dmfa" in key for key in changed)
+    changed = differences(clean, run_all(file, tmp_path / "tampered", "misconv", "knn", "acflow"))
+    # densities and flows are judged by what is hidden
+    judging = ("dmfa", "-flow-", "/complete/")
+    assert all(any(where in key for where in judging) for key in changed), changed
+    assert all(any(where in key for key in changed) for where in judging)
     assert not any("weight" in key or "bias" in key or "train/loss" in key for key in changed)
 
 

@@ -1,4 +1,4 @@
-"""A user's own images completed by a trained density."""
+"""A user's own images completed by a trained density or flow."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tests.runs import real
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory, digits_root) -> Path:
-    """An output folder with a density, a classifier on it and one without any."""
+    """An output folder with a density, a flow, classifiers on them and one without any."""
     folder = tmp_path_factory.mktemp("impute")
     words = (f"output={folder}", f"data.root={digits_root}", *real.TINY)
     assert real.train("experiment=digits_mfa_mean", *words) == 0
+    assert real.train("experiment=digits_acflow", *words) == 0
     assert real.train("experiment=digits_zero", *words) == 0
     return folder
 
@@ -49,7 +50,9 @@ def pictures(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("run", ["digits-square-dmfa", "digits-square-mfa_mean"])
+@pytest.mark.parametrize(
+    "run", ["digits-square-dmfa", "digits-square-mfa_mean", "digits-square-flow", "digits-square-acflow"]
+)
 def test_a_folder_keeps_what_was_observed_and_its_names(output, pictures, tmp_path, run):
     to = tmp_path / "out"
     assert impute(output, f"run={run}", f"input={pictures}", f"to={to}", "samples=2") == 0
@@ -141,6 +144,21 @@ def test_every_picture_and_seed_has_its_own_noise(output, tmp_path):
     assert (zero["a.png"] == zero["b.png"]).all() and (zero["a.png"] == one["a.png"]).all()
     assert (zero["a_sample1.png"] != zero["b_sample1.png"]).any()
     assert (zero["a_sample1.png"] != one["a_sample1.png"]).any()
+
+
+def test_a_flow_s_uncertainty_is_that_of_its_samples(output, tmp_path):
+    """Of many samples, which come from the same distribution with other noise."""
+    observed = np.ones((3, 8, 8), bool)
+    observed[:, 2:6, 2:6] = False
+    np.savez(tmp_path / "x.npz", images=digits(3), observed=observed)
+    words = (f"input={tmp_path / 'x.npz'}", f"to={tmp_path / 'out'}", "samples=400")
+    assert impute(output, "run=digits-square-flow", *words) == 0
+    found = np.load(tmp_path / "out" / "x.npz")
+    hidden, samples = ~observed, found["samples"][:, :, 0] / 255
+    assert (found["uncertainty"][:, 0][observed] == 0).all()
+    there, drawn = found["uncertainty"][:, 0][hidden], samples.std(0)[hidden]
+    assert abs(there.mean() - drawn.mean()) < 0.03
+    assert np.abs(found["images"][:, 0][hidden] / 255 - samples.mean(0)[hidden]).mean() < 0.06
 
 
 @pytest.mark.parametrize("names", [("0.jpg", "0.png"), ("x.png", "x_uncertainty.png"), ("x.png", "x_sample1.png")])

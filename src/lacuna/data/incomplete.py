@@ -78,6 +78,9 @@ class IncompleteImages:
         keep_truth: give :class:`EvalBatch`; without it batches are :class:`Batch` and hidden pixels are erased.
         classes: number of classes, carried along.
 
+    Attributes:
+        whole: whether it is known that no image has a hole.
+
     Raises:
         LacunaError: an image of the data has no observed pixel at all.
     """
@@ -97,6 +100,7 @@ class IncompleteImages:
     ) -> None:
         self.scheme, self.seed, self.split = scheme, seed, split
         self.keep_truth, self.classes = keep_truth, classes
+        self.whole = isinstance(scheme, NoMask) and arrays.observed is None
         self._device = torch.device(device)
         self._stored = np.arange(len(arrays.images)) if index is None else np.asarray(index, np.int64)
         _, channels, height, width = arrays.images.shape

@@ -147,10 +147,17 @@ class ACFlow(nn.Module):
 
         Not random: the latent values are the same in every call and for every image, and come in pairs z, -z.
         """
+        return self.moments(x, observed, n, hidden)[0]
+
+    @torch.no_grad()
+    def moments(self, x: Tensor, observed: Tensor, n: int = 16, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """:meth:`mean` and the variance of the same completions (B,C,H,W), 0 where nothing is hidden."""
         z = torch.randn((n - n // 2, *self.latent_shape), generator=torch.Generator().manual_seed(0)).to(x)
         z = torch.cat([z, -z])[:n, None].expand(n, len(x), *self.latent_shape)
-        y = self._decoded(z, x, observed, hidden)
-        return _pasted(self.logit.image(y).mean(0), x, observed, hidden)
+        images = self.logit.image(self._decoded(z, x, observed, hidden))
+        # observed and missing values are the same in all completions
+        spread = torch.where(_full(x, observed, hidden)[1], images.var(0, correction=0), 0)
+        return _pasted(images.mean(0), x, observed, hidden), spread
 
     def loss(self, x: Tensor, observed: Tensor, hidden: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """-log p(hidden | observed) in nats per *image*, mean of the batch (as published), and the penalties.

@@ -1,4 +1,4 @@
-"""The verb ``impute``: fill the holes of a user's own images with a trained density."""
+"""The verb ``impute``: fill the holes of a user's own images with a trained density or flow."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from lacuna import files
 from lacuna.data import hashing
 from lacuna.data.sources.arrays import Arrays
 from lacuna.data.sources.folder import Folder
-from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
-from lacuna.mfa import MFA
+from lacuna.runs.completing import Completer, find_completer
 from lacuna.runs.environment import set_up
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.opening import load
 from lacuna.tasks.models import Sizes
 
 BATCH = 64
@@ -57,8 +55,10 @@ def main(config: dict[str, Any]) -> int:
         raise LacunaError(f"to={target} exists already: choose another place, nothing is overwritten.")
     source = _source(config)
     set_up(config["trainer"]["threads"])
-    density, sizes = find_density(RunFolder.find(config["output"], str(config["run"])))
-    filler = _Filler(density, sizes, config["trainer"]["accelerator"], samples, config["seed"])
+    cuda = torch.cuda.is_available() and config["trainer"]["accelerator"] in ("auto", "cuda", "gpu")
+    device = torch.device("cuda" if cuda else "cpu")
+    completer, sizes = find_completer(RunFolder.find(config["output"], str(config["run"])), device)
+    filler = _Filler(completer, sizes, device, samples, config["seed"])
     with files.disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -91,38 +91,19 @@ def _source(config: dict[str, Any]) -> Folder | Arrays:
     return folder
 
 
-def find_density(folder: RunFolder) -> tuple[Density, Sizes]:
-    """The density of a finished run: its own, or the one it was built on.
-
-    Raises:
-        LacunaError: the run has none.
-    """
-    recipe = folder.recipe
-    if recipe.task != "density":
-        if "density" not in recipe.needs:
-            raise LacunaError(f"{folder.path} has no density: train one with task=density and give that run.")
-        return find_density(RunFolder(folder.path.parent / recipe.needs["density"].name))
-    model = load(folder)
-    assert isinstance(model, Density)
-    return model, Sizes.of(files.read_json(folder.path / "model.json"))
-
-
 class _Filler:
     """Completes batches; observed bytes come back as they were."""
 
-    def __init__(self, density: Density, sizes: Sizes, accelerator: str, samples: int, seed: int) -> None:
-        self.sizes, self.samples, self.seed = sizes, samples, seed
-        cuda = torch.cuda.is_available() and accelerator in ("auto", "cuda", "gpu")
-        self.device = torch.device("cuda" if cuda else "cpu")
-        self.density = density.to(self.device)
+    def __init__(self, completer: Completer, sizes: Sizes, device: torch.device, samples: int, seed: int) -> None:
+        self.completer, self.sizes, self.device, self.samples, self.seed = completer, sizes, device, samples, seed
 
     def check(self, shape: tuple[int, ...], what: object) -> None:
-        """Refuse images (C, H, W) that the density does not know."""
+        """Refuse images (C, H, W) that the model does not know."""
         if shape != self.sizes.shape:
             given, trained = ("x".join(map(str, size)) for size in (shape, self.sizes.shape))
             raise LacunaError(
-                f"{what} is {given} (channels, height, width), the density was trained on {trained}: resize the "
-                "images, or train a density on them."
+                f"{what} is {given} (channels, height, width), the model was trained on {trained}: resize the "
+                "images, or train one on them."
             )
 
     @torch.no_grad()
@@ -130,14 +111,14 @@ class _Filler:
         """``names`` of the pictures make the noise of their samples, whatever else is in the batch."""
         mask, given = torch.from_numpy(there).to(self.device), torch.from_numpy(images).to(self.device)
         observed = (given.float() / 255).masked_fill(~mask, 0)
-        mfa: MFA = self.density(observed, mask).pin(observed, mask)
-        spread = mfa.variance().masked_fill(mask, 0).mean(1, keepdim=True).sqrt().cpu().numpy()
-        filled = np.where(there, images, _bytes(mfa.expectation()))
+        completions = self.completer(observed, mask)
+        spread = completions.deviation.cpu().numpy()
+        filled = np.where(there, images, _bytes(completions.mean))
         further = np.empty((self.samples, *images.shape), np.uint8)
         if self.samples:
             for row, name in enumerate(names):
                 noise = torch.Generator(self.device).manual_seed(hashing.key("impute", self.seed, str(name)))
-                drawn = _bytes(mfa[row : row + 1].sample(self.samples, noise)[:, 0])
+                drawn = _bytes(completions.draw(row, self.samples, noise))
                 further[:, row] = np.where(there[row], images[row], drawn)
         return filled, spread, further
 

@@ -103,7 +103,7 @@ def make_task(
 
 
 def load(folder: RunFolder) -> nn.Module:
-    """The trained model of a finished run, in evaluation mode: a density, a classifier or an auto-encoder.
+    """The trained model of a finished run, in evaluation mode: a density, a flow, a classifier or an auto-encoder.
 
     Raises:
         LacunaError: the run is not finished, or its files are damaged.

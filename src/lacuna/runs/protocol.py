@@ -16,7 +16,9 @@ QUANTITIES = {
     "accuracy": "fraction of images classified right",
     "loss": "cross entropy in nats per image",
     "nll": "negative log-likelihood in nats per image, of its hidden values",
-    "nll_per_dim": "negative log-likelihood in nats per hidden value",
+    "nll_per_dim": "negative log-likelihood in nats per hidden value, of a density in [0, 1] (of a flow: a bound, of "
+    "its grey levels spread evenly; bits_per_dim is that of the levels themselves)",
+    "bits_per_dim": "bound of the negative log-likelihood of grey levels, in bits per hidden value",
     "mse": "mean squared error, pooled over hidden values, range [0, 1]",
     "rmse": "root mean squared error, pooled over hidden values, range [0, 1]",
     "sse": "sum of squared errors per image over its hidden values, range [0, 1]",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lacuna.runs.protocol import mask_text, official_counts
-from lacuna.runs.recipe import Recipe
+from lacuna.runs.recipe import FEATURES, Recipe
 from lacuna.runs.store import StoredRun
 from lacuna.tables.gather import CellResult, TableResult
 from lacuna.tables.noise import LEVEL, competitors, sample_of
@@ -148,6 +148,7 @@ def protocol(result: TableResult) -> list[tuple[str, str]]:
     found = [*_metrics(result), *_images(result), *_masks(result)]
     spec, seeds = result.plan.spec, result.plan.seeds
     found += [(axis.label, axis.note) for axis in (*spec.columns, *spec.rows) if axis.note]
+    found += _saw_complete(result)
     found.append(("budget", ", ".join(budgets(result))))
     found.append(("seeds", f"{', '.join(map(str, seeds))}; mean ± sample standard deviation (number of seeds)"))
     return [*found, ("marks", noise_rule(result))]
@@ -188,6 +189,28 @@ def _masks(result: TableResult) -> list[tuple[str, str]]:
         if not recipe.measured and recipe.content["mask"]["name"] != "none"
     )
     return [("missing pixels", "; ".join(names))] if names else []
+
+
+def _saw_complete(result: TableResult) -> list[tuple[str, str]]:
+    """Which cells rest on complete training images, where the run's own images have holes."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in result.cells:
+        row, column = cell.cell.row, cell.cell.column
+        for what in dict.fromkeys(how for recipe in cell.cell.recipes for how in _advantages(recipe)):
+            found.setdefault((row.label or row.key, what), []).append(column.label or column.key)
+    return [(row, f"{what}, which others do not see ({', '.join(where)})") for (row, what), where in found.items()]
+
+
+def _advantages(recipe: Recipe) -> Iterator[str]:
+    """What a run on incomplete images owes to complete training images."""
+    if recipe.measured or recipe.content["mask"]["name"] == "none":
+        return
+    for part, needed in recipe.needs.items():
+        if part != FEATURES and needed.content["mask"]["name"] == "none":  # features judge, they help nobody
+            yield f"an advantage: the {part} behind it was trained on complete images"
+    imputer = recipe.content.get("stem", {}).get("imputer", {})
+    if imputer.get("complete_donors") or imputer.get("published"):
+        yield "an advantage: its holes are filled from complete training images"
 
 
 def noise_rule(result: TableResult) -> str:

@@ -109,9 +109,17 @@ class Task(pl.LightningModule, ABC):
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of this epoch."""
-        lr = self.training_spec["lr"]
+        self.set_rate(self.rate())
+
+    def rate(self) -> float:
+        """The learning rate of this epoch."""
+        lr: float = self.training_spec["lr"]
         for epoch, value in self.training_spec["lr_milestones"]:
             lr = value if self.current_epoch >= epoch else lr
+        return lr
+
+    def set_rate(self, lr: float) -> None:
+        """Take the next steps with this learning rate."""
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         for group in optimizer.param_groups:
@@ -137,14 +145,19 @@ class Task(pl.LightningModule, ABC):
             )
         metrics = {"train/loss": loss}
         if self.data.has_validation:
-            found = sharing.on_first_rank(lambda: self.evaluate(self.data.validation))
+            found = sharing.on_first_rank(self.validate)
             metrics |= {f"validation/{k}": v for k, v in found.items()}
         self.log_dict(metrics, sync_dist=False)
 
-    def batches(self, images: IncompleteImages) -> Iterator[EvalBatch]:
-        """All images of a set with truth, in order."""
-        for start in range(0, len(images), self.eval_batch_size):
-            end = min(start + self.eval_batch_size, len(images))
+    def validate(self) -> dict[str, float]:
+        """Metrics of the validation images after an epoch."""
+        return self.evaluate(self.data.validation)
+
+    def batches(self, images: IncompleteImages, most: int | None = None) -> Iterator[EvalBatch]:
+        """All images of a set with truth, in order, or the first ``most`` of them."""
+        number = len(images) if most is None else min(most, len(images))
+        for start in range(0, number, self.eval_batch_size):
+            end = min(start + self.eval_batch_size, number)
             batch = images.batch(torch.arange(start, end, device=images.device))
             assert isinstance(batch, EvalBatch)
             yield batch

@@ -9,7 +9,7 @@ import torch
 from lacuna.data.hashing import permutation
 from lacuna.data.incomplete import Batch, IncompleteImages
 from lacuna.imputers.base import Imputer
-from lacuna.layers.stem import Representation
+from lacuna.layers.stem import ImputeStem, Representation
 from lacuna.tasks.base import Task
 from lacuna.tasks.cache import FrontCache
 from lacuna.tasks.models import IncompleteAutoencoder, IncompleteClassifier
@@ -41,6 +41,8 @@ class StemTask(Task):
 
     def representation(self, images: IncompleteImages, batch: Batch) -> Representation:
         """What the front says of a batch, if that is known already."""
+        if images.whole and isinstance(self.model.stem, ImputeStem):
+            return batch.observed  # there is nothing to fill
         cache = self._caches.get(id(images))
         return None if cache is None else cache(batch)
 

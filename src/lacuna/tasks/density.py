@@ -6,33 +6,22 @@ the part of that region that was observed. What is really missing is never read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
-from lacuna.data.masks import MaskScheme, NoMask
 from lacuna.densities.base import Density
-from lacuna.metrics.masked import MaskedMetrics
-from lacuna.registry import build
 from lacuna.report.pictures import Row, image_grid
-from lacuna.tasks.base import Task
+from lacuna.tasks.hiding import HidingTask, JudgedImputations
 from lacuna.tasks.models import build_density
 
-SSIM_WINDOW = 7
 
-
-class TrainDensity(Task):
+class TrainDensity(HidingTask):
     """Maximise the likelihood of purposely hidden pixels; the first epochs also minimise the mean's squared error."""
 
     part = "density"
-
-    def __init__(self, content: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(content, *args, **kwargs)
-        self.hide: MaskScheme = build("mask", content["density"]["hide"])
 
     def build(self) -> Density:
         """The density of the recipe."""
@@ -40,8 +29,7 @@ class TrainDensity(Task):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood per scored value, in nats (plus the weighted squared error in the first epochs)."""
-        shown = self.hide(batch.index, self.sizes.shape, seed=self.content["seed"], split=f"hide/{self.current_epoch}")
-        keep, scored = batch.mask & shown, batch.mask & ~shown
+        keep, scored = self.regions(batch)
         mfa = self.model(batch.observed.masked_fill(~keep, 0), keep)
         scored = scored.expand_as(batch.observed)
         count = scored.sum()
@@ -59,41 +47,18 @@ class TrainDensity(Task):
         Behind ``mask=none`` pixels are hidden on purpose, the same ones every time.
 
         Returns:
-            ``nll_per_dim`` (nats per hidden value, pooled), ``nll`` (nats per image), ``mse`` and ``rmse`` (pooled over
-            hidden values), ``sse`` (per image, table 7's "MSE"), ``psnr`` (dB) and ``ssim`` (data_range 1) between the
-            image and the image with its holes filled (no ``ssim`` where no 7x7 window of the truth is wholly known).
+            Those of :class:`lacuna.tasks.hiding.JudgedImputations`.
         """
         model = self.model.eval()
-        ssim = ["ssim"] if min(self.sizes.shape[1:]) >= SSIM_WINDOW else []
-        holes, whole = MaskedMetrics(["mse", "rmse"]), MaskedMetrics(["psnr", *ssim])
+        found = JudgedImputations(self.sizes.shape)
         log_prob = torch.zeros((), dtype=torch.float64, device=self.device)
         for batch in self.batches(images):
-            mask, hidden = self._judged(images, batch)
+            mask, hidden = self.judged(images, batch)
             mfa = model(batch.observed.masked_fill(~mask, 0), mask)
             log_prob += mfa.log_prob(batch.truth, hidden).double().sum()
-            filled = torch.where(mask, batch.observed, mfa.mode().clamp(0, 1))
-            holes.update(filled, batch.truth, hidden)
-            whole.update(filled, batch.truth, known=batch.known)
+            found.update(torch.where(mask, batch.observed, mfa.mode().clamp(0, 1)), batch, hidden)
         model.train(self.training)
-        found = holes.compute()
-        found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
-        found["sse"] = found["mse"] * found.pop("pixels") / found.pop("images")
-        judged = whole.compute()
-        return found | {name: judged[name] for name in ("psnr", *ssim) if name in judged}
-
-    def _judged(self, images: IncompleteImages, batch: EvalBatch) -> tuple[Tensor, Tensor]:
-        """What the model is shown, and the hidden values whose truth is known.
-
-        Where the mask scheme hides nothing (a user's own incomplete images, say), the ``hide`` scheme does.
-        """
-        if not isinstance(images.scheme, NoMask):
-            return batch.mask, ~batch.mask & batch.known
-        shown = self.hide(batch.index, self.sizes.shape, seed=self.content["seed"], split=f"hide/{images.split}")
-        return batch.mask & shown, batch.mask & ~shown
-
-    def results(self) -> dict[str, float]:
-        """Metrics of the test images."""
-        return {f"test/{name}": value for name, value in self.evaluate(self.data.test).items()}
+        return found.compute(log_prob)
 
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
@@ -102,7 +67,7 @@ class TrainDensity(Task):
         images = self.data.test
         batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
         assert isinstance(batch, EvalBatch)
-        mask, _ = self._judged(images, batch)
+        mask, _ = self.judged(images, batch)
         observed = batch.observed.masked_fill(~mask, 0)
         mfa = model(observed, mask).pin(observed, mask)
         draws = mfa.sample(2, torch.Generator(images.device).manual_seed(0)).clamp(0, 1)

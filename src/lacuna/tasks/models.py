@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
+from lacuna.flows.acflow import ACFlow
+from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import Representation, Stem
 from lacuna.nets.wae import WAE
 from lacuna.registry import build, find
@@ -126,6 +128,12 @@ def _fitting(sizes: Sizes) -> Iterator[None]:
         raise LacunaError(f"stem.* or net.* do not fit images of shape {sizes.shape}: {reason}.") from error
 
 
+def build_flow(content: Mapping[str, Any], sizes: Sizes) -> ACFlow:
+    """The flow a recipe trains."""
+    flow: ACFlow = build("flow", content["flow"], shape=sizes.shape)
+    return flow
+
+
 def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteClassifier:
     """The classifier a recipe trains, on top of its already trained ``parts``.
 
@@ -158,6 +166,7 @@ def build_autoencoder(
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]], nn.Module]] = {
     "density": lambda content, sizes, parts: build_density(content, sizes),
+    "flow": lambda content, sizes, parts: build_flow(content, sizes),
     "classify": build_classifier,
     "generate": build_autoencoder,
 }
@@ -169,9 +178,8 @@ def _nothing_missing(image: Tensor) -> Tensor:
 
 
 def _blank(stem: Stem, blank: Tensor) -> Representation:
-    """A representation to measure the stem with, where its front is not fitted yet."""
-    front = stem.front
-    return blank if front is not None and not getattr(front, "fitted", True) else None
+    """A representation to measure the stem with; an imputer, fitted or not, gives an image of the same size."""
+    return blank if isinstance(stem.front, Imputer) else None
 
 
 def foreign(model: nn.Module, parts: Mapping[str, nn.Module]) -> tuple[str, ...]:

@@ -1,0 +1,79 @@
+"""What tasks share that learn to complete images: hiding pixels on purpose, and judging what is put in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
+from lacuna.data.masks import MaskScheme, NoMask
+from lacuna.metrics.masked import MaskedMetrics
+from lacuna.registry import build
+from lacuna.tasks.base import Task
+
+SSIM_WINDOW = 7
+
+
+class HidingTask(Task):
+    """A task whose part has a ``hide``: the mask scheme of what is hidden on purpose."""
+
+    def __init__(self, content: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(content, *args, **kwargs)
+        self.hide: MaskScheme = build("mask", content[self.part]["hide"])
+
+    def regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the model is shown of training images, and what it is scored on; anew in each epoch.
+
+        Both lie within what is observed, so that what is really missing is in neither: bool (B,1,H,W) or (B,C,H,W).
+        """
+        shown = self._shown(batch, str(self.current_epoch))
+        return batch.mask & shown, batch.mask & ~shown
+
+    def judged(self, images: IncompleteImages, batch: EvalBatch) -> tuple[Tensor, Tensor]:
+        """What the model is shown, and the hidden values whose truth is known.
+
+        Where the mask scheme hides nothing (a user's own incomplete images, say), the ``hide`` scheme does.
+        """
+        if not isinstance(images.scheme, NoMask):
+            return batch.mask, ~batch.mask & batch.known
+        shown = self._shown(batch, images.split)
+        return batch.mask & shown, batch.mask & ~shown
+
+    def _shown(self, batch: Batch, what: str) -> Tensor:
+        return self.hide(batch.index, self.sizes.shape, seed=self.content["seed"], split=f"hide/{what}")
+
+    def results(self) -> dict[str, float]:
+        """Metrics of the test images."""
+        return {f"test/{name}": value for name, value in self.evaluate(self.data.test).items()}
+
+
+class JudgedImputations:
+    """Running metrics of completed images (C, H, W).
+
+    ``mse`` and ``rmse`` are pooled over hidden values, ``sse`` is per image (MisConv, table 7's "MSE"), ``psnr`` (dB)
+    and ``ssim`` (data_range 1) are between the image and the image with its holes filled (no ``ssim`` where no 7x7
+    window of the truth is wholly known).
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._ssim = ["ssim"] if min(shape[1:]) >= SSIM_WINDOW else []
+        self._holes, self._whole = MaskedMetrics(["mse", "rmse"]), MaskedMetrics(["psnr", *self._ssim])
+
+    def update(self, filled: Tensor, batch: EvalBatch, hidden: Tensor) -> None:
+        """Add completed images (B,C,H,W) in [0, 1], of whose values ``hidden`` ones are judged."""
+        self._holes.update(filled, batch.truth, hidden)
+        self._whole.update(filled, batch.truth, known=batch.known)
+
+    def compute(self, log_prob: Tensor) -> dict[str, float]:
+        """The metrics, with ``nll_per_dim`` (nats per hidden value, pooled) and ``nll`` (nats per image).
+
+        Args:
+            log_prob: of all hidden values together, in nats.
+        """
+        found = self._holes.compute()
+        found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
+        found["sse"] = found["mse"] * found.pop("pixels") / found.pop("images")
+        judged = self._whole.compute()
+        return found | {name: judged[name] for name in ("psnr", *self._ssim) if name in judged}
