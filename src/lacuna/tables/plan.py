@@ -109,7 +109,8 @@ class Wishes:
     Args:
         budget: the composed ``budget`` group.
         seeds: of the repetitions of every cell.
-        overrides: group choices, and values by dotted key, for every cell that has the key.
+        choices: group choices for every cell.
+        values: by dotted key, for every cell that has the key and does not set it itself.
         infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
         prepare: make the data where they are missing; otherwise their cells have no runs.
     """
@@ -132,7 +133,10 @@ def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) 
     tables = tuple(planner.table(spec) for spec in specs)
     unused = set(wishes.values) - planner.used
     if unused:
-        raise LacunaError(f"{sorted(unused)[0]}: no cell of these tables has this key.")
+        first = sorted(unused)[0]
+        if first in planner.own:
+            raise LacunaError(f"{first}: every cell of these tables that has this key sets it itself.")
+        raise LacunaError(f"{first}: no cell of these tables has this key.")
     output = Path(wishes.infrastructure["output"])
     plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)))
     find_states(plan)
@@ -144,6 +148,7 @@ class _Planner:
         self.composer, self.wishes = composer, wishes
         self.runs: dict[str, PlannedRun] = {}
         self.used: set[str] = set()
+        self.own: set[str] = set()
         self.missing: set[str] = set()
         self._fingerprints: dict[str, str | None] = {}
 
@@ -173,8 +178,10 @@ class _Planner:
         words = (*spec.words(row, column), *self.wishes.choices)
         base = self.composer.base(words)
         wished = {key: value for key, value in self.wishes.values.items() if self.composer.has(base, key)}
-        self.used |= set(wished)
-        config = self.composer.with_values(base, {**spec.values(row, column), **wished}, f"table={spec.name}")
+        own = spec.values(row, column)  # what a row is about stays: its label would be wrong otherwise
+        self.used |= set(wished) - set(own)
+        self.own |= set(wished) & set(own)
+        config = self.composer.with_values(base, {**wished, **own}, f"table={spec.name}")
         infrastructure = self.wishes.infrastructure
         return {
             **config,
