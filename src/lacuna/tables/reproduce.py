@@ -104,7 +104,9 @@ def _formula(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     if formula == "exact":
         return {}
     if FORMULA in values:
-        raise LacunaError(f"formula={formula} and {FORMULA}={values[FORMULA]} behind -- say the same twice: leave out one.")
+        raise LacunaError(
+            f"formula={formula} and {FORMULA}={values[FORMULA]} behind -- say the same twice: leave out one."
+        )
     return {FORMULA: formula}
 
 
