@@ -17,7 +17,8 @@ EXAMPLES = {
         "table=demo",
         "table=misconv/table1 budget=quick plan=true",
         "table=misconv/table1 seeds=5 executor=ray",
-        "table=misconv/table1 -- stem.formula=paper",
+        "table=misconv/table1 formula=authors",
+        "table=misconv/table1 -- net.training.lr=1e-4",
     ),
     "sweep": (
         "experiment=digits_misconv search=classifier trials=20",

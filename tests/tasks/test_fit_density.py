@@ -128,3 +128,28 @@ def test_what_em_cannot_fit_is_refused(digits_root, tmp_path, capsys):
     chosen = ("task=density", "task.type=fit_density.FitDensity", "density=dmfa_digits", "trainer.accelerator=cpu")
     assert train(*chosen, f"data.root={digits_root}", f"output={tmp_path}") != 0
     assert "density.type=smfa.SMFA" in capsys.readouterr().err
+
+
+def test_complete_images_are_an_advantage_that_is_asked_for(digits_root, tmp_path):
+    """``density.complete``: EM sees what the mask hides from everybody else, and is the better for it."""
+    found = {}
+    for complete in ("false", "true"):
+        more = (f"density.complete={complete}", "density.components=12", "density.factors=4")
+        assert train(*words(digits_root, tmp_path, *more)) == 0
+        run = folder(digits_root, tmp_path, *more)
+        assert run.recipe.content["mask"]["name"] == ("none" if complete == "true" else "square")
+        found[complete] = run.metrics["metrics"]
+    # both are judged on squares of the same size, at other places
+    assert found["true"]["test/mse"] < found["false"]["test/mse"]
+
+
+def test_misconv_stands_on_a_mixture_fitted_by_em(digits_root, tmp_path):
+    """The density a stem needs is fitted in the mixture's own way, and complete only where the stem's data are not."""
+    more = tuple(word for word in words(digits_root, tmp_path) if not word.startswith("task"))
+    more = (*more, "stem=misconv", "net.training.epochs=1", "density.complete=true", "density.keep=1")
+    assert train(*more) == 0
+    run = RunFolder.of(tmp_path, recipe(*more))
+    fitted = run.recipe.needs["density"]
+    assert fitted.content["task"]["type"] == "fit_density.FitDensity"
+    assert (run.recipe.content["mask"]["name"], fitted.content["mask"]["name"]) == ("square", "none")
+    assert isinstance(load(run).stem.front, SMFA) and load(run).stem.front.keep == 1

@@ -21,6 +21,7 @@ def box_plot(
     *,
     label: str,
     scale: float = 1.0,
+    log: bool = False,
     path: Path | None = None,
 ) -> Image.Image:
     """Boxes (median and quartiles) with whiskers from the 5th to the 95th percentile.
@@ -29,6 +30,7 @@ def box_plot(
         groups: what stands together on the axis -> series -> values; every group may have other series.
         label: of the vertical axis, with its unit.
         scale: what the values are multiplied with to have that unit.
+        log: a logarithmic axis, for groups of very different size; all values must be more than 0.
         path: where to write the PNG, if anywhere.
 
     Raises:
@@ -59,7 +61,10 @@ def box_plot(
         axes.plot([], [], "s", color=COLOURS[number % len(COLOURS)], alpha=0.7, label=name)
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel(label)
-    axes.set_ylim(bottom=0)
+    if log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False)
     buffer = io.BytesIO()

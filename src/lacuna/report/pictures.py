@@ -68,8 +68,8 @@ def image_grid(
     strips = [_paint(row) for row in made]
     height, width = (max(strip.shape[axis] for strip, _ in strips) for axis in (1, 2))
     factor = scale or max(1, round(64 / max(height, width)))
-    font = _font()
-    label = max(round(font.getlength(row.title)) for row in made) + 12
+    letters = font()
+    label = max(round(letters.getlength(row.title)) for row in made) + 12
     count = max(len(strip) for strip, _ in strips)
     with_bar = any(limits is not None for _, limits in strips)
     side_x, side_y = width * factor + GAP, height * factor + GAP
@@ -84,15 +84,15 @@ def image_grid(
     )
     draw = ImageDraw.Draw(canvas)
     for i, title in enumerate(columns or ()):
-        draw.text((MARGIN + label + i * side_x + (side_x - GAP) / 2, MARGIN), title, SOFT, font, anchor="mt")
+        draw.text((MARGIN + label + i * side_x + (side_x - GAP) / 2, MARGIN), title, SOFT, letters, anchor="mt")
     for r, (row, (strip, limits)) in enumerate(zip(made, strips, strict=True)):
         y = top + r * side_y
-        draw.text((MARGIN, y + (side_y - GAP) / 2), row.title, INK, font, anchor="lm")
+        draw.text((MARGIN, y + (side_y - GAP) / 2), row.title, INK, letters, anchor="lm")
         for i, pixels in enumerate(strip):
             canvas.paste(_enlarged(pixels, row, i, factor), (MARGIN + label + i * side_x, y))
         if limits is not None:
             _colour_bar(canvas, (MARGIN + label + count * side_x + 6, y), side_y - GAP, limits)
-    return _finish(canvas, path)
+    return finish(canvas, path)
 
 
 def first_layer_grid(
@@ -128,15 +128,15 @@ def first_layer_grid(
     across, down = min(columns, channels), -(-channels // columns)
     top = MARGIN + (FONT_SIZE + 8 if title else 0)
     size = (MARGIN + across * side_x + BAR + 44 + MARGIN, top + down * side_y - GAP + MARGIN)
-    size = (max(size[0], round(_font().getlength(title)) + 2 * MARGIN), size[1])
+    size = (max(size[0], round(font().getlength(title)) + 2 * MARGIN), size[1])
     canvas = Image.new("RGB", size, PAPER)
     if title:
-        ImageDraw.Draw(canvas).text((MARGIN, MARGIN - 2), title, INK, _font(), anchor="lt")
+        ImageDraw.Draw(canvas).text((MARGIN, MARGIN - 2), title, INK, font(), anchor="lt")
     for i, pixels in enumerate(coloured):
         tile = Image.fromarray(pixels).resize((width * factor, height * factor), Image.Resampling.NEAREST)
         canvas.paste(tile, (MARGIN + i % columns * side_x, top + i // columns * side_y))
     _colour_bar(canvas, (MARGIN + across * side_x + 6, top), min(down * side_y - GAP, 3 * side_y), (low, high))
-    return _finish(canvas, path)
+    return finish(canvas, path)
 
 
 def _paint(row: Row) -> tuple[np.ndarray[Any, Any], tuple[float, float] | None]:
@@ -169,7 +169,7 @@ def _colour_bar(canvas: Image.Image, at: tuple[int, int], height: int, limits: t
     ramp = np.linspace(limits[1], limits[0], height)[:, None].repeat(BAR, 1)
     canvas.paste(Image.fromarray(_heat(ramp, limits)), at)
     draw, x = ImageDraw.Draw(canvas), at[0] + BAR + 5
-    small = _font(FONT_SIZE - 2)
+    small = font(FONT_SIZE - 2)
     draw.text((x, at[1]), f"{limits[1]:.3g}", SOFT, small, anchor="lt")
     draw.text((x, at[1] + height), f"{limits[0]:.3g}", SOFT, small, anchor="lb")
 
@@ -197,14 +197,16 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 
 
 @functools.cache
-def _font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont:
+def font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont:
+    """What text in pictures is written with."""
     import matplotlib
 
     # matplotlib carries DejaVu Sans, which knows the Greek and the signs that titles use.
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
 
 
-def _finish(canvas: Image.Image, path: Path | None) -> Image.Image:
+def finish(canvas: Image.Image, path: Path | None) -> Image.Image:
+    """The picture itself, also written as PNG where ``path`` is given."""
     if path is not None:
         # A picture of at most 256 colours (grey digits, say) is stored as a palette, at a third of the size.
         few = canvas.getcolors(256) is not None

@@ -84,8 +84,8 @@ class CellResult:
 
     @cached_property
     def done(self) -> tuple[StoredRun, ...]:
-        """The runs that give a value."""
-        return tuple(run.stored for run in self.runs if run.stored is not None and run.seed in self.values)
+        """The runs that give a value (in a figure, that are done)."""
+        return tuple(run.stored for run in self.runs if run.stored is not None and run.seed not in self.missing)
 
     @cached_property
     def test_images(self) -> int | None:
@@ -95,15 +95,19 @@ class CellResult:
         return min(known, default=None)
 
     @property
+    def _without_data(self) -> bool:
+        return not self.runs and self.cell.config is None
+
+    @property
     def state(self) -> str:
         """``done``, or what is worst among the missing repetitions."""
-        states = {state for state, _ in self.missing.values()} or ({NO_DATA} if not self.runs else set())
+        states = {state for state, _ in self.missing.values()} or ({NO_DATA} if self._without_data else set())
         return next((state for state in WORST_FIRST if state in states), DONE)
 
     @cached_property
     def reason(self) -> str:
         """Why there are fewer values than wanted, in a sentence; empty where none is missing."""
-        if not self.runs:
+        if self._without_data:
             return "the data are not here"
         groups: dict[str, list[int]] = {}
         for seed, (state, why) in self.missing.items():
@@ -200,6 +204,8 @@ def _cell(cell: Cell, wanted: int, views: Mapping[str, RunView]) -> CellResult:
     values: dict[int, float] = {}
     missing: dict[int, tuple[str, str]] = {}
     for run in runs:
+        if run.stored is not None and not cell.metric:  # of a figure
+            continue
         value = None if run.stored is None else run.stored.metrics.get(cell.metric)
         if value is not None and math.isfinite(value):
             values[run.seed] = value

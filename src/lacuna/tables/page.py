@@ -48,9 +48,9 @@ def table_page(result: TableResult, folder: Path) -> str:
         *_missing(result),
         *_curves(result),
         *_pictures(result),
-        *_data(result),
+        *data_section(result),
         *_failures(result),
-        *_runs(result, folder),
+        *run_sections(result, folder),
         Links([(name, name, "") for name in OTHER_FORMS], heading="The same table"),
     ]
     return render_page(spec.title, sections, lead=spec.note, footer=spec.name)
@@ -150,7 +150,8 @@ def _picture_files(runs: Sequence[RunView]) -> list[Path]:
     return found
 
 
-def _data(result: TableResult) -> list[Section]:
+def data_section(result: TableResult) -> list[Section]:
+    """The sets behind a table: how many images, and what is wrong with them."""
     rows = [
         {
             "data": fact.name,
@@ -186,7 +187,8 @@ def _log(run: RunView) -> str:
     return "\n".join(lines[-LOG_LINES:]) or run.why
 
 
-def _runs(result: TableResult, folder: Path) -> list[Section]:
+def run_sections(result: TableResult, folder: Path) -> list[Section]:
+    """Every run behind a table, with links to their folders; hardware and commits."""
     runs = list(result.runs.values())
     if not runs:
         return []

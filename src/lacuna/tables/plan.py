@@ -19,7 +19,7 @@ from lacuna.errors import LacunaError
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, data_key, fingerprint_at_hand, prepare_data, resolve
 from lacuna.runs.settings import Settings
-from lacuna.tables.spec import Axis, TableSpec
+from lacuna.tables.spec import OF_DATA, Axis, TableSpec
 
 DONE, TODO, PARTLY, FAILED, RUNNING = "done", "to do", "begun", "failed before", "running elsewhere"
 
@@ -36,6 +36,8 @@ class Cell:
     paper: float | None
     recipes: tuple[Recipe, ...]
     """One a seed; empty where the data are not here, so that nobody can say which run it is."""
+    config: Mapping[str, Any] | None = None
+    """Of a figure that shows data, where these are here: what says which."""
 
     @property
     def label(self) -> str:
@@ -109,7 +111,8 @@ class Wishes:
     Args:
         budget: the composed ``budget`` group.
         seeds: of the repetitions of every cell.
-        overrides: group choices, and values by dotted key, for every cell that has the key.
+        choices: group choices for every cell.
+        values: by dotted key, for every cell that has the key and does not set it itself.
         infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
         prepare: make the data where they are missing; otherwise their cells have no runs.
     """
@@ -132,7 +135,10 @@ def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) 
     tables = tuple(planner.table(spec) for spec in specs)
     unused = set(wishes.values) - planner.used
     if unused:
-        raise LacunaError(f"{sorted(unused)[0]}: no cell of these tables has this key.")
+        first = sorted(unused)[0]
+        if first in planner.own:
+            raise LacunaError(f"{first}: every cell of these tables that has this key sets it itself.")
+        raise LacunaError(f"{first}: no cell of these tables has this key.")
     output = Path(wishes.infrastructure["output"])
     plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)))
     find_states(plan)
@@ -144,6 +150,7 @@ class _Planner:
         self.composer, self.wishes = composer, wishes
         self.runs: dict[str, PlannedRun] = {}
         self.used: set[str] = set()
+        self.own: set[str] = set()
         self.missing: set[str] = set()
         self._fingerprints: dict[str, str | None] = {}
 
@@ -151,10 +158,14 @@ class _Planner:
         cells = [self._cell(spec, row, column) for row in spec.rows for column in spec.columns]
         wishes = self.wishes
         changed = (*wishes.choices, *(f"{key}={value}" for key, value in wishes.values.items()))
-        return TablePlan(spec, tuple(cells), str(wishes.budget["name"]), wishes.seeds, changed)
+        return TablePlan(spec, tuple(cells), str(wishes.budget["name"]), self._seeds(spec), changed)
+
+    def _seeds(self, spec: TableSpec) -> tuple[int, ...]:
+        return self.wishes.seeds if spec.figure is None else self.wishes.seeds[:1]
 
     def _cell(self, spec: TableSpec, row: Axis, column: Axis) -> Cell:
         config = self._config(spec, row, column)
+        of_data = spec.figure is not None and spec.figure["kind"] in OF_DATA
         cell = Cell(
             row=row,
             column=column,
@@ -162,7 +173,8 @@ class _Planner:
             better=spec.cell_better(row, column),
             digits=spec.cell_digits(row, column),
             paper=spec.printed(row, column),
-            recipes=self._recipes(config),
+            recipes=() if of_data else self._recipes(config, self._seeds(spec)),
+            config=config if of_data and self._at_hand(config) else None,
         )
         settings = Settings.of(config)
         for recipe in cell.recipes:
@@ -173,8 +185,10 @@ class _Planner:
         words = (*spec.words(row, column), *self.wishes.choices)
         base = self.composer.base(words)
         wished = {key: value for key, value in self.wishes.values.items() if self.composer.has(base, key)}
-        self.used |= set(wished)
-        config = self.composer.with_values(base, {**spec.values(row, column), **wished}, f"table={spec.name}")
+        own = spec.values(row, column)  # what a row is about stays: its label would be wrong otherwise
+        self.used |= set(wished) - set(own)
+        self.own |= set(wished) & set(own)
+        config = self.composer.with_values(base, {**wished, **own}, f"table={spec.name}")
         infrastructure = self.wishes.infrastructure
         return {
             **config,
@@ -183,13 +197,20 @@ class _Planner:
             "data": {**config["data"], **infrastructure["data"]},
         }
 
-    def _recipes(self, config: dict[str, Any]) -> tuple[Recipe, ...]:
+    def _recipes(self, config: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Recipe, ...]:
         fingerprint = self._fingerprint(config)
         if fingerprint is None:
             self.missing.add(str(config["data"]["name"]))
             return ()
-        first = resolve({**config, "seed": self.wishes.seeds[0]}, fingerprint)
-        return tuple(first.with_seed(seed) for seed in self.wishes.seeds)
+        first = resolve({**config, "seed": seeds[0]}, fingerprint)
+        return tuple(first.with_seed(seed) for seed in seeds)
+
+    def _at_hand(self, config: dict[str, Any]) -> bool:
+        """Whether the data themselves are here, and not only results."""
+        self._fingerprint(config)  # prepares them, if that is wished
+        here = fingerprint_at_hand(config) is not None
+        self.missing |= set() if here else {str(config["data"]["name"])}
+        return here
 
     def _fingerprint(self, config: dict[str, Any]) -> str | None:
         key = data_key(config)

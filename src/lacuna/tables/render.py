@@ -1,10 +1,14 @@
-"""Tables on disk and on the terminal, from whatever is done by now. Nothing is trained and torch is not imported."""
+"""Tables and figures on disk and on the terminal, from whatever is done by now.
+
+Nothing is trained, and torch is not imported but for masks on images.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from lacuna import files
+from lacuna.tables.figure_page import figure_text, write_figure
 from lacuna.tables.gather import gather
 from lacuna.tables.page import index_page, table_page
 from lacuna.tables.plan import Plan
@@ -14,6 +18,7 @@ from lacuna.tables.written import as_csv, as_latex, as_markdown, as_text
 def render(plan: Plan, target: Path) -> list[Path]:
     """Write every table of a plan: ``<target>/<table>/`` holds index.html, table.md, table.tex and table.csv.
 
+    A figure's folder holds index.html and figure.png.
     Where there are several, ``<target>/index.html`` lists them.
 
     Returns:
@@ -25,6 +30,9 @@ def render(plan: Plan, target: Path) -> list[Path]:
     results, pages = gather(plan), []
     for result in results:
         folder = target / result.plan.folder
+        if result.plan.spec.figure is not None:
+            pages.append(write_figure(result, folder))
+            continue
         files.write_text(folder / "table.md", as_markdown(result))
         files.write_text(folder / "table.tex", as_latex(result))
         files.write_text(folder / "table.csv", as_csv(result))
@@ -38,4 +46,6 @@ def render(plan: Plan, target: Path) -> list[Path]:
 
 def text(plan: Plan) -> str:
     """The tables for a terminal."""
-    return "\n\n".join(as_text(result) for result in gather(plan))
+    return "\n\n".join(
+        as_text(result) if result.plan.spec.figure is None else figure_text(result) for result in gather(plan)
+    )

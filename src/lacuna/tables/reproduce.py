@@ -21,6 +21,8 @@ from lacuna.tables.schedule import BLOCKED, FAILED, Schedule, Task
 from lacuna.tables.show_plan import plan_text
 from lacuna.tables.spec import TableSpec, table_spec
 
+FORMULAS = ("exact", "paper", "authors")
+FORMULA = "stem.formula"
 TICK = 1.0
 """Seconds between two looks at what runs."""
 
@@ -77,6 +79,7 @@ def wishes(config: Mapping[str, Any], *, prepare: bool) -> Wishes:
             for key in [*values, *(c.split("=")[0] for c in choices)]
         ):
             raise LacunaError(f"{forbidden} is not set behind -- but before it, with {forbidden}=... or seeds=... .")
+    values = {**_formula(config, values), **values}
     infrastructure = {
         "output": str(config["output"]),
         "trainer": {**config["trainer"], "progress": False},
@@ -91,6 +94,20 @@ def wishes(config: Mapping[str, Any], *, prepare: bool) -> Wishes:
         infrastructure=infrastructure,
         prepare=prepare,
     )
+
+
+def _formula(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+    """``formula=`` as the value it stands for: nothing, where it is that of all configs."""
+    formula = config["formula"]
+    if formula not in FORMULAS:
+        raise LacunaError(f"formula={formula} is none of {', '.join(FORMULAS)}.")
+    if formula == "exact":
+        return {}
+    if FORMULA in values:
+        raise LacunaError(
+            f"formula={formula} and {FORMULA}={values[FORMULA]} behind -- say the same twice: leave out one."
+        )
+    return {FORMULA: formula}
 
 
 def seeds_of(given: Any) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ def plan_text(plan: Plan, estimate: Estimate, slots: int = 1) -> str:
         slots: how many runs at a time the estimate of the whole assumes.
     """
     lines = [f"{table.spec.name}: {table.spec.title} ({len(table.cells)} cells)" for table in plan.tables]
-    seeds = plan.tables[0].seeds
+    seeds = max((table.seeds for table in plan.tables), key=len)  # a figure has one
     lines.append(f"budget {plan.tables[0].budget}, {'seed' if len(seeds) == 1 else 'seeds'} {_listed(seeds)}")
     if plan.missing_data:
         lines.append(f"data not here yet: {', '.join(plan.missing_data)} (their cells are left out of this plan)")

@@ -19,6 +19,9 @@ A table's config (``configs/table/...``) reads::
 ``compare: rows`` looks for the winner within a row instead of a column; ``resources: {cpus: 1}`` is what a run asks
 for where the executor's config leaves it open.
 
+``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.tables.figures`): planned like a table, for the first seed only, but
+drawn from what its runs left behind instead of their metrics.
+
 ``{row}`` and ``{column}`` stand for the key, or for its ``as``. A row or column may add ``choose`` (group choices such
 as ``mask=noise``) and ``set`` (values by dotted key), and may have ``metric``, ``better`` and ``digits`` of its own.
 """
@@ -49,7 +52,17 @@ TABLE_KEYS = (
     "columns",
     "rows",
     "resources",
+    "figure",
 )
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "panels": ("pictures",),
+    "first_layers": ("maps",),
+    "masks": ("images",),
+    "boxes": ("series",),
+}
+"""Kinds of figures -> their options."""
+OF_DATA = ("masks",)
+"""Figures that show data; no run stands behind their cells."""
 PAPERS = Path(__file__).with_name("papers.yaml")
 
 
@@ -86,6 +99,7 @@ class TableSpec:
     columns: tuple[Axis, ...]
     compare: str = "columns"
     cpus: int | None = None
+    figure: Mapping[str, Any] | None = None
 
     def words(self, row: Axis, column: Axis) -> tuple[str, ...]:
         """The choices that make the configuration of a cell."""
@@ -140,6 +154,9 @@ def table_spec(config: Mapping[str, Any]) -> TableSpec:
     compare = config.get("compare", "columns")
     if compare not in ("columns", "rows"):
         raise LacunaError(f"table={name}: compare={compare} must be columns or rows.")
+    figure = config.get("figure")
+    if figure is not None:
+        _check_figure(name, figure)
     return TableSpec(
         name=name,
         title=str(config["title"]),
@@ -153,7 +170,19 @@ def table_spec(config: Mapping[str, Any]) -> TableSpec:
         columns=_axes(name, "columns", config["columns"]),
         compare=compare,
         cpus=(config.get("resources") or {}).get("cpus"),
+        figure=figure,
     )
+
+
+def _check_figure(name: str, figure: Any) -> None:
+    kind = figure.get("kind") if isinstance(figure, Mapping) else None
+    if kind not in FIGURES:
+        raise LacunaError(f"table={name}: figure={figure} needs a kind, one of {', '.join(FIGURES)}.")
+    unknown = [key for key in figure if key not in ("kind", *FIGURES[kind])]
+    if unknown:
+        raise LacunaError(
+            f"table={name}: figure.{unknown[0]} is no option of {kind}; it has {', '.join(FIGURES[kind])}."
+        )
 
 
 def _axes(name: str, where: str, config: Mapping[str, Any]) -> tuple[Axis, ...]:

@@ -12,6 +12,7 @@ from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.mfa import MFA
 from lacuna.report.pictures import Row, first_layer_grid, image_grid
 from lacuna.tasks.behind_stem import StemTask
+from lacuna.tasks.first_layer import write_first_layer
 from lacuna.tasks.models import IncompleteClassifier, build_classifier
 
 
@@ -63,6 +64,7 @@ class Classify(StemTask):
         features = stem(batch.observed, batch.mask, representation)
         paths = {"first_layer": folder / "first_layer.png"}
         first_layer_grid(features[0].float(), path=paths["first_layer"])
+        write_first_layer(folder / "first_layer.npz", stem, batch, representation, features)
         if representation is not None:
             filled = representation.expectation() if isinstance(representation, MFA) else representation
             rows = [

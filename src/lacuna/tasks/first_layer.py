@@ -1,0 +1,52 @@
+"""What a first layer makes of one test image, as numbers, so that runs can be compared (MisConv, figure 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lacuna.data.incomplete import EvalBatch
+from lacuna.files import replacing
+from lacuna.layers.stem import MisConvStem, Representation, Stem
+from lacuna.mfa import MFA
+
+
+@torch.no_grad()
+def first_layer(stem: Stem, batch: EvalBatch, representation: Representation, features: Tensor) -> dict[str, Tensor]:
+    """Of the first image of a batch.
+
+    Two runs learn two sets of filters, and what is different in their outputs may be just that. So MisConv's own
+    filters are also applied to the density's mean, as an ordinary convolution.
+
+    Args:
+        stem: a trained stem, in evaluation mode.
+        batch: test images.
+        representation: what its front says of them.
+        features: (B,F,H',W'), what it makes of them.
+
+    Returns:
+        ``truth``, ``observed`` (C,H,W), ``mask`` (1 or C,H,W), ``features`` (F,H',W'); where the front fills holes,
+        ``filled`` (C,H,W); behind MisConv, ``features_of_mean`` (F,H',W') = ReLU(conv(filled)). The exact formula
+        gives no less than that, by Jensen's inequality, and the same where no window reaches a hole.
+    """
+    observed, mask = batch.observed[:1].float(), batch.mask[:1]
+    found = {"truth": batch.truth[:1], "observed": observed, "mask": mask, "features": features[:1].float()}
+    if isinstance(representation, MFA):
+        found["filled"] = torch.where(mask, observed, representation.expectation()[:1].float())
+    elif representation is not None:
+        found["filled"] = torch.where(mask, observed, representation[:1].float())
+    if isinstance(stem, MisConvStem):
+        found["features_of_mean"] = nn.Conv2d.forward(stem.conv, found["filled"]).relu()
+    return {name: part[0] for name, part in found.items()}
+
+
+def write_first_layer(
+    path: Path, stem: Stem, batch: EvalBatch, representation: Representation, features: Tensor
+) -> None:
+    """Store :func:`first_layer` as a ``.npz`` file, atomically."""
+    arrays = {name: part.cpu().numpy() for name, part in first_layer(stem, batch, representation, features).items()}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
