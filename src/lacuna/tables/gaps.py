@@ -32,8 +32,8 @@ MEANINGS = {
 }
 
 RULE = (
-    "A gap is MisConv (in tables of densities: DMFA) against another method, + where MisConv is better (less "
-    f"error, more accuracy). Noise, behind ±: as in the tables, two-sided at {LEVEL:.0%} for every gap and not corrected for their "
+    "A gap is MisConv (in tables of densities: DMFA) against another method, + where MisConv is better (more accuracy, "
+    f"less FID). Noise, behind ±: as in the tables, two-sided at {LEVEL:.0%} for every gap and not corrected for their "
     "number: Welch's t test over seeds, or, with one seed, the sampling error of an accuracy on so many test images, "
     "which says nothing of what another seed would give. Of the printed numbers no noise is known."
 )
