@@ -30,7 +30,7 @@ def page(words: list[str]) -> str:
     config = compose(CONFIGS, "reproduce", chosen)
     cache = Path(config["output"]) / ".cache"
     specs = find_tables(config["table"], Composer(CONFIGS, "reproduce", cache))
-    tables = [spec for spec in specs if spec.figure is None and spec.paper is not None]
+    tables = [spec for spec in specs if spec.paper == spec.name]  # each printed number once
     composer = Composer(CONFIGS, "train", cache)
     plan = plan_tables(tables, composer, wishes(config, prepare=False))
     composer.save()

@@ -122,5 +122,13 @@ def test_the_command_writes_the_page_of_a_table(tmp_path: Path, capsys: pytest.C
     for published in ("+0.008", "+0.037", "+0.006"):
         assert f"**not measured**: in print {published}" in page
     assert not (tmp_path / "data").exists()
+    # what stands in print once is counted once: the paper has 3 numbers for SMFA, and so many gaps
+    assert script().main([*words[1:], "table=misconv/table6", "--to", str(tmp_path / "gaps.md")]) == 0
+    page = (tmp_path / "gaps.md").read_text(encoding="utf-8")
+    assert "Of 3 published gaps in favour of MisConv: 3 not measured." in page
+    assert "| SMFA as published (a reference) |" in page and "not counted" in page
+    corrected = ["table=misconv/baselines", *words[1:], "--to", str(tmp_path / "gaps.md")]
+    assert script().main(corrected) == 0
+    assert "Of 0 published gaps" in (tmp_path / "gaps.md").read_text(encoding="utf-8")
     assert script().main(["table=misconv/tabel8"]) == 2
     assert "There is no table" in capsys.readouterr().err

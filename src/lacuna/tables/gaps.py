@@ -127,14 +127,16 @@ def gaps_page(results: Sequence[TableResult], title: str = "MisConv: which publi
 
 def _summary(everything: Sequence[Gap]) -> str:
     lines = []
+    counted = [gap for gap in everything if not gap.rival.reference and gap.verdict != UNCLAIMED]
     for text, chosen in (
-        ("in favour of MisConv", [gap for gap in everything if gap.published > 0 and gap.verdict != UNCLAIMED]),
-        ("against it", [gap for gap in everything if gap.published < 0 and gap.verdict != UNCLAIMED]),
+        ("in favour of MisConv", [gap for gap in counted if gap.published > 0]),
+        ("against it", [gap for gap in counted if gap.published < 0]),
     ):
         counts = Counter(gap.verdict for gap in chosen)
         said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in MEANINGS if counts[verdict])
         lines.append(f"Of {len(chosen)} published gaps {text}: {said or 'none'}.")
-    return " ".join(lines)
+    references = any(gap.rival.reference for gap in everything)
+    return " ".join([*lines, *["References are listed below and not counted."] * references])
 
 
 def _caveats(results: Iterable[TableResult]) -> list[str]:
