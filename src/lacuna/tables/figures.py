@@ -106,7 +106,8 @@ def _given(label: str, known: Sequence[Arrays]) -> Row:
     shown += [arrays["filled"].clip(0, 1) for arrays in known if "filled" in arrays][:1]
     observed = np.broadcast_to(first["mask"], first["truth"].shape)
     seen = [np.ones_like(observed), observed, np.ones_like(observed)][: len(shown)]
-    return Row(f"{label}: truth, observed, filled"[: 14 + len(label) + 8 * len(shown)], np.stack(shown), np.stack(seen))
+    names = ", ".join(("truth", "observed", "filled")[: len(shown)])
+    return Row(f"{label}: {names}", np.stack(shown), np.stack(seen))
 
 
 def _maps(label: str, arrays: Arrays, maps: int, scale: tuple[float, float]) -> list[Row]:

@@ -19,8 +19,8 @@ A table's config (``configs/table/...``) reads::
 ``compare: rows`` looks for the winner within a row instead of a column; ``resources: {cpus: 1}`` is what a run asks
 for where the executor's config leaves it open.
 
-``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.tables.figures`): planned like a table, for the first seed only, but
-drawn from what its runs left behind instead of their metrics.
+``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.tables.figures`): planned like a table, for the first
+seed only, but drawn from what its runs left behind instead of their metrics.
 
 ``{row}`` and ``{column}`` stand for the key, or for its ``as``. A row or column may add ``choose`` (group choices such
 as ``mask=noise``) and ``set`` (values by dotted key), and may have ``metric``, ``better`` and ``digits`` of its own.
@@ -175,7 +175,7 @@ def table_spec(config: Mapping[str, Any]) -> TableSpec:
 
 
 def _check_figure(name: str, figure: Any) -> None:
-    kind = figure.get("kind") if isinstance(figure, Mapping) else None
+    kind = str(figure.get("kind")) if isinstance(figure, Mapping) else ""
     if kind not in FIGURES:
         raise LacunaError(f"table={name}: figure={figure} needs a kind, one of {', '.join(FIGURES)}.")
     unknown = [key for key in figure if key not in ("kind", *FIGURES[kind])]

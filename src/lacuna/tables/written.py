@@ -39,15 +39,15 @@ def as_text(result: TableResult) -> str:
 def as_markdown(result: TableResult) -> str:
     """A document of its own."""
     spec, warned = result.plan.spec, warning(result)
-    parts = [f"# {_plain(spec.title)}", _plain(spec.note)] if spec.note else [f"# {_plain(spec.title)}"]
+    parts = [f"# {plain(spec.title)}", plain(spec.note)] if spec.note else [f"# {plain(spec.title)}"]
     if warned is not None:
         title, points = warned
-        parts.append("\n".join([f"> **{_plain(title)}**", ">", *(f"> - {_plain(point)}" for point in points)]))
+        parts.append("\n".join([f"> **{plain(title)}**", ">", *(f"> - {plain(point)}" for point in points)]))
     parts.append(markdown_table(rows_of(result)))
-    parts.append("\n".join(f"- **{_plain(what)}**: {_plain(how)}" for what, how in protocol(result)))
+    parts.append("\n".join(f"- **{plain(what)}**: {plain(how)}" for what, how in protocol(result)))
     holes = holes_of(result)
     if holes:
-        listed = (f"- {_plain(cells)}: {_plain(reason)}" for reason, cells in holes)
+        listed = (f"- {plain(cells)}: {plain(reason)}" for reason, cells in holes)
         parts.append("\n".join(["Missing:", "", *listed]))
     return "\n\n".join(parts) + "\n"
 
@@ -127,6 +127,6 @@ def _warning_lines(result: TableResult) -> list[str]:
     return [] if warned is None else [f"! {warned[0]}", *(f"!   {point}" for point in warned[1])]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown takes as it is."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
