@@ -11,6 +11,8 @@ from lacuna.tables.gather import CellResult, Group, RunView, TableResult
 
 MOST_PANELS, MOST_LINES = 12, 10
 LOSS = "train/loss"
+BEST = "_best"
+"""Ends the name of what is the best of a curve."""
 
 Curves = dict[str, dict[int, float]]
 
@@ -18,8 +20,8 @@ Curves = dict[str, dict[int, float]]
 def panels_of(result: TableResult) -> list[Panel]:
     """The panels of a table, the first :data:`MOST_PANELS`; none where nothing was trained.
 
-    A panel shows the validation metric that belongs to the cells' metric, or the training loss where there is none;
-    columns with the same runs and curves share one.
+    A panel shows the validation metric that belongs to the cells' metric, or the curve whose best value that is, or the
+    training loss where there is neither; columns with the same runs and curves share one.
     """
     found: dict[tuple[object, ...], Panel] = {}
     histories: dict[Path, Curves] = {}
@@ -39,7 +41,9 @@ def panels_of(result: TableResult) -> list[Panel]:
 
 def _lines(group: Group, histories: dict[Path, Curves], styles: Mapping[str, int]) -> tuple[str, list[Line]]:
     shown = [(axis, cell, _histories(cell, histories)) for axis, cell in group.members[:MOST_LINES]]
-    wanted = [f"validation/{cell.cell.metric.rpartition('/')[2]}" for _, cell, _ in shown]
+    metrics = dict.fromkeys(cell.cell.metric for _, cell, _ in shown)
+    wanted = [f"validation/{metric.rpartition('/')[2]}" for metric in metrics]
+    wanted += [metric.removesuffix(BEST) for metric in metrics if metric.endswith(BEST)]
     metric = next((name for name in wanted if any(name in found for _, _, many in shown for found in many)), LOSS)
     lines = []
     for axis, cell, many in shown:
