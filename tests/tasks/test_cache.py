@@ -138,3 +138,33 @@ def test_the_size_of_the_chunks_is_irrelevant():
     for other in others:
         for a, b in zip(first, other, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_kept_in_a_file_it_says_the_same_and_asks_nobody(front, scheme, tmp_path):
+    images, file = data(SCHEMES[scheme]), tmp_path / "cache" / "x.safetensors"
+    first = FrontCache(images, FRONTS[front](), 1e9, CHUNK, file)
+
+    def asked(observed: Tensor, mask: Tensor) -> Tensor:
+        raise AssertionError
+
+    again = FrontCache(images, asked, 1e9, CHUNK, file)
+    assert again.filled and again.bytes == first.bytes
+    batch = images.batch(torch.tensor([22, 3, 3, 0, 17]))
+    for found, expected in zip(plain(again(batch)), plain(first(batch)), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_file_that_is_damaged_another_s_or_too_large_is_not_used(tmp_path):
+    images, represent, file = data(Square()), mixture(2, 1), tmp_path / "x.safetensors"
+    FrontCache(images, represent, 1e9, CHUNK, file)
+    whole = file.read_bytes()
+    assert not FrontCache(images, represent, 100, CHUNK, file).filled
+    wanted = plain(represent(*(getattr(images.batch(torch.arange(CHUNK)), name) for name in ("observed", "mask"))))
+    for damaged in (whole[:-9], b"", b"nonsense"):
+        file.write_bytes(damaged)
+        cache = FrontCache(images, represent, 1e9, CHUNK, file)
+        for found, expected in zip(plain(cache(images.batch(torch.arange(CHUNK)))), wanted, strict=True):
+            assert torch.equal(found, expected)
+        assert file.read_bytes() == whole

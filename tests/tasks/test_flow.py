@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from lacuna.flows.acflow import ACFlow
+from lacuna.imputers.acflow import FlowImputer
 from lacuna.registry import build
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.logging import read_history
@@ -167,6 +169,32 @@ def test_judging_leaves_the_training_s_noise_alone(digits_root, tmp_path):
     found = task.validate()
     assert torch.equal(torch.rand(3), expected)
     assert task.validate() == found
+
+
+def test_classifiers_on_one_flow_share_what_it_imputed(whole, digits_root, monkeypatch):
+    """Another net asks the flow for test images only; it is trained as if it had asked for all."""
+    asked, original = [], FlowImputer._fill
+
+    def fill(self: FlowImputer, observed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        asked.append(len(observed))
+        return original(self, observed, mask)
+
+    monkeypatch.setattr(FlowImputer, "_fill", fill)
+    output, found, counts = whole.path.parents[1], [], []
+    for stages in ("[[8,1]]", "[[4,1]]", "[[4,1]]"):
+        chosen = words(digits_root, output, "stem=acflow", "task=classify", "net.training.epochs=1")
+        chosen = (*chosen, f"net.stages={stages}")
+        asked.clear()
+        assert train(*chosen) == 0
+        run = RunFolder.of(output, recipe(*chosen))
+        found.append(contents(run.path))
+        counts.append(sum(asked))
+        if len(counts) == 2:  # the same once more, with nothing to share
+            shutil.rmtree(output / "cache")
+            shutil.rmtree(run.path)
+    # beside 40 test images and those of the picture (10): 300 for training, 20 for validation
+    assert counts == [370, 50, 370]
+    assert found[1] == found[2] != found[0]
 
 
 @pytest.mark.parametrize("word", ["decay_steps=0", "clip=-1"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,8 +100,29 @@ def make_task(
         eval_batch_size=settings.option("eval_batch_size", 250),
         cache_bytes=_bytes(settings, "cache_gb", 4),
         cache=settings.output / "cache",
+        cache_folder=_cache_folder(recipe, settings),
     )
     return task
+
+
+def _cache_folder(recipe: Recipe, settings: Settings) -> Path | None:
+    """Where runs keep the images that the same trained part has imputed behind the same holes; None for other stems.
+
+    Runs that share it differ in their nets, tasks or first layers only.
+    """
+    content = recipe.content
+    imputer = content.get("stem", {}).get("imputer", {})
+    if not imputer.get("needs"):
+        return None
+    decides = {
+        "imputer": imputer,
+        "needs": {part: recipe.needs[part].identity for part in imputer["needs"]},
+        **{key: content[key] for key in ("version", "mask", "seed")},
+        "data": content["data"]["fingerprint"],
+        "cuda": on_cuda(settings),
+    }
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+    return settings.output / "cache" / digest
 
 
 def load(folder: RunFolder) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ class Task(pl.LightningModule, ABC):
         eval_batch_size: images a step when judging.
         cache_bytes: how much may be kept of what frozen parts say of the training images.
         cache: folder for what other runs can use as well (FID's reference statistics, say); None keeps nothing.
+        cache_folder: where what frozen parts say is kept for other runs, by default nowhere.
     """
 
     part: str
@@ -50,11 +52,13 @@ class Task(pl.LightningModule, ABC):
         eval_batch_size: int = 250,
         cache_bytes: float = 4e9,
         cache: Path | None = None,
+        cache_folder: Path | None = None,
     ) -> None:
         super().__init__()
         self.content, self.sizes, self.data = content, sizes, data
         self.training_spec: Mapping[str, Any] = content[self.part]["training"]
-        self.eval_batch_size, self.cache_bytes, self.cache = eval_batch_size, cache_bytes, cache
+        self.eval_batch_size, self.cache_bytes = eval_batch_size, cache_bytes
+        self.cache, self.cache_folder = cache, cache_folder
         # metric -> how it was taken, where its name does not say that; results() fills it
         self.protocols: dict[str, str] = {}
         # a dict is no sub-module: the parts are registered once, inside the model
@@ -161,6 +165,13 @@ class Task(pl.LightningModule, ABC):
             batch = images.batch(torch.arange(start, end, device=images.device))
             assert isinstance(batch, EvalBatch)
             yield batch
+
+    def cache_file(self, images: IncompleteImages) -> Path | None:
+        """Where what the front says of a set is kept; None where it is not."""
+        if self.cache_folder is None:
+            return None
+        chosen = hashlib.sha256(images.index.cpu().numpy().tobytes()).hexdigest()[:12]
+        return self.cache_folder / f"{images.split}-{chosen}.safetensors"
 
     # ------------------------------------------------------------------ checkpoints hold this run's weights only
 

@@ -34,7 +34,7 @@ class StemTask(Task):
         if stem.cacheable:
             left = self.cache_bytes
             for images in [self.data.train, *([self.data.validation] if self.data.has_validation else [])]:
-                cache = FrontCache(images, stem.represent, left, self.eval_batch_size)
+                cache = FrontCache(images, stem.represent, left, self.eval_batch_size, self.cache_file(images))
                 if cache.filled:
                     self._caches[id(images)] = cache
                     left -= cache.bytes

@@ -6,12 +6,18 @@ pixels are stored: at the others the representation is the image itself.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lacuna.data.incomplete import Batch, IncompleteImages
+from lacuna.errors import LacunaError
+from lacuna.files import replacing
 from lacuna.mfa import MFA
 
 Representation = Tensor | MFA | None
@@ -26,10 +32,16 @@ class FrontCache:
         represent: (observed, mask) -> imputed image or MFA pinned to the observed pixels.
         limit_bytes: largest size of the cache.
         batch_size: images a step while it is filled.
+        file: where it is kept for other runs that would fill it with the same, by default nowhere.
     """
 
     def __init__(
-        self, images: IncompleteImages, represent: Represent, limit_bytes: float, batch_size: int = 250
+        self,
+        images: IncompleteImages,
+        represent: Represent,
+        limit_bytes: float,
+        batch_size: int = 250,
+        file: Path | None = None,
     ) -> None:
         self._row = torch.full((int(images.index.max()) + 1,), -1, device=images.device)
         self._row[images.index] = torch.arange(len(images), device=images.device)
@@ -37,7 +49,11 @@ class FrontCache:
         self._values: Tensor | None = None
         self._logits: Tensor | None = None
         self._rank = -1
-        self.filled = self._fill(images, represent, limit_bytes, batch_size)
+        self.filled = file is not None and self._read(file, images, limit_bytes)
+        if not self.filled:
+            self.filled = self._fill(images, represent, limit_bytes, batch_size)
+            if self.filled and file is not None:
+                self._write(file)
 
     def _fill(self, images: IncompleteImages, represent: Represent, limit: float, size: int) -> bool:
         width = max((int((~b.mask).flatten(1).sum(1).max()) for b in _batches(images, size)), default=0)
@@ -66,6 +82,28 @@ class FrontCache:
             if self._logits is not None and logits is not None:
                 self._logits[rows] = logits
         return self._values is not None
+
+    def _read(self, file: Path, images: IncompleteImages, limit: float) -> bool:
+        """Whether what another run has kept could be had; a file that is damaged or too large is as good as none."""
+        if not file.exists() or file.stat().st_size + self._row.nbytes > limit:
+            return False
+        try:
+            kept = load_file(file, device=str(images.device))
+            values, positions = kept["values"], kept["positions"]
+        except (OSError, SafetensorError, KeyError):
+            return False
+        if not len(values) == len(positions) == len(images):
+            return False
+        self._values, self._positions, self._logits = values, positions, kept.get("logits")
+        if self._logits is not None:  # mean, noise and factors of each component
+            self._rank = values.shape[1] // self._logits.shape[1] - 2
+        return True
+
+    def _write(self, file: Path) -> None:
+        kept = {"values": self._values, "positions": self._positions, "logits": self._logits}
+        # a disk that takes no more must not end a training
+        with contextlib.suppress(LacunaError, SafetensorError), replacing(file) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in kept.items() if tensor is not None}, temporary)
 
     @property
     def bytes(self) -> int:
