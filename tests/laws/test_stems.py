@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lacuna.densities.base import Density
 from lacuna.imputers.base import Imputer
-from lacuna.layers.stem import Stem
+from lacuna.layers.stem import ImageStem, Stem
 from lacuna.registry import build
 from lacuna.tasks.models import IncompleteClassifier
 from tests.dense import random_images, random_mask
@@ -85,7 +85,15 @@ each = pytest.mark.parametrize("name", STEMS)
 
 
 def test_every_stem_is_here():
-    assert_all_listed(Stem, (new(name) for name in STEMS), "STEMS in tests/laws/test_stems.py")
+    # a stem without a layer is not among those that the laws of layers are about
+    assert_all_listed(Stem, [*(new(name) for name in STEMS), ImageStem()], "STEMS in tests/laws/test_stems.py")
+
+
+def test_the_image_itself_is_given_to_nets_with_a_first_layer_of_their_own():
+    x, mask = random_images(4, SHAPE).float(), random_mask(4, SHAPE)
+    observed = torch.where(mask, x, 0)
+    stem = ImageStem()
+    assert stem(observed, mask) is observed and not list(stem.parameters()) and not stem.cacheable
 
 
 @each
