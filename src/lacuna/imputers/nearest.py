@@ -1,0 +1,116 @@
+"""The nearest observed pixel: the Euclidean one, and MCFlow's, which is one of the nearest square ring's at random.
+
+Sources: Bernal, arXiv 2104.01482, section 3 ("nearest neighbour or bilinear interpolation"); the public code of MCFlow
+(Richardson et al. 2020), whose search of rings :class:`RingNearest` repeats with all its corners.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lacuna.data.hashing import GOLDEN, key
+from lacuna.data.masks import mix, signed
+from lacuna.errors import LacunaError
+from lacuna.imputers.planes import PlaneImputer, pick
+
+
+class Nearest(PlaneImputer):
+    """The value of the observed pixel at the smallest Euclidean distance; of several, the first in reading order."""
+
+    def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
+        return pick(values, nearest_index(seen))
+
+
+class RingNearest(PlaneImputer):
+    """What MCFlow starts from: one pixel, drawn uniformly, of the smallest square ring that shows any.
+
+    As in the published code a ring's lower right corner is never looked at and its upper left one counts twice. A pixel
+    that sees an observed one in no ring (the published code then never ends) takes the Euclidean nearest.
+
+    The draws are a function of the seed, the pixel and the plane's mask: the same in every call and in any batch.
+
+    Args:
+        seed: of the draws.
+
+    Raises:
+        LacunaError: a seed that is not a whole number.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise LacunaError(f"imputer.seed={seed!r} must be a whole number.")
+        self.seed = seed
+
+    def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
+        return pick(values, self.source(seen))
+
+    def source(self, seen: Tensor) -> Tensor:
+        """Flat index (N,H,W) of the pixel that each pixel is copied from; itself where ``seen`` (N,H,W)."""
+        n, height, width = seen.shape
+        index = torch.arange(height * width, device=seen.device).repeat(n)
+        # Flat positions over all planes of the pixels still without a source; few after the first ring.
+        open_ = (~seen).flatten().nonzero()[:, 0]
+        bits = self._bits(seen, open_)
+        for ring in range(1, max(height, width)):
+            if len(open_) == 0:
+                break
+            pixel = open_ % (height * width)
+            row, column = pixel // width, pixel % width
+            down, right = (offsets.to(seen.device) for offsets in ring_offsets(ring))
+            padded = functional.pad(seen, (ring,) * 4)
+            step = width + 2 * ring
+            corner = open_ // (height * width) * padded[0].numel() + row * step + column
+            shown = padded.flatten()[corner[:, None] + ((down + ring) * step + right + ring)]  # (Q, 8 ring)
+            rank = shown.cumsum(1, dtype=torch.int16)
+            count = rank[:, -1].long()
+            chosen = (rank <= (bits % count.clamp(min=1))[:, None]).sum(1).clamp(max=8 * ring - 1)
+            found = count > 0
+            index[open_[found]] = ((row + down[chosen]) * width + column + right[chosen])[found]
+            open_, bits = open_[~found], bits[~found]
+        if len(open_) > 0:
+            index[open_] = nearest_index(seen).flatten()[open_]
+        return index.view(seen.shape)
+
+    def _bits(self, seen: Tensor, positions: Tensor) -> Tensor:
+        """63 random bits for each of the flat ``positions``, from the mask of the plane they lie in."""
+        pixels = torch.arange(seen[0].numel(), device=seen.device)
+        weights = mix(pixels * signed(GOLDEN) + key(self.seed, "RingNearest"))
+        plane = torch.where(seen.flatten(1), weights, 0).sum(1)
+        pixel = positions % len(pixels)
+        return mix(plane[positions // len(pixels)] + pixel * signed(GOLDEN)) & ((1 << 63) - 1)
+
+
+def ring_offsets(ring: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns (8 ring,) of MCFlow's ring: four half-open sides of a square, int64."""
+    side, far = torch.arange(-ring, ring), torch.full((2 * ring,), ring)
+    return torch.cat([-far, side, far, side]), torch.cat([side, -far, side, far])
+
+
+def nearest_index(seen: Tensor) -> Tensor:
+    """Flat index (N,H,W), int64, of the observed pixel nearest to each pixel of ``seen`` (N,H,W) in Euclidean distance.
+
+    Ties go to the first in reading order; 0 in a plane that shows nothing. Exact: the nearest one of each column, then
+    the best of all columns.
+    """
+    _, height, width = seen.shape
+    bits = max(1, (height * width - 1).bit_length())
+    limit = height**2 + width**2  # more than any squared distance
+    small = 2 * limit << bits < 2**31
+    rows = torch.arange(height, device=seen.device, dtype=torch.int32 if small else torch.int64)[:, None]
+    columns = torch.arange(width, device=seen.device, dtype=rows.dtype)
+    above = torch.where(seen, rows, -limit).cummax(1).values
+    below = torch.where(seen, rows, limit).flip(1).cummin(1).values.flip(1)
+    upwards = rows - above <= below - rows
+    row = torch.where(upwards, above, below)
+    apart = (row - rows).abs()
+    # One number that sorts like (squared distance, position).
+    in_column = torch.where(apart < height, (apart.clamp(max=height) ** 2 << bits) | (row * width + columns), limit << bits)
+    best = torch.full_like(in_column, (2 * limit << bits) - 1)
+    for column in range(width):
+        across = (columns - column) ** 2 << bits
+        torch.minimum(best, in_column[:, :, column, None] + across, out=best)
+    index = (best & ((1 << bits) - 1)).long()
+    return torch.where(best >> bits < limit, index, 0)
