@@ -28,7 +28,7 @@ class PlaneImputer(Imputer):
             values, seen = observed, mask[:, 0]
         else:
             values, seen = observed.flatten(0, 1)[:, None], mask.flatten(0, 1)
-        at_once = max(1, PIXELS.get(values.device.type, PIXELS["cuda"]) // max(1, seen[0].numel()))
+        at_once = max(1, PIXELS["cpu" if values.device.type == "cpu" else "cuda"] // max(1, seen[0].numel()))
         parts = [
             self._fill_planes(some, where)
             for some, where in zip(values.split(at_once), seen.split(at_once), strict=True)
