@@ -88,7 +88,9 @@ def test_pairs_are_complements_and_flows_differ() -> None:
 def test_the_density_is_the_change_of_variables() -> None:
     flow, x = made(), images(3)
     for image, found in zip(x, flow.log_prob(x), strict=True):
-        jacobian = torch.autograd.functional.jacobian(lambda flat: flow(flat.view(1, *SHAPE))[0].flatten(), image.flatten())
+        jacobian = torch.autograd.functional.jacobian(
+            lambda flat: flow(flat.view(1, *SHAPE))[0].flatten(), image.flatten()
+        )
         z, _ = flow(image[None])
         normal = torch.distributions.Normal(0, 1).log_prob(z).sum()
         torch.testing.assert_close(found, normal + torch.linalg.slogdet(jacobian)[1], atol=1e-10, rtol=1e-10)

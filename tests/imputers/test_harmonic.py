@@ -43,7 +43,9 @@ def solved(image: np.ndarray, seen: np.ndarray, order: int) -> np.ndarray:
 
 
 @ORDERS
-@pytest.mark.parametrize(("size", "rate"), [((9, 9), 0.6), ((7, 12), 0.9), ((12, 7), 0.98), ((1, 9), 0.7), ((9, 2), 0.7)])
+@pytest.mark.parametrize(
+    ("size", "rate"), [((9, 9), 0.6), ((7, 12), 0.9), ((12, 7), 0.98), ((1, 9), 0.7), ((9, 2), 0.7)]
+)
 def test_the_direct_solution(order: int, size: tuple[int, int], rate: float) -> None:
     truth, mask = images(4, 2, *size), masks(4, *size, rate)
     filled = Harmonic(order, tolerance=1e-10).impute(truth, mask)
@@ -76,7 +78,9 @@ def test_harmonic_values_are_means_and_biharmonic_ones_continue_slopes() -> None
     mask = torch.ones(1, 1, 12, 12, dtype=torch.bool)
     mask[..., 3:9, 3:9] = False
     for order in (1, 2):
-        torch.testing.assert_close(Harmonic(order, 1e-10).impute(plane[None, None], mask)[0, 0], plane, atol=1e-7, rtol=0)
+        torch.testing.assert_close(
+            Harmonic(order, 1e-10).impute(plane[None, None], mask)[0, 0], plane, atol=1e-7, rtol=0
+        )
 
 
 @ORDERS

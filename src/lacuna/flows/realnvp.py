@@ -108,8 +108,8 @@ class RealNVP(Flow):
         return z, log_det
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p of images (B,C,H,W), in nats, (B,)."""
-        z, log_det = self(x)
+        """The log-densities (B,) of images (B,C,H,W), in nats."""
+        z, log_det = self.forward(x)
         return _log_normal(z) + log_det
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ class RealNVP(Flow):
 
     @property
     def floor(self) -> float:
-        """What -log p can never fall below, for any weights: each value is scaled by at most e in half the couplings."""
+        """What -log p can never fall below: a value is scaled by e at most, in every second coupling."""
         return self.size * 0.5 * (math.log(2 * math.pi) - len(self.couplings))
 
 
@@ -135,7 +135,7 @@ def random_half(size: int) -> Tensor:
 
 
 def _log_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I) (B,)."""
+    """The standard normal distribution's log-density (B,)."""
     with full_precision(z):
         flat = z.flatten(1)
         return -0.5 * flat.square().sum(1) - 0.5 * flat.shape[1] * math.log(2 * math.pi)

@@ -52,8 +52,8 @@ class Harmonic(PlaneImputer):
         """The solution (M,H,W), from the start ``x``; both are as ``observed`` where not ``hidden`` (M,H,W)."""
         free = hidden.double()
         # single precision loses the biharmonic equation in larger holes: condition numbers reach 10^6
-        goal = self.tolerance**2 * (self._apply(observed) * free).square().sum((1, 2))
-        residual = self._apply(x).mul_(free).neg_()
+        goal = self.tolerance**2 * (self._equations(observed) * free).square().sum((1, 2))
+        residual = self._equations(x).mul_(free).neg_()
         square = residual.square().sum((1, 2))
         state = [x.clone(), residual, residual.clone(), free, goal, square]
         finished, place = x.clone(), torch.arange(len(x), device=x.device)
@@ -77,7 +77,7 @@ class Harmonic(PlaneImputer):
     def _step(self, x: Tensor, residual: Tensor, direction: Tensor, free: Tensor, goal: Tensor, square: Tensor) -> None:
         """One step of conjugate gradients, in place; nothing changes for an image that is finished."""
         open_ = square > goal
-        image = self._apply(direction).mul_(free)
+        image = self._equations(direction).mul_(free)
         curvature = (direction * image).sum((1, 2))
         length = torch.where(open_, square / curvature, 0.0)[:, None, None]
         x.addcmul_(direction, length)
@@ -87,7 +87,7 @@ class Harmonic(PlaneImputer):
         direction.addcmul_(residual, open_.to(x.dtype)[:, None, None])
         square.copy_(after)
 
-    def _apply(self, x: Tensor) -> Tensor:
+    def _equations(self, x: Tensor) -> Tensor:
         """The equations' left-hand side, (M,H,W) -> the same."""
         return laplacian(x) if self.order == 1 else laplacian(laplacian(x))
 

@@ -44,13 +44,15 @@ class Linear(PlaneImputer):
         if hidden == 0 or most < 2:
             return filled
         at_once = max(1, NUMBERS["cpu" if values.device.type == "cpu" else "cuda"] // (hidden * most))
-        parts = zip(*(tensor.split(at_once) for tensor in (values, seen, filled)), strict=True)
-        return torch.cat([_interpolated(*part, most, hidden) for part in parts])
+        parts = zip(values.split(at_once), seen.split(at_once), filled.split(at_once), strict=True)
+        return torch.cat([_interpolated(some, where, nearest, most, hidden) for some, where, nearest in parts])
 
 
 def _interpolated(values: Tensor, seen: Tensor, nearest: Tensor, most: int, hidden: int) -> Tensor:
-    """``values`` (N,K,H,W) interpolated, ``nearest`` (N,K,H,W) outside of the hull; at ``most`` so many pixels are
-    observed and ``hidden`` in a plane."""
+    """``values`` (N,K,H,W) interpolated, ``nearest`` (N,K,H,W) outside of the hull.
+
+    At ``most`` so many pixels are observed, and at most ``hidden`` are not, in any of the planes ``seen`` (N,H,W).
+    """
     order = seen.flatten(1).byte().sort(dim=1, descending=True, stable=True).indices
     # A plane with fewer of them also asks for observed pixels, which come out as they are.
     queries = order[:, order.shape[1] - hidden :]

@@ -107,7 +107,8 @@ def nearest_index(seen: Tensor) -> Tensor:
     row = torch.where(upwards, above, below)
     apart = (row - rows).abs()
     # One number that sorts like (squared distance, position).
-    in_column = torch.where(apart < height, (apart.clamp(max=height) ** 2 << bits) | (row * width + columns), limit << bits)
+    encoded = (apart.clamp(max=height) ** 2 << bits) | (row * width + columns)
+    in_column = torch.where(apart < height, encoded, limit << bits)
     best = torch.full_like(in_column, (2 * limit << bits) - 1)
     for column in range(width):
         across = (columns - column) ** 2 << bits

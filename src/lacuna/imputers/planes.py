@@ -39,8 +39,10 @@ class PlaneImputer(Imputer):
 
     @abstractmethod
     def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
-        """(N,K,H,W) filled; ``values`` (N,K,H,W) are zero where ``seen`` (N,H,W) is False. Any finite value will do for
-        a plane that shows nothing."""
+        """The planes (N,K,H,W) filled; ``values`` (N,K,H,W) are zero where ``seen`` (N,H,W) is False.
+
+        Any finite values will do for a plane that shows nothing.
+        """
 
 
 def pick(values: Tensor, index: Tensor) -> Tensor:
