@@ -12,7 +12,7 @@ from lacuna.imputers.base import Imputer
 BLANK = 0.5
 """Grey level of a plane that shows nothing: of all constants the one that can be wrong by the least."""
 
-PIXELS = {"cpu": 2**16, "cuda": 2**21}
+PIXELS = {"cpu": 2**17, "cuda": 2**21}
 """Pixels filled at once: on the CPU what stays in the cache, else what bounds the memory."""
 
 
@@ -35,7 +35,7 @@ class PlaneImputer(Imputer):
         ]
         filled = torch.cat(parts)
         blank = ~seen.flatten(1).any(1)
-        return torch.where(blank[:, None, None, None], BLANK, filled).view(observed.shape)
+        return filled.masked_fill(blank[:, None, None, None], BLANK).view(observed.shape)
 
     @abstractmethod
     def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
