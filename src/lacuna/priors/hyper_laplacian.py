@@ -35,8 +35,8 @@ def hyper_laplacian(x: Tensor, alpha: float = 1 / 3, eps: float = GREY_LEVEL) ->
     with full_precision(x):
         # half precision cannot hold eps²
         values = x.float() if x.element_size() < 4 else x
-        across, down = (
-            ((values.diff(dim=axis).square() + eps**2) ** (alpha / 2) - eps**alpha).flatten(1).sum(1)
-            for axis in (-1, -2)
-        )
-        return across + down
+        total = values.new_zeros(len(values))
+        for axis in (-1, -2):
+            smooth = (values.diff(dim=axis).square() + eps**2) ** (alpha / 2) - eps**alpha
+            total = total + smooth.flatten(1).sum(1)
+        return total

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
-from lacuna.layers.stem import Representation, Stem
+from lacuna.layers.stem import ImputeStem, Representation, Stem
 from lacuna.registry import build
 
 
@@ -96,9 +96,8 @@ BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]]
 
 
 def _blank(stem: Stem, blank: Tensor) -> Representation:
-    """A representation to measure the stem with, where its front is not fitted yet."""
-    front = stem.front
-    return blank if front is not None and not getattr(front, "fitted", True) else None
+    """A representation to measure the stem with: an imputer may not be fitted yet, or need real values."""
+    return blank if isinstance(stem, ImputeStem) else None
 
 
 def foreign(model: nn.Module, parts: Mapping[str, nn.Module]) -> tuple[str, ...]:
