@@ -8,7 +8,15 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from lacuna.errors import LacunaError
-from lacuna.imputers.nearest import Nearest, RingNearest, nearest_index, ring_offsets
+from lacuna.imputers.nearest import (
+    BITS,
+    Nearest,
+    RingNearest,
+    _in_first_ring,
+    _in_ring,
+    nearest_index,
+    ring_offsets,
+)
 
 
 def masks(n: int, height: int, width: int, rate: float) -> Tensor:
@@ -94,6 +102,16 @@ def test_the_draws_are_uniform_among_the_candidates() -> None:
     assert counts[~used].sum() == 0 and chi_squared < 22.5  # 6 degrees of freedom: exceeded once in a thousand
     other = RingNearest(seed=1).source(seen)[:, 1, 1]
     assert 0.7 < (other != source).double().mean() < 0.95  # 1 - (4 + 6) / 64 = 0.84 by chance
+
+
+def test_the_first_ring_is_a_ring_like_any_other() -> None:
+    seen = torch.rand(20, 7, 9, generator=torch.Generator().manual_seed(5)) > 0.7
+    positions = (~seen).flatten().nonzero()[:, 0]
+    bits = torch.randint(2**BITS, positions.shape, generator=torch.Generator().manual_seed(6))
+    entry, count = _in_ring(seen, positions, bits, 1)
+    fast, same = _in_first_ring(seen, positions, bits)
+    assert count.equal(same.short()) and set(count.tolist()) >= set(range(5))
+    assert torch.equal(entry[count > 0], fast[count > 0])
 
 
 def test_channels_are_copied_together() -> None:

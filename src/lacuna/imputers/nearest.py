@@ -60,21 +60,9 @@ class RingNearest(PlaneImputer):
         for ring in range(1, max(height, width)):
             if len(open_) == 0:
                 break
-            plane = open_ // (height * width)
-            pixel = open_ - plane * (height * width)
-            row = pixel // width
+            entry, count = (_in_first_ring if ring == 1 else _in_ring)(seen, open_, bits, ring)
             down, right = (offsets.to(seen.device) for offsets in ring_offsets(ring))
-            padded = functional.pad(seen, (ring,) * 4)
-            step = width + 2 * ring
-            corner = plane * padded[0].numel() + row * (2 * ring) + pixel
-            # index_select is several times as fast as indexing
-            places = corner + ((down + ring) * step + right + ring)[:, None]
-            shown = padded.flatten().index_select(0, places.flatten()).view(places.shape)  # (8 ring, Q)
-            rank = shown.cumsum(0, dtype=torch.int16)
-            count = rank[-1]
-            wanted = (bits * count >> BITS).to(rank.dtype)
-            chosen = (rank <= wanted).sum(0, dtype=rank.dtype).long()
-            source = pixel + (down * width + right).index_select(0, chosen.clamp_(max=8 * ring - 1))
+            source = open_ % (height * width) + (down * width + right).index_select(0, entry)
             index.index_copy_(0, open_, source)  # what saw nothing is overwritten later
             missed = (count == 0).nonzero()[:, 0]
             open_, bits = open_.index_select(0, missed), bits.index_select(0, missed)
@@ -89,6 +77,40 @@ class RingNearest(PlaneImputer):
         plane = (seen.flatten(1) * weights).sum(1)
         state = (plane[:, None] + pixels).flatten().index_select(0, positions)
         return mix(state) & ((1 << BITS) - 1)
+
+
+def _in_ring(seen: Tensor, positions: Tensor, bits: Tensor, ring: int) -> tuple[Tensor, Tensor]:
+    """For each flat position (Q,) which observed entry of its ring is drawn (any if none is), and of how many."""
+    _, height, width = seen.shape
+    down, right = (offsets.to(seen.device) for offsets in ring_offsets(ring))
+    padded = functional.pad(seen, (ring,) * 4)
+    step = width + 2 * ring
+    plane = positions // (height * width)
+    pixel = positions - plane * (height * width)
+    corner = plane * padded[0].numel() + pixel // width * (2 * ring) + pixel
+    places = corner + ((down + ring) * step + right + ring)[:, None]
+    # index_select is several times as fast as indexing
+    shown = padded.flatten().index_select(0, places.flatten()).view(places.shape)  # (8 ring, Q)
+    rank = shown.cumsum(0, dtype=torch.int16)
+    count = rank[-1]
+    wanted = (bits * count >> BITS).to(rank.dtype)
+    entry = (rank <= wanted).sum(0, dtype=rank.dtype).long()
+    return entry.clamp_(max=8 * ring - 1), count
+
+
+def _in_first_ring(seen: Tensor, positions: Tensor, bits: Tensor, ring: int = 1) -> tuple[Tensor, Tensor]:
+    """As :func:`_in_ring`, for nearly all pixels: what its 8 entries show is a byte, and all else a table of bytes."""
+    _, height, width = seen.shape
+    padded = functional.pad(seen, (1,) * 4).byte()
+    pattern = torch.zeros_like(seen, dtype=torch.uint8)
+    for entry, (down, right) in enumerate(zip(*(offsets.tolist() for offsets in ring_offsets(1)), strict=True)):
+        pattern.add_(padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width], alpha=1 << entry)
+    entries = torch.arange(8, device=seen.device)
+    rank = (torch.arange(256, device=seen.device)[:, None] >> entries & 1).cumsum(1)
+    drawn = (rank[:, :, None] <= entries).sum(1).clamp(max=7)  # by pattern and number of the draw
+    found = pattern.flatten().index_select(0, positions).long()
+    count = rank[:, -1].index_select(0, found)
+    return drawn.flatten().index_select(0, 8 * found + (bits * count >> BITS)), count
 
 
 def ring_offsets(ring: int) -> tuple[Tensor, Tensor]:
