@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from lacuna.errors import LacunaError
 from lacuna.flows.base import Condition, Flow
 from lacuna.flows.coupling import ChannelCoupling, CheckerCoupling
 from lacuna.flows.multiscale import MultiScale
+from lacuna.flows.realnvp import HalfCoupling, RealNVP, random_half
 from lacuna.nets.coupling_net import CouplingNet
 from tests.laws.guard import assert_all_listed
 
@@ -30,8 +32,13 @@ FLOWS: dict[str, Callable[[int], Flow]] = {
     "channels-1": lambda context: ChannelCoupling(CHANNELS, 4, 1, net, context),
     "one-scale": lambda context: MultiScale(CHANNELS, 1, 4, net, context),
     "three-scales": lambda context: MultiScale(CHANNELS, 3, 4, net, context),
+    "half": lambda context: HalfCoupling(random_half(CHANNELS * SIDES[0] * SIDES[1]), [4]),
+    "realnvp": lambda context: RealNVP((CHANNELS, *SIDES), 4, [5, 4]),
 }
+UNCONDITIONAL = ("half", "realnvp")  # those of FLOWS that know no condition
+CONDITIONAL = tuple(name for name in FLOWS if name not in UNCONDITIONAL)
 KINDS = ("unconditional", "observed", "missing", "context")
+PAIRS = [(name, kind) for name in FLOWS for kind in KINDS if kind == "unconditional" or name in CONDITIONAL]
 
 
 def made(name: str, kind: str = "unconditional", dtype: torch.dtype = torch.float64) -> Flow:
@@ -61,16 +68,15 @@ def values(condition: Condition | None, n: int, dtype: torch.dtype = torch.float
     return x.to(dtype) if condition is None else x.to(dtype) * condition.present
 
 
-every = pytest.mark.parametrize("name", FLOWS)
-kinds = pytest.mark.parametrize("kind", KINDS)
+every = pytest.mark.parametrize("name", CONDITIONAL)
+every_kind = pytest.mark.parametrize(("name", "kind"), PAIRS)
 
 
 def test_every_flow_is_here() -> None:
     assert_all_listed(Flow, (new(0) for new in FLOWS.values()), "FLOWS in tests/laws/test_flows.py")
 
 
-@every
-@kinds
+@every_kind
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-3)], ids=str)
 def test_the_inverse_undoes_it_and_its_change_of_volume(
     name: str, kind: str, dtype: torch.dtype, tolerance: float
@@ -86,8 +92,7 @@ def test_the_inverse_undoes_it_and_its_change_of_volume(
         torch.testing.assert_close(inverse_log_det, -log_det, atol=tolerance, rtol=tolerance)
 
 
-@every
-@kinds
+@every_kind
 def test_the_log_determinant_is_that_of_autograd_s_jacobian(name: str, kind: str) -> None:
     flow, condition = made(name, kind), regions(kind, 1)
     x = values(condition, 1)
@@ -112,6 +117,12 @@ def test_what_is_not_hidden_passes_bit_for_bit(name: str, kind: str) -> None:
         assert torch.equal(z[~hidden], x[~hidden])
 
 
+@pytest.mark.parametrize("name", UNCONDITIONAL)
+def test_a_condition_is_refused_where_it_would_be_ignored(name: str) -> None:
+    with pytest.raises(LacunaError, match="no condition"):
+        made(name, dtype=torch.float32)(values(None, 3, torch.float32), regions("observed", 3, torch.float32))
+
+
 @every
 def test_where_nothing_is_hidden_nothing_changes(name: str) -> None:
     flow, x = made(name, "observed", torch.float32), values(None, 3, torch.float32)
@@ -119,8 +130,7 @@ def test_where_nothing_is_hidden_nothing_changes(name: str) -> None:
     assert torch.equal(z, x) and torch.equal(log_det, torch.zeros(3))
 
 
-@every
-@kinds
+@every_kind
 def test_images_of_a_batch_do_not_matter_to_each_other(name: str, kind: str) -> None:
     flow, condition = made(name, kind), regions(kind, 5)
     x = values(condition, 5)
@@ -132,8 +142,7 @@ def test_images_of_a_batch_do_not_matter_to_each_other(name: str, kind: str) -> 
     torch.testing.assert_close(alone_log_det, log_det[order])
 
 
-@every
-@kinds
+@every_kind
 def test_gradients_reach_every_parameter_and_are_finite(name: str, kind: str) -> None:
     flow, condition = made(name, kind), regions(kind, 5)
     z, log_det = flow(values(condition, 5), condition)
@@ -143,8 +152,7 @@ def test_gradients_reach_every_parameter_and_are_finite(name: str, kind: str) ->
         assert parameter.grad.abs().max() > 0, key
 
 
-@every
-@kinds
+@every_kind
 def test_channels_last_changes_nothing(name: str, kind: str) -> None:
     flow, condition = made(name, kind), regions(kind, 5)
     x = values(condition, 5)

@@ -12,8 +12,12 @@ from lacuna.densities.dmfa import DMFA
 from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.acflow import FlowImputer
 from lacuna.imputers.base import Imputer
+from lacuna.imputers.gaussian import Gaussian
+from lacuna.imputers.harmonic import Harmonic
 from lacuna.imputers.knn import KNN
+from lacuna.imputers.linear import Linear
 from lacuna.imputers.mean_of import DensityMean
+from lacuna.imputers.nearest import Nearest, RingNearest
 from lacuna.imputers.simple import Mean, Zero
 from tests.laws.guard import assert_all_listed
 
@@ -40,6 +44,13 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "knn-float64": lambda: KNN(k=3, dtype="float64"),
     "knn-complete": lambda: KNN(complete_donors=True),
     "knn-published": lambda: KNN(published=True),
+    "nearest": Nearest,
+    "ring": RingNearest,
+    "linear": Linear,
+    "harmonic": lambda: Harmonic(1),
+    "biharmonic": Harmonic,
+    "gaussian": Gaussian,
+    "gaussian-ridge": lambda: Gaussian(ridge=0.01),
     "density-mean": lambda: DensityMean(density()),
     "density-mode": lambda: DensityMean(density(), "mode"),
     "acflow-mean": lambda: FlowImputer(flow(), samples=4),

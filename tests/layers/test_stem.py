@@ -13,6 +13,7 @@ from torch.nn import functional
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
+from lacuna.imputers.linear import Linear
 from lacuna.imputers.simple import Zero
 from lacuna.layers.stem import ImputeStem, MaskStem, MisConvStem, PartialStem, Stem
 from lacuna.registry import build
@@ -204,3 +205,7 @@ def test_the_mask_stem_behind_masks_of_the_other_kind(mask_channels: int) -> Non
         stem(observed, shared)
         with pytest.raises(LacunaError, match=r"mask.per_channel=false"):
             stem(observed, repeated)
+
+
+def test_fills_without_any_state_are_kept_unless_they_are_free():
+    assert ImputeStem(3, Linear()).cacheable and not ImputeStem(3, Zero()).cacheable

@@ -27,14 +27,15 @@ _CHUNK = 1 << 22  # random numbers held at once: bounds the memory of a whole da
 _PIXEL_BITS = 24  # low bits of a score that hold the pixel number, so that no two pixels tie
 
 
-def _signed(x: int) -> int:
+def signed(x: int) -> int:
+    """The signed 64-bit number with the bits of an unsigned one."""
     return x - (1 << 64) if x >> 63 else x
 
 
-def _mix(x: Tensor) -> Tensor:
+def mix(x: Tensor) -> Tensor:
     """SplitMix64's finaliser; int64 products wrap like uint64 ones, shifts are made logical by a bit mask."""
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _signed(MIX_1)
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _signed(MIX_2)
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * signed(MIX_1)
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * signed(MIX_2)
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
@@ -42,12 +43,12 @@ class _Draws:
     """The random numbers of a batch of images: number ``counter`` of each, as 63 uniform bits."""
 
     def __init__(self, salt: int, index: Tensor) -> None:
-        self.state = _mix(index * _signed(GOLDEN) + salt)
+        self.state = mix(index * signed(GOLDEN) + salt)
 
     def bits(self, first: int, count: int) -> Tensor:
         """Uniform integers in [0, 2^63), numbers ``first`` .. ``first + count - 1``: (B, count)."""
         counter = torch.arange(first + 1, first + count + 1, device=self.state.device)
-        return _mix(self.state[:, None] + counter * _signed(GOLDEN)) & ((1 << 63) - 1)
+        return mix(self.state[:, None] + counter * signed(GOLDEN)) & ((1 << 63) - 1)
 
     def below(self, counter: int, n: int) -> Tensor:
         """Uniform integers in [0, n): (B,). The bias of the remainder is below n / 2^63."""

@@ -23,6 +23,7 @@ class Imputer(nn.Module, ABC):
         donors: how many training images :meth:`fit` wants; 0 = none, ``None`` = all of them.
         complete_donors: True where :meth:`fit` wants *complete* images (the published k-NN), which a
             table has to say beside the number.
+        free: filling costs nothing, so that fills are not worth keeping.
 
     Fitted state lives in buffers, so ``state_dict`` holds it, and a fresh, unfitted object of the same
     class takes it back with ``load_state_dict`` whatever the image shape was.
@@ -31,6 +32,7 @@ class Imputer(nn.Module, ABC):
     needs_fit: ClassVar[bool] = False
     donors: int | None = 0
     complete_donors: bool = False
+    free: ClassVar[bool] = False
 
     @torch.no_grad()
     def impute(self, observed: Tensor, mask: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ CHUNK = 4096
 class Zero(Imputer):
     """Black in every hole."""
 
+    free: ClassVar[bool] = True
+
     def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
         return observed
 

@@ -67,6 +67,12 @@ class ImputeStem(Stem):
         super().__init__(imputer)
         self.conv = nn.Conv2d(channels, filters, kernel_size, padding=padding)
 
+    @property
+    def cacheable(self) -> bool:
+        """See :attr:`Stem.cacheable`."""
+        assert isinstance(self.front, Imputer)
+        return not self.front.free
+
     @torch.no_grad()
     def represent(self, observed: Tensor, mask: Tensor) -> Tensor:
         """The imputed image (B,C,H,W)."""

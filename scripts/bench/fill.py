@@ -1,0 +1,109 @@
+"""The first fill of MCFlow and PRFlow: lacuna's batched ring search against a loop over pixels, same candidates.
+
+    python scripts/bench/fill.py [--images 400] [--size 28] [--channels 1] [--rate 0.6] [--device cpu]
+
+Made-up 8-bit images with pixels missing at random. The loop is MCFlow's search in plain Python on numpy arrays. Prints
+milliseconds an image, also of the other imputers that need no training; exits with 1 if a fill is none of the loop's
+candidates or lacuna's ring search is less than 50 times as fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from _timing import best  # type: ignore[import-not-found]
+
+from lacuna.data.masks import Bernoulli
+from lacuna.imputers.base import Imputer
+from lacuna.imputers.harmonic import Harmonic
+from lacuna.imputers.linear import Linear
+from lacuna.imputers.nearest import Nearest, RingNearest
+from lacuna.report.table import text_table
+
+EXPECTED = 50.0
+OTHERS = {"nearest": Nearest(), "linear": Linear(), "harmonic": Harmonic(1), "biharmonic": Harmonic(2)}
+
+
+def candidates(seen: np.ndarray, row: int, column: int) -> list[tuple[int, int]]:
+    """Observed pixels of the smallest ring that has any, on its four half-open sides; empty if no ring has."""
+    height, width = seen.shape
+    for ring in range(1, max(height, width)):
+        found = []
+        for side in range(-ring, ring):
+            for r, c in ((-ring, side), (side, -ring), (ring, side), (side, ring)):
+                y, x = row + r, column + c
+                if 0 <= y < height and 0 <= x < width and seen[y, x]:
+                    found.append((y, x))
+        if found:
+            return found
+    return []
+
+
+def loop(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """(N,C,H,W) filled pixel by pixel; a pixel that no ring shows anything stays."""
+    filled = images.copy()
+    for image, seen, result in zip(images, masks, filled, strict=True):
+        for row, column in np.argwhere(~seen):
+            found = candidates(seen, row, column)
+            if found:
+                y, x = random.choice(found)
+                result[:, row, column] = image[:, y, x]
+    return filled
+
+
+def agrees(seen: np.ndarray, source: np.ndarray) -> bool:
+    """Whether every pixel of one image is copied from one of the loop's candidates."""
+    width = seen.shape[1]
+    for row, column in np.argwhere(~seen):
+        found = candidates(seen, row, column)
+        if found and divmod(int(source[row, column]), width) not in found:
+            return False
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--size", type=int, default=28)
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=0.6)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    shape = (options.channels, options.size, options.size)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (options.images, *shape), generator=generator).float() / 255
+    mask = Bernoulli(options.rate)(torch.arange(options.images), shape, seed=0, split="train")
+    few = min(20, options.images)
+    arrays = images[:few].numpy(), mask[:few, 0].numpy()
+    asked = images.to(options.device), mask.to(options.device)
+    ring = RingNearest()
+
+    source = ring.source(asked[1][:few, 0]).cpu().numpy()
+    agreed = all(agrees(seen, index) for seen, index in zip(arrays[1], source, strict=True))
+
+    def filling(imputer: Imputer) -> Callable[[], object]:
+        return lambda: imputer.impute(*asked)
+
+    functions = {"ring": filling(ring), "loop": lambda: loop(*arrays)}
+    times = best(functions, turns=12) | best({name: filling(imputer) for name, imputer in OTHERS.items()}, turns=2)
+    each = {name: 1e3 * seconds / (few if name == "loop" else options.images) for name, seconds in times.items()}
+    row = {
+        "images": f"{options.images} of {options.channels}x{options.size}x{options.size}, {options.rate:.0%} missing",
+        "loop (ms)": round(each["loop"], 3),
+        "ring (ms)": round(each["ring"], 4),
+        "times faster": f"{each['loop'] / each['ring']:.0f}",
+        **{f"{name} (ms)": round(each[name], 3) for name in OTHERS},
+        "same candidates": "yes" if agreed else "NO",
+        "device": f"{options.device}, {torch.get_num_threads()} thread(s)",
+    }
+    print(text_table([row], digits=3))
+    return 0 if agreed and each["loop"] > EXPECTED * each["ring"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Linear interpolation on the Delaunay triangles of the observed pixels (Bernal, arXiv 2104.01482: "bilinear").
+
+The triangle that holds a pixel q is the best basis of a small linear programme: of all ways to write q as a weighted
+mean of observed pixels, the one with the smallest mean of |p - q|² uses the corners of q's Delaunay triangle. So each
+pixel finds its own triangle by the simplex method, and all pixels of all images do so together: first among the pixels
+of a small window, then among all. A step is one matrix product, which says what lies deepest inside each circumcircle.
+
+Pixels of a grid lie on common circles, where Delaunay's triangles are not unique; a fixed tiny random height for every
+position decides, so that all pixels agree on one triangulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lacuna.imputers.nearest import nearest_index
+from lacuna.imputers.planes import PlaneImputer, pick
+
+HEIGHT = 1e-3  # of the random heights, in squared pixels
+DEPTH = 1e-8  # how deep in a circle a pixel lies, in squared pixels, to count as inside
+OUTSIDE = 1e-6  # weight on corners that are no pixels from which on a query lies outside of the hull
+ASIDE = 1e-9  # of queries, so that none lies on an edge, where the simplex method could turn in circles
+ABSENT = 1e30  # height of what is not observed: never inside a circle
+REACH = 3  # of the small window
+STEPS = 200  # bounds the simplex method, which takes about ten steps
+NUMBERS = {"cpu": 2**21, "cuda": 2**27}
+"""Pairs of a hidden and an observed pixel looked at at once."""
+
+
+class Linear(PlaneImputer):
+    """Linear interpolation between observed pixels; outside of their convex hull the nearest one's value.
+
+    The definition of scipy's ``griddata``, method "linear", with "nearest" outside the hull.
+    """
+
+    def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
+        filled = pick(values, nearest_index(seen))
+        count = seen.flatten(1).sum(1)
+        most, hidden = int(count.max()), seen[0].numel() - int(count.min())
+        if hidden == 0 or most < 2:
+            return filled
+        at_once = max(1, NUMBERS["cpu" if values.device.type == "cpu" else "cuda"] // (hidden * most))
+        parts = zip(values.split(at_once), seen.split(at_once), filled.split(at_once), strict=True)
+        return torch.cat([_interpolated(some, where, nearest, most, hidden) for some, where, nearest in parts])
+
+
+def _interpolated(values: Tensor, seen: Tensor, nearest: Tensor, most: int, hidden: int) -> Tensor:
+    """``values`` (N,K,H,W) interpolated, ``nearest`` (N,K,H,W) outside of the hull.
+
+    At ``most`` so many pixels are observed, and at most ``hidden`` are not, in any of the planes ``seen`` (N,H,W).
+    """
+    order = seen.flatten(1).byte().sort(dim=1, descending=True, stable=True).indices
+    # A plane with fewer of them also asks for observed pixels, which come out as they are.
+    queries = order[:, order.shape[1] - hidden :]
+    corners, weights = triangles(seen, order[:, :most], queries)
+    outside = torch.where(corners < 0, weights, 0.0).sum(2) > OUTSIDE
+    weights = torch.where(corners < 0, 0.0, weights).clamp(min=0)
+    weights = weights / weights.sum(2, keepdim=True).clamp(min=OUTSIDE)
+    pixels = corners.clamp(min=0).flatten(1)[:, None].expand(-1, values.shape[1], -1)
+    mean = (values.flatten(2).gather(2, pixels).unflatten(2, (-1, 3)) * weights[:, None].to(values.dtype)).sum(3)
+    where = queries[:, None].expand_as(mean)
+    flat = nearest.flatten(2)
+    found = torch.where(outside[:, None], flat.gather(2, where), mean)
+    return flat.scatter(2, where, found).view(values.shape)
+
+
+class Basis(NamedTuple):
+    """Corners around each query q, all (N,Q,3); those of q's Delaunay triangle in the end.
+
+    Attributes:
+        site: flat position; -1 = none, a corner far away and high up.
+        row, column: where, seen from q.
+        height: |p - q|², plus the random height.
+    """
+
+    site: Tensor
+    row: Tensor
+    column: Tensor
+    height: Tensor
+
+
+Search = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(plane's slopes along rows and columns and its height at the query (N,R), which queries (N,R)) ->
+flat position of the site deepest below the plane, and how deep (N,R)."""
+
+
+def triangles(seen: Tensor, sites: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """The Delaunay triangle around each query and the query's weights in it.
+
+    Args:
+        seen: (N,H,W) bool, which pixels are observed.
+        sites: (N,P) flat positions, int64; the observed ones are all among them.
+        queries: (N,Q) flat positions of the pixels to write as weighted means.
+
+    Returns:
+        corners (N,Q,3): flat positions, or -1 for none, which has no weight but outside of the convex hull; and
+        weights (N,Q,3), float64, that sum to 1.
+    """
+    side, width = max(seen.shape[1:]), seen.shape[2]
+    little = torch.rand(seen[0].numel(), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    heights = torch.where(seen.flatten(1), HEIGHT * little.to(seen.device), ABSENT)
+    basis = _far_away(queries, side)
+    for search in (_among_near(heights.view(seen.shape), queries), _among_all(heights, sites, queries, width)):
+        todo = torch.arange(queries.shape[1], device=queries.device).expand(len(queries), -1)
+        for _ in range(STEPS):
+            part = Basis(*(field.gather(1, todo[..., None].expand(-1, -1, 3)) for field in basis))
+            site, depth = search(*_plane(part), todo)
+            deep = (depth < -DEPTH) & (site[..., None] != part.site).all(2)  # rounding may lift a corner
+            part = _pivot(part, site, deep, heights, queries.gather(1, todo), width)
+            for field, new in zip(basis, part, strict=True):
+                field.scatter_(1, todo[..., None].expand(-1, -1, 3), new)
+            left = int(deep.sum(1).max())
+            if left == 0:
+                break
+            if left < 0.8 * todo.shape[1]:
+                todo = todo.gather(1, deep.byte().sort(dim=1, descending=True, stable=True).indices[:, :left])
+    return basis.site, _weights(basis.row, basis.column)
+
+
+def _far_away(queries: Tensor, side: int) -> Basis:
+    """A triangle around each query that is larger than the image and so high that any site is better."""
+    angle = torch.tensor([0.1, 2.2, 4.3], dtype=torch.float64, device=queries.device)
+    shape = (*queries.shape, 3)
+    return Basis(
+        torch.full(shape, -1, device=queries.device),
+        (4 * side * angle.sin()).expand(shape).clone(),
+        (4 * side * angle.cos()).expand(shape).clone(),
+        torch.full(shape, 64.0 * side**4, dtype=torch.float64, device=queries.device),
+    )
+
+
+def _among_near(heights: Tensor, queries: Tensor) -> Search:
+    """Looks at the pixels of a window around each query only; ``heights`` (N,H,W) are the random ones."""
+    offset = torch.arange(-REACH, REACH + 1, device=queries.device)
+    down, right = (part.flatten() for part in torch.meshgrid(offset, offset, indexing="ij"))
+    padded = torch.nn.functional.pad(heights, (REACH,) * 4, value=ABSENT)
+    width, step = heights.shape[2], padded.shape[2]
+    corner = queries // width * step + queries % width
+    places = (corner[..., None] + ((down + REACH) * step + right + REACH)).flatten(1)
+    lifted = padded.flatten(1).gather(1, places).unflatten(1, (-1, len(down))) + (down**2 + right**2)
+    grid = torch.stack([down, right]).double()
+
+    def search(slope_down: Tensor, slope_right: Tensor, level: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        some = lifted.gather(1, which[..., None].expand(-1, -1, len(down)))
+        depth, nearest = some.sub_(torch.stack([slope_down, slope_right], 2) @ grid).min(2)
+        return queries.gather(1, which) + down[nearest] * width + right[nearest], depth - level
+
+    return search
+
+
+def _among_all(heights: Tensor, sites: Tensor, queries: Tensor, width: int) -> Search:
+    """Looks at all ``sites``; ``heights`` (N,HW) are the random ones."""
+    group = 8
+    sites = torch.cat([sites, sites[:, -1:].expand(-1, -sites.shape[1] % group)], 1)
+    r, c = (sites // width).double(), (sites % width).double()
+    table = torch.stack([heights.gather(1, sites) + r * r + c * c, r, c], 1)
+    row, column = (queries // width).double(), (queries % width).double()
+
+    def search(slope_down: Tensor, slope_right: Tensor, level: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        r, c = row.gather(1, which), column.gather(1, which)
+        # |p - q|² - plane(p - q), of which the part that does not depend on p is added after the search
+        factors = torch.stack([torch.ones_like(r), -2 * r - slope_down, -2 * c - slope_right], 2)
+        below = (factors @ table).unflatten(2, (group, -1))
+        # in two stages: a minimum is found much faster than where it is
+        block = below.amin(2).min(2).indices
+        depth, member = below.gather(3, block[..., None, None].expand(-1, -1, group, -1))[..., 0].min(2)
+        found = sites.gather(1, member * below.shape[3] + block)
+        return found, depth + r * r + c * c + slope_down * r + slope_right * c - level
+
+    return search
+
+
+def _pivot(basis: Basis, site: Tensor, deep: Tensor, heights: Tensor, queries: Tensor, width: int) -> Basis:
+    """The bases with ``site`` (N,R), where it is ``deep``, for the corner that must leave to keep the query inside."""
+    site = torch.where(deep, site, queries)
+    row, column = (site // width - queries // width).double(), (site % width - queries % width).double()
+    height = row.square() + column.square() + heights.gather(1, site)
+    now = _weights(basis.row - 0.37 * ASIDE, basis.column - 0.61 * ASIDE)
+    change = _weights(basis.row - row[..., None], basis.column - column[..., None])
+    ratio = torch.where(change > 1e-12, now / change, torch.inf)
+    leaves = (torch.arange(3, device=site.device) == ratio.argmin(2)[..., None]) & deep[..., None]
+    new = (field[..., None] for field in (site, row, column, height))
+    return Basis(*(torch.where(leaves, fresh, old) for fresh, old in zip(new, basis, strict=True)))
+
+
+def _plane(basis: Basis) -> tuple[Tensor, Tensor, Tensor]:
+    """Slopes along rows and columns, and the height at the query, of the plane through the corners; each (N,Q)."""
+    (r1, r2, r3), (c1, c2, c3) = basis.row.unbind(2), basis.column.unbind(2)
+    h1, h2, h3 = basis.height.unbind(2)
+    twice_area = (r2 - r1) * (c3 - c1) - (r3 - r1) * (c2 - c1)
+    down = ((h2 - h1) * (c3 - c1) - (h3 - h1) * (c2 - c1)) / twice_area
+    right = ((r2 - r1) * (h3 - h1) - (r3 - r1) * (h2 - h1)) / twice_area
+    return down, right, h1 - down * r1 - right * c1
+
+
+def _weights(row: Tensor, column: Tensor) -> Tensor:
+    """Weights (N,Q,3) with which the mean of the corners, at (row, column) (N,Q,3), is the origin."""
+    (r1, r2, r3), (c1, c2, c3) = row.unbind(2), column.unbind(2)
+    areas = torch.stack([r2 * c3 - r3 * c2, r3 * c1 - r1 * c3, r1 * c2 - r2 * c1], 2)
+    return areas / areas.sum(2, keepdim=True)

@@ -1,0 +1,1 @@
+"""Priors of images: penalties that need nothing but the image itself."""

@@ -1,0 +1,125 @@
+"""Harmonic and biharmonic inpainting against scipy's direct solution of equations written down pixel by pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import laplace
+from torch import Tensor
+
+from lacuna.errors import LacunaError
+from lacuna.imputers import harmonic
+from lacuna.imputers.harmonic import Harmonic, laplacian
+from lacuna.imputers.linear import Linear
+
+ORDERS = pytest.mark.parametrize("order", [1, 2])
+
+
+def masks(n: int, height: int, width: int, rate: float) -> Tensor:
+    """(n,1,height,width), each with at least one observed pixel."""
+    seen = torch.rand(n, 1, height, width, generator=torch.Generator().manual_seed(7)) > rate
+    seen[..., height // 2, width // 3] = True
+    return seen
+
+
+def images(n: int, channels: int, height: int, width: int) -> Tensor:
+    """In the middle of the grey levels, so that nothing is clipped."""
+    generator = torch.Generator().manual_seed(5)
+    return 0.45 + 0.1 * torch.rand(n, channels, height, width, generator=generator, dtype=torch.float64)
+
+
+def solved(image: np.ndarray, seen: np.ndarray, order: int) -> np.ndarray:
+    """scikit-image's equations: at every hidden pixel the ``order``-fold ndimage.laplace of the whole image is zero."""
+    n = image.size
+    matrix = np.eye(n).reshape(n, *image.shape)
+    for _ in range(order):
+        matrix = np.stack([laplace(one) for one in matrix])
+    matrix = matrix.reshape(n, n).T
+    gone, there = ~seen.flatten(), seen.flatten()
+    filled = image.flatten().copy()
+    filled[gone] = np.linalg.solve(matrix[gone][:, gone], -matrix[gone][:, there] @ filled[there])
+    return filled.reshape(image.shape)
+
+
+@ORDERS
+@pytest.mark.parametrize(
+    ("size", "rate"), [((9, 9), 0.6), ((7, 12), 0.9), ((12, 7), 0.98), ((1, 9), 0.7), ((9, 2), 0.7)]
+)
+def test_the_direct_solution(order: int, size: tuple[int, int], rate: float) -> None:
+    truth, mask = images(4, 2, *size), masks(4, *size, rate)
+    filled = Harmonic(order, tolerance=1e-10).impute(truth, mask)
+    for image, result, seen in zip(truth, filled, mask, strict=True):
+        for channel, found in zip(image, result, strict=True):
+            expected = solved(channel.numpy(), seen[0].numpy(), order).clip(0, 1)
+            np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+@ORDERS
+def test_a_large_hole_within_the_default_tolerance(order: int) -> None:
+    """The hardest there is: half the side of an image."""
+    truth = torch.linspace(0, 1, 32, dtype=torch.float64).square().expand(1, 1, 32, 32).contiguous()
+    mask = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    mask[..., 8:24, 8:24] = False
+    found = Harmonic(order).impute(truth, mask)[0, 0].numpy()
+    np.testing.assert_allclose(found, solved(truth[0, 0].numpy(), mask[0, 0].numpy(), order), atol=1e-3)
+
+
+def test_harmonic_values_are_means_and_biharmonic_ones_continue_slopes() -> None:
+    """Between two pixels of a line both are linear; one step inside of a plane's border only the biharmonic one is."""
+    line = torch.zeros(1, 1, 1, 9, dtype=torch.float64)
+    line[..., 8] = 0.8
+    ends = torch.zeros(1, 1, 1, 9, dtype=torch.bool)
+    ends[..., [0, 8]] = True
+    expected = torch.linspace(0, 0.8, 9, dtype=torch.float64).view_as(line)
+    torch.testing.assert_close(Harmonic(1, 1e-10).impute(line, ends), expected)
+    torch.testing.assert_close(Linear().impute(line, ends), expected, atol=1e-6, rtol=0)
+    plane = 0.3 + 0.02 * torch.arange(12.0).double() + 0.01 * torch.arange(12.0).double()[:, None]
+    mask = torch.ones(1, 1, 12, 12, dtype=torch.bool)
+    mask[..., 3:9, 3:9] = False
+    for order in (1, 2):
+        torch.testing.assert_close(
+            Harmonic(order, 1e-10).impute(plane[None, None], mask)[0, 0], plane, atol=1e-7, rtol=0
+        )
+
+
+@ORDERS
+def test_masks_of_their_own_and_corner_cases(order: int) -> None:
+    """Channel by channel is the same as one by one; one observed pixel fills a plane, none leaves it grey."""
+    truth = images(2, 3, 6, 5)
+    mask = torch.cat([masks(2, 6, 5, 0.5), masks(2, 6, 5, 1.0), torch.zeros(2, 1, 6, 5, dtype=torch.bool)], 1)
+    filled = Harmonic(order, 1e-9).impute(truth, mask)
+    one = Harmonic(order, 1e-9).impute(truth[:, :1], mask[:, :1])
+    torch.testing.assert_close(filled[:, :1], one, atol=1e-7, rtol=0)
+    torch.testing.assert_close(filled[:, 1], truth[:, 1, 3:4, 1:2].expand(-1, 6, 5), atol=1e-6, rtol=0)
+    assert filled[:, 2].eq(0.5).all()
+    nothing = torch.zeros(3, 1, 1, 1, dtype=torch.bool)
+    assert Harmonic(order).impute(torch.rand(3, 1, 1, 1), nothing).eq(0.5).all()
+
+
+@ORDERS
+def test_an_image_does_not_wait_for_others(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put aside when, and beside which images, changes nothing, to the last bit."""
+    truth, mask = images(3, 1, 9, 9), torch.cat([masks(1, 9, 9, rate) for rate in (0.2, 0.6, 0.97)])
+    together = Harmonic(order).impute(truth, mask)
+    for i in range(3):
+        assert torch.equal(Harmonic(order).impute(truth[i : i + 1], mask[i : i + 1]), together[i : i + 1])
+    monkeypatch.setattr(harmonic, "EVERY", 3)
+    assert torch.equal(Harmonic(order).impute(truth, mask), together)
+
+
+def test_the_laplacian_is_scipy_s() -> None:
+    x = torch.randn(3, 7, 4, dtype=torch.float64)
+    expected = -np.stack([laplace(one) for one in x.numpy()])
+    np.testing.assert_allclose(laplacian(x).numpy(), expected, atol=1e-12)
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(LacunaError, match=r"imputer\.order=3"):
+        Harmonic(3)
+    with pytest.raises(LacunaError, match=r"imputer\.tolerance=0"):
+        Harmonic(tolerance=0)
+    with pytest.raises(LacunaError, match=r"imputer\.steps=0"):
+        Harmonic(steps=0)
+    with pytest.raises(LacunaError, match=r"is not reached in imputer\.steps=2"):
+        Harmonic(steps=2).impute(images(1, 1, 9, 9), masks(1, 9, 9, 0.9))
