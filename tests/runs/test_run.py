@@ -57,7 +57,8 @@ def test_what_a_run_leaves_behind(misconv: RunFolder, make: Callable[..., Recipe
     names = {str(path.relative_to(misconv.path)) for path in misconv.path.rglob("*") if path.is_file()}
     assert names - {".lock"} == {
         "recipe.json", "status.json", "environment.json", "metrics.jsonl", "metrics.json", "model.json",
-        "model.safetensors", "pictures/first_layer.png", "pictures/imputations.png",
+        "model.safetensors", "pictures/first_layer.png", "pictures/first_layer.npz",
+            "pictures/imputations.png",
     }  # fmt: skip
     assert misconv.finished and misconv.path == output / "runs" / make("stem=misconv").name
     assert misconv.recipe.identity == make("stem=misconv").identity
