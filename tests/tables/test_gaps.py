@@ -96,7 +96,7 @@ def test_the_page_is_made_of_the_results(digits_root: Path, tmp_path: Path) -> N
     assert "| zero | **survives**: in print +0.100, here +0.200 ± 0.023 |" in page
     assert "| mask | **not measured**: in print −0.050 |" in page
     assert "budget smoke; values a number: 3; test images: 500" in page
-    assert "> - budget smoke: fewer images or epochs than the full setting (table)" in page
+    assert "> - budget smoke: fewer images or epochs, or lighter networks, than the full setting (table)" in page
     assert str(tmp_path) not in page
 
 

@@ -132,7 +132,7 @@ def warning(result: TableResult) -> tuple[str, list[str]] | None:
     """The sentence that nobody may overlook, and its reasons; None where the setting is the full one."""
     points = list(dict.fromkeys(flag for facts in data_facts(result) for flag in facts.flags))
     reduced = [name for name in budgets(result) if name != SHOWN]
-    points += [f"budget {name}: fewer images or epochs than the full setting" for name in reduced]
+    points += [f"budget {name}: fewer images or epochs, or lighter networks, than the full setting" for name in reduced]
     points += [f"changed by the user: {change}" for change in result.plan.overrides]
     measured = {run.recipe.content["hardware"] for cell in result.cells for run in cell.done if run.recipe.measured}
     points += [f"times measured on {where}" for where in sorted(measured)] * result.has_paper
