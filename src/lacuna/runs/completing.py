@@ -104,7 +104,7 @@ class ByImputer:
     def of(cls, imputer: Imputer, observed: Tensor, mask: Tensor) -> ByImputer:
         """By the imputer's completions of these images."""
         deviation = None
-        if imputer.samples:
+        if imputer.can_sample:
             with _noise(observed.device, 0):
                 variance = imputer.sample(observed, mask, DRAWS).var(0)
             deviation = _deviation(variance, mask)
