@@ -16,12 +16,18 @@ from lacuna.tasks.base import Task
 SSIM_WINDOW = 7
 
 
+def hiding_scheme(hide: Mapping[str, Any]) -> MaskScheme:
+    """The mask scheme that a ``hide`` says; a key that is null is another scheme's and does not count."""
+    scheme: MaskScheme = build("mask", {key: value for key, value in hide.items() if value is not None})
+    return scheme
+
+
 class HidingTask(Task):
     """A task whose part has a ``hide``: the mask scheme of what is hidden on purpose."""
 
     def __init__(self, content: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(content, *args, **kwargs)
-        self.hide: MaskScheme = build("mask", content[self.part]["hide"])
+        self.hide = hiding_scheme(content[self.part]["hide"])
 
     def regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the model is shown of training images, and what it is scored on; anew in each epoch.
@@ -66,14 +72,15 @@ class JudgedImputations:
         self._holes.update(filled, batch.truth, hidden)
         self._whole.update(filled, batch.truth, known=batch.known)
 
-    def compute(self, log_prob: Tensor) -> dict[str, float]:
+    def compute(self, log_prob: Tensor | None = None) -> dict[str, float]:
         """The metrics, with ``nll_per_dim`` (nats per hidden value, pooled) and ``nll`` (nats per image).
 
         Args:
-            log_prob: of all hidden values together, in nats.
+            log_prob: of all hidden values together, in nats; None where nobody knows it, so that neither is there.
         """
         found = self._holes.compute()
-        found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
+        if log_prob is not None:
+            found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
         found["sse"] = found["mse"] * found.pop("pixels") / found.pop("images")
         judged = self._whole.compute()
         return found | {name: judged[name] for name in ("psnr", *self._ssim) if name in judged}
