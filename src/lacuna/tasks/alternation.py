@@ -43,7 +43,7 @@ class PriorWeight(nn.Module):
 
     The paper: "a value of lambda that approximately equalizes J1 and lambda J3". J1 is a density's logarithm and
     passes zero, so its magnitude is taken, and at least half a nat a value:
-    lambda = weight max(\\|J1\\|, D/2) / J3, with weight 1 for the paper's rule.
+    lambda = weight max(abs(J1), D/2) / J3, with weight 1 for the paper's rule.
 
     * ``fixed``: lambda = weight.
     * ``frozen``: by that formula from the means over epoch ``warm_up``; 0 until then, never changed later.

@@ -63,7 +63,9 @@ class ImputedSet(nn.Module):
         assert self._values is not None
         if self._row is None:
             self._row = torch.full((int(self._images.index.max()) + 1,), -1, device=batch.index.device)
-            self._row[self._images.index.to(batch.index.device)] = torch.arange(len(self._images), device=self._row.device)
+            self._row[self._images.index.to(batch.index.device)] = torch.arange(
+                len(self._images), device=self._row.device
+            )
         rows = self._row[batch.index].to(self._values.device)
         return self._pasted(self._values.index_select(0, rows), batch)
 
