@@ -97,9 +97,9 @@ def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) ->
     made = resolve({**experiment(name), "budget": budget_of(budget)}, "0123456789ab")
     data, method = name.split("_", 1)
     assert made.content["data"]["name"] == data
-    part = {"density": "density", "flow": "flow", "generate": "net"}.get(made.task, "stem")
-    assert made.content[part]["name"] == {"flow": "acflow"}.get(method, method)
-    assert made.training["epochs"] >= 1
+    part = {"density": "density", "flow": "flow", "generate": "net", "impute": "imputer"}.get(made.task, "stem")
+    assert made.content[part]["name"] == {"impute": "mean"}.get(method, method)
+    assert made.task == "impute" or made.training["epochs"] >= 1
     # the text at its top is what --help says of it
     lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_" and lines[1].startswith("# ") and lines[1].endswith(".")
@@ -120,6 +120,8 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
             out = build_density(made.content, sizes)(x, mask)
         elif made.task == "flow":
             out = build_flow(made.content, sizes).log_prob(x, mask)
+        elif made.task == "impute":
+            assert isinstance(build_model(made.content, sizes, parts), Imputer)
         else:
             model: Any = build_model(made.content, sizes, parts)
             out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
@@ -127,7 +129,7 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
         assert (len(out.mean), *out.mean.shape[2:]) == (2, *shape)
     elif made.task == "flow":
         assert out.shape == (2,)
-    else:
+    elif made.task != "impute":
         assert out.shape == ((2, *shape) if made.task == "generate" else (2, classes))
     registry.find("task", made.content["task"]["type"])
 
@@ -149,7 +151,7 @@ CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, 
 def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
     """The words that choose one file of a config group, whether or not an experiment does."""
     if group == "imputer":
-        return ["stem=zero", f"imputer@stem.imputer={choice}"]
+        return ["task=impute", "mask=bernoulli", f"imputer={choice}"]
     words = [f"{group}={choice}", *(own_words(choice, own) if group == "data" else [])]
     if choice == "generate" or choice.startswith("wae_"):
         return ["task=generate", "net=wae_digits", *words]
@@ -171,7 +173,7 @@ def test_every_executor_can_be_chosen(choice: str) -> None:
 def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) -> None:
     composed = config(*choosing(group, choice, own))
     made = resolve(composed, "0123456789ab").content
-    spec = made["stem"]["imputer"] if group == "imputer" else made[group]
+    spec = made[group]
     assert issubclass(registry.find(group, spec["type"]), FAMILIES[group])
     if made["task"]["name"] in MEASURED:
         return
@@ -197,8 +199,11 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
             return
         parts = {part: build_model(needed, sizes, {}) for part, needed in made.get("needs", {}).items()}
         model: Any = build_model(made, sizes, parts)
+        if made["task"]["name"] == "impute":
+            assert group == "task" or type(model) is registry.find(group, spec["type"])
+            return
         generates = made["task"]["name"] == "generate"
-        built = {"stem": model.stem, "imputer": model.stem.front, "net": model.wae if generates else model.body}
+        built = {"stem": model.stem, "net": model.wae if generates else model.body}
         assert group == "task" or type(built[group]) is registry.find(group, spec["type"])
         out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
         assert out.shape == ((2, 3, 32, 32) if generates else (2, 7))
@@ -302,7 +307,7 @@ def test_runs_for_an_epoch(name: str, root: Path, output: Path, own: dict[str, s
     folder = RunFolder.of(output, made)
     found = folder.metrics["metrics"]
     assert all(np.isfinite(value) for value in found.values())
-    judged = {"classify": "test/accuracy", "generate": "test/fid_best"}
+    judged = {"classify": "test/accuracy", "generate": "test/fid_best", "impute": "test/rmse"}
     assert judged.get(made.task, "test/nll_per_dim") in found
     if made.task == "classify" and name not in HEAVY:
         weight = load(folder).state_dict()["stem.conv.weight"]

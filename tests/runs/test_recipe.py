@@ -58,7 +58,7 @@ def changed(composed: dict[str, Any], path: str) -> dict[str, Any]:
 BASE = compose(CONFIGS, "train", ["experiment=digits_misconv"])
 
 
-OTHER_TASKS = ("flow", "features")
+OTHER_TASKS = ("flow", "features", "imputer")
 """Parts of the base config that a classifier on a DMFA does not use."""
 
 
@@ -135,6 +135,33 @@ def test_a_density_may_be_trained_in_a_way_of_its_own() -> None:
     assert "lr" not in fitted["density"]["training"]
     whole = recipe("experiment=digits_misconv", "density=smfa_digits", "density.complete=true").needs["density"]
     assert whole.content["mask"]["name"] == "none"
+
+
+def test_an_imputer_is_fitted_or_trained() -> None:
+    words = ["task=impute", "mask=bernoulli", "stem=zero"]
+    fitted = recipe(*words, "imputer=gaussian")
+    assert not fitted.training and fitted.part == "imputer" and set(fitted.needs) == {"features"}
+    assert fitted.name.startswith("digits-bernoulli-gaussian-s0-")
+    assert fitted.content["task"] == {"name": "impute", "type": "impute.Impute"}
+    assert recipe(*words, "imputer=gaussian", "stem=mask", "density.components=2").identity == fitted.identity
+    assert recipe(*words, "imputer=gaussian", "imputer.donors=7").identity != fitted.identity
+    on_density = recipe(*words, "imputer=density_mean")
+    assert on_density.needs["density"].identity == recipe("task=density", "mask=bernoulli").identity
+    assert not recipe(*words, "imputer=mean", "features=none").needs
+
+
+def test_an_imputer_may_be_trained_in_a_way_of_its_own_and_then_stands_in_no_stem() -> None:
+    config_ = config("task=impute", "mask=bernoulli", "budget=quick")
+    training = {"epochs": 40, "batch_size": 8, "lr": 1e-3, "lr_milestones": []}
+    own = {"name": "own", "type": "own.Own", "task": "own.TrainOwn", "width": 9, "light": {"width": 3}}
+    made = resolve({**config_, "imputer": {**own, "training": training}}, FINGERPRINT)
+    assert made.content["task"] == {"name": "impute", "type": "own.TrainOwn"}
+    assert made.training["epochs"] == 20 and made.content["imputer"]["width"] == 3
+    assert not {"task", "light"} & set(made.content["imputer"])
+    stem = {**config("stem=knn"), "task": {"name": "classify", "type": "classify.Classify"}}
+    stem["stem"]["imputer"] = {**own, "training": training}
+    with pytest.raises(LacunaError, match=r"stem.imputer=own"):
+        resolve(stem, FINGERPRINT)
 
 
 def test_feature_nets_are_the_same_for_every_method_and_seed() -> None:

@@ -43,13 +43,15 @@ def source_of(data: Mapping[str, Any]) -> Any:
 
 
 def within(config: Mapping[str, Any], part: str, budget: Mapping[str, Any]) -> dict[str, Any]:
-    """The part with its training cut to the budget; milestones keep their place relative to the whole.
+    """The part with its training (if it has one) cut to the budget; milestones keep their place in the whole.
 
     A light budget takes a part's lighter values where it has some (``light``).
     """
     spec = {key: value for key, value in config[part].items() if key not in ("light", "task")}
     if budget.get("light"):
         spec = merged(spec, config[part].get("light") or {})
+    if "training" not in spec:
+        return spec
     training = dict(spec["training"])
     epochs, lr = training["epochs"], training.get("lr", 1.0)
     if not (isinstance(epochs, int) and epochs >= 1 and isinstance(lr, (int, float)) and 0 < lr < math.inf):

@@ -37,15 +37,15 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
     """
     _refuse_measurement(recipe)
     content = recipe.content
-    ranks = sharing.ranks()
+    ranks, eval_batch_size = sharing.ranks(), settings.option("eval_batch_size", 250)
     device = "cpu" if not on_cuda(settings) else "cuda" if ranks == 1 else f"cuda:{sharing.rank()}"
     data = IncompleteData(
         {key: value for key, value in content["data"].items() if key != "fingerprint"},
         mask or content["mask"],
         root=settings.data_root,
         download=settings.download,
-        batch_size=recipe.training["batch_size"] // ranks,
-        eval_batch_size=settings.option("eval_batch_size", 250),
+        batch_size=recipe.training.get("batch_size", eval_batch_size) // ranks,
+        eval_batch_size=eval_batch_size,
         seed=content["seed"],
         device=device,
         resident_bytes=int(_bytes(settings, "resident_gb", 8)),
@@ -206,9 +206,9 @@ def _check_hiding(recipe: Recipe, data: IncompleteData) -> None:
     index = torch.arange(LOOKED_AT)
     if recipe.content["mask"]["type"] != "masks.NoMask" and data.scheme(index, data.shape, seed=0, split="try").all():
         raise LacunaError(f"The mask {recipe.content['mask']} hides nothing of images {data.shape}: use mask=none.")
-    if "hide" in recipe.content.get(recipe.task, {}):
-        hide = build("mask", recipe.content[recipe.task]["hide"])
+    if "hide" in recipe.content[recipe.part]:
+        hide = build("mask", recipe.content[recipe.part]["hide"])
         if hide(index, data.shape, seed=0, split="try").all():
             raise LacunaError(
-                f"{recipe.task}.hide hides nothing of images {data.shape}: there is nothing to learn from."
+                f"{recipe.part}.hide hides nothing of images {data.shape}: there is nothing to learn from."
             )

@@ -29,11 +29,12 @@ QUANTITIES = {
     "scc": "accuracy on recovered test images over accuracy on the true ones, at most 1",
 }
 OF_TASK = {
+    "impute": {"accuracy": "fraction of recovered images that a classifier of complete images gets right"},
     "generate": {
         "psnr": "peak signal-to-noise ratio in dB of the decoder's whole image, data range 1, mean over images",
         "ssim": "structural similarity, 7x7 uniform windows of the decoder's whole image, data range 1, "
         "mean over images",
-    }
+    },
 }
 """Task -> quantities that mean something else in it."""
 TIMES = {"seconds": "median", "mean": "mean", "sd": "standard deviation"}

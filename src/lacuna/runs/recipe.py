@@ -30,10 +30,14 @@ TRAINED = {
 }
 """Parts that are trained as a run of their own -> the task that trains them (``configs/task/``), unless the part names
 another one with its key ``task``."""
+PARTS = {"density": "density", "flow": "flow", "impute": "imputer"}
+"""Tasks that make a part of the recipe -> its key."""
 FEATURES = "features"
 """The part that judges others: its ``run`` says how it is trained (task, net, stem), with seed 0 for everybody."""
 BEHIND_A_STEM = ("classify", "generate")
 """Tasks that train a net behind a stem."""
+JUDGED_BY_FEATURES = ("generate", "impute")
+"""Tasks that a feature net judges, unless there is none."""
 MADE_UP = {"name": "random", "fingerprint": "random"}
 """What stands for data where random numbers do."""
 
@@ -56,6 +60,11 @@ class Recipe:
         return str(self.content["task"]["name"])
 
     @property
+    def part(self) -> str:
+        """The key of the recipe that holds what this run makes, with its ``training`` if it is trained."""
+        return "net" if self.task in BEHIND_A_STEM else PARTS.get(self.task, self.task)
+
+    @property
     def measured(self) -> bool:
         """Whether something is measured in this run and nothing is trained."""
         return self.task in MEASURED
@@ -63,7 +72,7 @@ class Recipe:
     @property
     def group(self) -> str:
         """What repetitions with other seeds have in common, for people: data, mask and method."""
-        method = self.content["stem"] if "stem" in self.content else self.content[self.task]
+        method = self.content["stem"] if "stem" in self.content else self.content[self.part]
         if self.measured:
             parts = [self.task, *(f"{key}{method[key]}" for key in MEASURED[self.task])]
         else:
@@ -93,10 +102,8 @@ class Recipe:
     @property
     def training(self) -> Mapping[str, Any]:
         """Epochs, batch size, learning rate, ... of what this run trains; empty if it trains nothing."""
-        if self.measured:
-            return {}
-        part: Mapping[str, Any] = self.content["net" if self.task in BEHIND_A_STEM else self.task]["training"]
-        return part
+        training: Mapping[str, Any] = self.content[self.part].get("training", {})
+        return training
 
     def with_seed(self, seed: int) -> Recipe:
         """The same with another seed, also in everything it needs."""
@@ -132,20 +139,31 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         "precision": config["precision"],
         "seed": config["seed"],
     }
-    if task in TRAINED:  # a part is trained by the task of its name
-        content[task] = within(config, task, budget[task])
-        whole, judged = content[task].get("complete"), {}
+    if task in PARTS:
+        maker = PARTS[task]
+        content[maker] = within(config, maker, budget[task])
     else:
+        maker = "stem"
         content["net"] = within(config, "net", budget[task])
-        content["stem"] = config["stem"]
-        whole, judged = config["stem"].get("complete"), _judged_by(config, task)
-        content |= judged
-        needed = sorted(set(_needs({"stem": config["stem"], **judged})))
-        if needed:
-            content["needs"] = {part: _derived(config, part, fingerprint) for part in needed}
-    if whole:
+        content["stem"] = _stem(config)
+    judged = _judged_by(config, task)
+    content |= judged
+    needed = sorted(set(_needs({maker: content[maker], **judged})))
+    if needed:
+        content["needs"] = {part: _derived(config, part, fingerprint) for part in needed}
+    if content[maker].get("complete"):
         content["mask"] = NO_MASK
     return Recipe(json.loads(json.dumps(content)))
+
+
+def _stem(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The stem; its imputer, if it has one, is used as it is and fitted at most."""
+    stem: dict[str, Any] = config["stem"]
+    if "training" in stem.get("imputer", {}):
+        raise LacunaError(
+            f"stem.imputer={stem['imputer']['name']} must be trained: only task=impute does that, no stem has it."
+        )
+    return stem
 
 
 def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:
@@ -197,13 +215,13 @@ def _seeded(content: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 def trained_by(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     """The task of a configuration; a part may be trained in a way of its own (EM, say)."""
-    own = config[task].get("task") if task in TRAINED else None
+    own = config[PARTS[task]].get("task") if task in PARTS else None
     return {"name": task, "type": own} if own else dict(config["task"])
 
 
 def _judged_by(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     """The feature net of a task that has one; how that is trained stands in the run it needs."""
-    if task != "generate" or config[FEATURES].get("name") == "none":
+    if task not in JUDGED_BY_FEATURES or config[FEATURES].get("name") == "none":
         return {}
     return {FEATURES: {key: value for key, value in config[FEATURES].items() if key != "run"}}
 

@@ -85,11 +85,15 @@ def perform(recipe: Recipe, settings: Settings) -> None:
     mirrors = _mirrors(recipe, settings, folder)
     exit_code = 1
     try:
-        loggers = [DiskLogger(folder.path), *mirrors] if sharing.rank() == 0 else []
-        trainer = _trainer(recipe, settings, loggers, resume)
-        if settings.option("compile", False):
-            task.model.compile()
-        _fit(trainer, task, data, latest)
+        if recipe.training:
+            loggers = [DiskLogger(folder.path), *mirrors] if sharing.rank() == 0 else []
+            trainer = _trainer(recipe, settings, loggers, resume)
+            if settings.option("compile", False):
+                task.model.compile()
+            _fit(trainer, task, data, latest)
+        else:  # what is only fitted needs no steps
+            task.to(data.device)
+            task.prepare()
         sharing.on_first_rank(lambda: _conclude(task, data, folder, mirrors))
         exit_code = 0
     finally:
@@ -113,9 +117,9 @@ def _conclude(task: Task, data: IncompleteData, folder: RunFolder, mirrors: list
     results = task.results()
     wrong = [name for name, value in results.items() if not math.isfinite(value)]
     if wrong:
-        raise LacunaError(
-            f"{wrong[0]} came out as {results[wrong[0]]}: lower {task.part}.training.lr (now {recipe.training['lr']})."
-        )
+        lr = recipe.training.get("lr")
+        cure = f"lower {task.part}.training.lr (now {lr})" if lr else f"change the settings of the {task.part}"
+        raise LacunaError(f"{wrong[0]} came out as {results[wrong[0]]}: {cure}.")
     files.write_json(folder.path / "model.json", task.sizes.plain())
     save_weights(folder.path / "model.safetensors", task.model, task.parts, recipe.identity)
     pictures = task.draw(folder.pictures)

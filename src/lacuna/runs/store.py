@@ -98,7 +98,7 @@ class StoredRun:
     def method(self) -> str | None:
         """What the experiment compares: the stem, or what was trained."""
         content = self.recipe.content
-        return _name(content.get("stem", content.get(self.recipe.task, content["task"])))
+        return _name(content.get("stem", content.get(self.recipe.part, content["task"])))
 
 
 def read_run(path: Path, recipe: Recipe | None = None) -> StoredRun:

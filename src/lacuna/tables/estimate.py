@@ -82,7 +82,7 @@ def _epochs(recipe: Recipe) -> int:
 def _keys(recipe: Recipe) -> tuple[Key, Key]:
     """What must be equal: with the batch size, and without."""
     content = recipe.content
-    part: dict[str, Any] = dict(content["net"] if "net" in content else content.get(recipe.task, {}))
+    part: dict[str, Any] = dict(content.get(recipe.part, {}))
     part.pop("training", None)
     data = {key: content["data"].get(key) for key in ("name", "fingerprint", "train_images")}
     method = content.get("stem", {})

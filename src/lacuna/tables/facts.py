@@ -208,7 +208,7 @@ def _advantages(recipe: Recipe) -> Iterator[str]:
     for part, needed in recipe.needs.items():
         if part != FEATURES and needed.content["mask"]["name"] == "none":  # features judge, they help nobody
             yield f"an advantage: the {part} behind it was trained on complete images"
-    imputer = recipe.content.get("stem", {}).get("imputer", {})
+    imputer = recipe.content.get("stem", recipe.content).get("imputer", {})
     if imputer.get("complete_donors") or imputer.get("published"):
         yield "an advantage: its holes are filled from complete training images"
 

@@ -37,7 +37,7 @@ class Task(pl.LightningModule, ABC):
     """
 
     part: str
-    """The key of the recipe that holds what is trained, with its ``training``."""
+    """The key of the recipe that holds what is made, with its ``training`` if it is trained and not only fitted."""
 
     several_devices = True
     """Whether ranks may share its batches, as gradients of a mean over items allow; if not, a run takes one device."""
@@ -56,7 +56,7 @@ class Task(pl.LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.content, self.sizes, self.data = content, sizes, data
-        self.training_spec: Mapping[str, Any] = content[self.part]["training"]
+        self.training_spec: Mapping[str, Any] = content[self.part].get("training", {})
         self.eval_batch_size, self.cache_bytes = eval_batch_size, cache_bytes
         self.cache, self.cache_folder = cache, cache_folder
         # metric -> how it was taken, where its name does not say that; results() fills it
@@ -72,9 +72,13 @@ class Task(pl.LightningModule, ABC):
     def build(self) -> nn.Module:
         """The model to train."""
 
-    @abstractmethod
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
-        """Mean loss of a training batch and how many items it is the mean of, by which several devices weigh theirs."""
+        """Mean loss of a training batch and how many items it is the mean of, by which several devices weigh theirs.
+
+        Raises:
+            NotImplementedError: of a task that has no steps, or steps of its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss of its own to take steps by.")
 
     @abstractmethod
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 
 from lacuna.data.hashing import permutation
 from lacuna.data.incomplete import Batch, IncompleteImages
+from lacuna.data.module import IncompleteData
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Representation
 from lacuna.tasks.base import Task
@@ -30,7 +31,7 @@ class StemTask(Task):
         """Fit the imputer where it needs images; compute what the frozen front says of the images of every epoch."""
         stem = self.model.stem
         if isinstance(stem.front, Imputer) and not stem.front.fitted:
-            self._fit_imputer(stem.front)
+            fit_imputer(stem.front, self.data, self.content["seed"])
         if stem.cacheable:
             left = self.cache_bytes
             for images in [self.data.train, *([self.data.validation] if self.data.has_validation else [])]:
@@ -46,11 +47,13 @@ class StemTask(Task):
         cache = self._caches.get(id(images))
         return None if cache is None else cache(batch)
 
-    def _fit_imputer(self, imputer: Imputer) -> None:
-        images = self.data.complete("train") if imputer.complete_donors else self.data.train
-        n = len(images) if imputer.donors is None else min(imputer.donors, len(images))
-        if not n:
-            return
-        rows = torch.from_numpy(permutation(len(images), "donors", self.content["seed"])[:n].copy())
-        batch = images.batch(rows)
-        imputer.fit(batch.observed, batch.mask)
+
+def fit_imputer(imputer: Imputer, data: IncompleteData, seed: int) -> None:
+    """Show an imputer as many training images as it wants; the seed says which."""
+    images = data.complete("train") if imputer.complete_donors else data.train
+    n = len(images) if imputer.donors is None else min(imputer.donors, len(images))
+    if not n:
+        return
+    rows = torch.from_numpy(permutation(len(images), "donors", seed)[:n].copy())
+    batch = images.batch(rows)
+    imputer.fit(batch.observed, batch.mask)

@@ -66,14 +66,15 @@ class JudgedImputations:
         self._holes.update(filled, batch.truth, hidden)
         self._whole.update(filled, batch.truth, known=batch.known)
 
-    def compute(self, log_prob: Tensor) -> dict[str, float]:
+    def compute(self, log_prob: Tensor | None = None) -> dict[str, float]:
         """The metrics, with ``nll_per_dim`` (nats per hidden value, pooled) and ``nll`` (nats per image).
 
         Args:
-            log_prob: of all hidden values together, in nats.
+            log_prob: of all hidden values together, in nats; None where nobody knows it, so that neither is there.
         """
         found = self._holes.compute()
-        found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
+        if log_prob is not None:
+            found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
         found["sse"] = found["mse"] * found.pop("pixels") / found.pop("images")
         judged = self._whole.compute()
         return found | {name: judged[name] for name in ("psnr", *self._ssim) if name in judged}

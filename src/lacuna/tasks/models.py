@@ -134,6 +134,13 @@ def build_flow(content: Mapping[str, Any], sizes: Sizes) -> ACFlow:
     return flow
 
 
+def build_imputer(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> Imputer:
+    """The imputer a recipe trains or fits, on top of its already trained ``parts``; it may ask for the ``shape``."""
+    needs = {name: parts[name] for name in content["imputer"].get("needs", ())}
+    imputer: Imputer = build("imputer", content["imputer"], offer={"shape": sizes.shape, **needs})
+    return imputer
+
+
 def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteClassifier:
     """The classifier a recipe trains, on top of its already trained ``parts``.
 
@@ -167,6 +174,7 @@ def build_autoencoder(
 BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]], nn.Module]] = {
     "density": lambda content, sizes, parts: build_density(content, sizes),
     "flow": lambda content, sizes, parts: build_flow(content, sizes),
+    "impute": build_imputer,
     "classify": build_classifier,
     "generate": build_autoencoder,
 }

@@ -1,0 +1,72 @@
+"""Semantic Consistency Criterion, SCC (PRFlow, section 4).
+
+    min(1, accuracy on recovered images / accuracy on the true ones)
+
+of one classifier that was trained on complete images and judges every method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lacuna.errors import LacunaError
+from lacuna.metrics.features import LEVELS
+from lacuna.mfa import full_precision
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """What a classifier makes of recovered images and of the true ones.
+
+    Attributes:
+        recovered, true: fraction of them classified right.
+        images: how many there are of each.
+    """
+
+    recovered: float
+    true: float
+    images: int
+
+    @property
+    def value(self) -> float | None:
+        """SCC; None where no true image is classified right, so that there is nothing to keep."""
+        return min(1.0, self.recovered / self.true) if self.true > 0 else None
+
+
+class SemanticConsistency:
+    """SCC of images that come in batches, counted on the device.
+
+    Recovered images are judged as they would be saved: clamped to [0, 1], rounded to 256 grey levels.
+
+    Args:
+        classify: complete images (B, C, H, W) in [0, 1] -> logits (B, classes); it is asked in float32.
+    """
+
+    def __init__(self, classify: Callable[[Tensor], Tensor]) -> None:
+        self.classify = classify
+        self._right: Tensor | None = None
+        self._images = 0
+
+    @torch.no_grad()
+    def update(self, recovered: Tensor, truth: Tensor, label: Tensor) -> None:
+        """Add recovered images and the true ones (B, C, H, W) with their classes (B,)."""
+        saved = (recovered.float().clamp(0, 1) * LEVELS).round() / LEVELS
+        with full_precision(truth):
+            right = torch.stack([(self.classify(x).argmax(1) == label).sum() for x in (saved, truth)])
+        self._right = right if self._right is None else self._right + right
+        self._images += len(label)
+
+    def compute(self) -> Consistency:
+        """Of all images so far.
+
+        Raises:
+            LacunaError: there were none.
+        """
+        if self._right is None or not self._images:
+            raise LacunaError("No images were given to SCC: the data set to evaluate is empty.")
+        recovered, true = (self._right.double() / self._images).tolist()
+        return Consistency(recovered, true, self._images)
