@@ -110,5 +110,5 @@ class MisGAN(Imputer):
 
 
 def composite(image: Tensor, mask: Tensor, fill: Tensor | float) -> Tensor:
-    """m x + (1 - m) fill, for masks of numbers in [0, 1]; where these are 0 or 1, one of the two, exactly."""
+    """The image m x + (1 - m) fill, for masks of numbers in [0, 1]; where these are 0 or 1, one of the two, exactly."""
     return mask * image + (1 - mask) * fill
