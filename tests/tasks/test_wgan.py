@@ -36,7 +36,7 @@ def test_of_a_pair_the_norm_is_that_of_both_gradients_together():
     for number in range(4):
         between = xi[number] * real[0][number] + (1 - xi[number]) * fake[0][number]
         expected.append((float((between @ between + v @ v).sqrt()) - 1) ** 2)
-    assert float(found) == pytest.approx(sum(expected) / 4, rel=1e-12)
+    assert float(found.detach()) == pytest.approx(sum(expected) / 4, rel=1e-12)
 
 
 def test_the_penalty_s_gradient_in_the_weights_is_right():

@@ -56,4 +56,5 @@ class IAFStep(nn.Module):
         h = torch.relu(self.enter(z) + self.inform(context))
         m, s = self.leave(torch.relu(self.middle(h))).chunk(2, 1)
         gate = torch.sigmoid(s + self.bias)
-        return gate * z + (1 - gate) * m
+        moved: Tensor = gate * z + (1 - gate) * m
+        return moved
