@@ -48,7 +48,7 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor, noise: Tensor) -> Tensor:
         """The code that the noise stands for; noise 0 gives the middle of the codes."""
         mean, scale, context = self.head(self.body(image)).chunk(3, 1)
-        z = mean + softplus(scale) * noise
+        z: Tensor = mean + softplus(scale) * noise
         for number, step in enumerate(self.flow):
             z = step(z.flip(1) if number else z, context)
         return z

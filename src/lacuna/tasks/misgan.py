@@ -68,7 +68,9 @@ class TrainMisGAN(AdversarialTask):
         observed = batch.mask.expand_as(raw)
         error = torch.where(observed, raw - batch.observed, 0).square().sum() / observed.sum().clamp(min=1)
         self.means["observed_error"].update(error, len(batch))
-        loss = -model.data_critic(shown).mean() - model.mask_critic(mask).mean() - model.imputer_critic(imputed).mean()
+        loss: Tensor = (
+            -model.data_critic(shown).mean() - model.mask_critic(mask).mean() - model.imputer_critic(imputed).mean()
+        )
         if spec["beta"]:
             loss = loss + spec["beta"] * model.imputer_critic(image).mean()
         return loss + spec["gamma"] * error if spec["gamma"] else loss

@@ -65,7 +65,8 @@ class TrainPBiGAN(AdversarialTask):
         if spec["ramp_from"] is None:
             return weight
         start, last = spec["ramp_from"] * spec["epochs"], spec["epochs"]
-        return weight * max(0.0, (epoch + 1 - start) / (last - start))
+        grown: float = max(0.0, (epoch + 1 - start) / (last - start))
+        return weight * grown
 
     def critics_learn(self, turn: int) -> bool:
         """From every batch, or from all but the generators' own."""
@@ -73,7 +74,7 @@ class TrainPBiGAN(AdversarialTask):
 
     def generators_learn(self, turn: int) -> bool:
         """From every ``critic_steps``-th batch, or from one more after so many."""
-        cycle = self.training_spec["critic_steps"] + bool(self.training_spec["own_batch"])
+        cycle: int = self.training_spec["critic_steps"] + bool(self.training_spec["own_batch"])
         return turn % cycle == cycle - 1
 
     # ------------------------------------------------------------------ losses
@@ -94,7 +95,7 @@ class TrainPBiGAN(AdversarialTask):
         code = self._encoded(batch)
         drawn = torch.randn_like(code)
         made = torch.sigmoid(model.decode(drawn)) * self._other_masks(batch)
-        loss = model.critic(batch.observed, code).mean() - model.critic(made, drawn).mean()
+        loss: Tensor = model.critic(batch.observed, code).mean() - model.critic(made, drawn).mean()
         weight = self.reconstruction_weight(self.current_epoch)
         if weight:
             error = self._reconstruction(model.decode(code), batch)
