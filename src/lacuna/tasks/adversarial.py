@@ -84,7 +84,7 @@ class AdversarialTask(ImputeTask):
         start = self.training_spec["lr"]
         for optimizer in self._both():
             for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("start", group["lr"]) * lr / start
+                group["lr"] = group.setdefault("start", group["lr"]) * (lr / start)
 
     def training_step(self, batch: Batch, number: int) -> Tensor | None:  # type: ignore[override]
         """A step of the critics, of the generators, or of both; never waits for the device."""
