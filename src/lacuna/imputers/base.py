@@ -89,6 +89,11 @@ class Imputer(nn.Module, ABC):
         self._fit(donors_observed, donors_mask)
 
     @property
+    def samples(self) -> bool:
+        """Whether :meth:`sample` knows more than one completion."""
+        return type(self)._draw is not Imputer._draw
+
+    @property
     def fitted(self) -> bool:
         """Whether the imputer is ready; those that need :meth:`fit` know it by a buffer that is no longer empty."""
         return not self.needs_fit or all(buffer.numel() > 0 for buffer in self.buffers(recurse=False))

@@ -1,4 +1,4 @@
-"""The verb ``impute``: fill the holes of a user's own images with a trained density or flow."""
+"""The verb ``impute``: fill the holes of a user's own images with a trained density, flow or imputer."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ KEYS = {"path": "input", "mask_suffix": "mask_suffix", "layout": "layout"}
 """Arguments of the sources -> keys of this verb."""
 Picture = tuple[Path, np.ndarray, np.ndarray]
 """What :meth:`Folder.pictures` gives."""
-Filled = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Completed images uint8 (B,C,H,W), standard deviations float32 (B,1,H,W), further completions uint8 (n,B,C,H,W)."""
+Filled = tuple[np.ndarray, np.ndarray | None, np.ndarray]
+"""Completed images uint8 (B,C,H,W), standard deviations float32 (B,1,H,W) where they are known, further completions
+uint8 (n,B,C,H,W)."""
 
 
 class _InputArrays(Arrays):
@@ -112,7 +113,8 @@ class _Filler:
         mask, given = torch.from_numpy(there).to(self.device), torch.from_numpy(images).to(self.device)
         observed = (given.float() / 255).masked_fill(~mask, 0)
         completions = self.completer(observed, mask)
-        spread = completions.deviation.cpu().numpy()
+        deviation = completions.deviation
+        spread = None if deviation is None else deviation.cpu().numpy()
         filled = np.where(there, images, _bytes(completions.mean))
         further = np.empty((self.samples, *images.shape), np.uint8)
         if self.samples:
@@ -123,9 +125,9 @@ class _Filler:
         return filled, spread, further
 
 
-def _outputs(picture: Path, samples: int) -> list[Path]:
-    """Where the results of a picture go: completed, uncertainty, samples."""
-    ends = ("", "_uncertainty", *(f"_sample{number}" for number in range(1, samples + 1)))
+def _outputs(picture: Path, samples: int, uncertainty: bool = True) -> list[Path]:
+    """Where the results of a picture go: completed, uncertainty (if it is known), samples."""
+    ends = ("", *(["_uncertainty"] if uncertainty else []), *(f"_sample{number}" for number in range(1, samples + 1)))
     return [picture.with_name(f"{picture.stem}{end}.png") for end in ends]
 
 
@@ -157,11 +159,11 @@ def _folder(source: Folder, filler: _Filler, target: Path) -> int:
         images, there = np.stack([image for _, image, _ in batch]), np.stack([mask for _, _, mask in batch])
         filled, spread, further = filler(images, there, [name.as_posix() for name in names])
         # half the range of a pixel is the largest standard deviation there is: white
-        shades = _bytes(torch.from_numpy(spread * 2))
+        shades = [] if spread is None else [_bytes(torch.from_numpy(spread * 2))]
         for row, name in enumerate(names):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            results = (filled[row], shades[row], *further[:, row])
-            for result, output in zip(results, _outputs(name, filler.samples), strict=True):
+            results = [stack[row] for stack in (filled, *shades, *further)]
+            for result, output in zip(results, _outputs(name, filler.samples, bool(shades)), strict=True):
                 _save(result, target / output)
     return len(source.names)
 
@@ -178,8 +180,10 @@ def _arrays(source: Arrays, filler: _Filler, target: Path) -> int:
     there = np.ones((n, 1, *arrays.images.shape[2:]), bool) if arrays.observed is None else arrays.observed
     slices = [slice(start, min(start + BATCH, n)) for start in range(0, n, BATCH)]
     parts = [filler(arrays.images[rows], there[rows], range(rows.start, rows.stop)) for rows in slices]
-    filled, spread = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    results: dict[str, Any] = {"images": filled, "uncertainty": spread, "observed": there}
+    results: dict[str, Any] = {"images": np.concatenate([p[0] for p in parts]), "observed": there}
+    spreads = [p[1] for p in parts if p[1] is not None]
+    if spreads:
+        results["uncertainty"] = np.concatenate(spreads)
     if filler.samples:
         results["samples"] = np.concatenate([p[2] for p in parts], 1)
     np.savez_compressed(target / f"{source.path.stem}.npz", **results)
