@@ -53,7 +53,14 @@ def pictures(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "run", ["digits-square-dmfa", "digits-square-mfa_mean", "digits-square-flow", "digits-square-acflow", "digits-square-density_mean"]
+    "run",
+    [
+        "digits-square-dmfa",
+        "digits-square-mfa_mean",
+        "digits-square-flow",
+        "digits-square-acflow",
+        "digits-square-density_mean",
+    ],
 )
 def test_a_folder_keeps_what_was_observed_and_its_names(output, pictures, tmp_path, run):
     to = tmp_path / "out"

@@ -122,7 +122,7 @@ class ByImputer:
 
 @contextmanager
 def _noise(device: torch.device, seed: int) -> Iterator[None]:
-    """torch's own random numbers, for imputers that draw from them, from a seed; as before afterwards."""
+    """Torch's own random numbers, for imputers that draw from them, from a seed; as before afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
