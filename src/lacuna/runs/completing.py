@@ -122,11 +122,7 @@ class ByImputer:
 
 @contextmanager
 def _noise(device: torch.device, seed: int) -> Iterator[None]:
-<<<<<<< HEAD
-    """Torch's own random numbers, for imputers that draw from them, from a seed; as before afterwards."""
-=======
     """Random numbers of torch itself, for imputers that draw from them, from a seed; as before afterwards."""
->>>>>>> 6b58c8c84cffd67c59099078b989ef636466a6bb
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
