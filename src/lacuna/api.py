@@ -19,8 +19,9 @@ def load(run: str | Path, output: str | Path = "outputs") -> nn.Module:
 
     Returns:
         A density, ``density(observed, mask) -> MFA``, a flow (:class:`lacuna.flows.acflow.ACFlow`, with ``mean``,
-        ``sample`` and ``log_prob``), or a classifier, ``classifier(observed, mask) -> logits``; images float
-        (B, C, H, W) in [0, 1], masks bool with True = observed. Nothing in the run's files is executed.
+        ``sample`` and ``log_prob``), an imputer, ``imputer.impute(observed, mask) -> image``, or a classifier,
+        ``classifier(observed, mask) -> logits``; images float (B, C, H, W) in [0, 1], masks bool with True = observed.
+        Nothing in the run's files is executed.
 
     Raises:
         LacunaError: no such run, or it is not finished or damaged.

@@ -1,4 +1,4 @@
-"""A user's own images completed by a trained density or flow."""
+"""A user's own images completed by a trained density, flow or imputer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from tests.runs import real
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory, digits_root) -> Path:
-    """An output folder with a density, a flow, classifiers on them and one without any."""
+    """An output folder with a density, a flow, classifiers on them and one without any, and imputers."""
     folder = tmp_path_factory.mktemp("impute")
     words = (f"output={folder}", f"data.root={digits_root}", *real.TINY)
     assert real.train("experiment=digits_mfa_mean", *words) == 0
     assert real.train("experiment=digits_acflow", *words) == 0
     assert real.train("experiment=digits_zero", *words) == 0
+    for imputer in ("linear", "density_mean"):
+        assert real.train("task=impute", f"imputer={imputer}", "features=none", *words) == 0
     return folder
 
 
@@ -51,7 +53,14 @@ def pictures(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "run", ["digits-square-dmfa", "digits-square-mfa_mean", "digits-square-flow", "digits-square-acflow"]
+    "run",
+    [
+        "digits-square-dmfa",
+        "digits-square-mfa_mean",
+        "digits-square-flow",
+        "digits-square-acflow",
+        "digits-square-density_mean",
+    ],
 )
 def test_a_folder_keeps_what_was_observed_and_its_names(output, pictures, tmp_path, run):
     to = tmp_path / "out"
@@ -65,6 +74,22 @@ def test_a_folder_keeps_what_was_observed_and_its_names(output, pictures, tmp_pa
     assert (uncertainty[~hidden] == 0).all() and (uncertainty[hidden] > 0).all()
     one, two = (np.asarray(Image.open(to / f"a_sample{i}.png")) for i in (1, 2))
     assert (one[~hidden] == first[~hidden]).all() and (one[hidden] != two[hidden]).any()
+
+
+def test_an_imputer_completes_in_one_way_and_claims_no_uncertainty(output, pictures, tmp_path, capsys):
+    run, to = "run=digits-square-linear", tmp_path / "out"
+    assert impute(output, run, f"input={pictures}", f"to={to}") == 0
+    assert sorted(path.name for path in to.rglob("*.png")) == ["a.png", "c.png"]
+    first, hidden = digits(2)[0], np.zeros((8, 8), bool)
+    hidden[2:5, 1:6] = True
+    a = np.asarray(Image.open(to / "a.png"))
+    assert (a[~hidden] == first[~hidden]).all() and (a[hidden] != first[hidden]).any()
+    np.save(tmp_path / "x.npy", np.where(hidden, np.nan, digits(2) / np.float32(255)))
+    assert impute(output, run, f"input={tmp_path / 'x.npy'}", f"to={tmp_path / 'y'}") == 0
+    found = np.load(tmp_path / "y" / "x.npz")
+    assert set(found) == {"images", "observed"} and (found["images"][0, 0] == a).all()
+    assert impute(output, run, f"input={pictures}", f"to={tmp_path / 'z'}", "samples=2") == 2
+    assert "cannot sample" in capsys.readouterr().err and not (tmp_path / "z").exists()
 
 
 def test_what_stands_in_the_holes_does_not_matter(output, tmp_path):

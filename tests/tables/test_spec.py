@@ -34,7 +34,7 @@ def test_every_table_is_called_as_its_file_or_lists_others(name: str) -> None:
                 assert table.figure is not None or table.cell_metric(row, column), (name, row.key, column.key)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith(("misconv/table", "prflow/table"))])
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("misconv/table")])
 def test_every_cell_of_a_papers_table_has_its_printed_number(name: str) -> None:
     for table in specs(name):
         assert table.paper is not None

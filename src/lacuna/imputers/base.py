@@ -89,7 +89,7 @@ class Imputer(nn.Module, ABC):
         self._fit(donors_observed, donors_mask)
 
     @property
-    def samples(self) -> bool:
+    def can_sample(self) -> bool:
         """Whether :meth:`sample` knows more than one completion."""
         return type(self)._draw is not Imputer._draw
 

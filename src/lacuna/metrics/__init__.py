@@ -3,5 +3,17 @@
 from lacuna.metrics.features import Features, inception
 from lacuna.metrics.fid import FID, reference_statistics
 from lacuna.metrics.masked import MaskedMetrics, mse, psnr, rmse, ssim
+from lacuna.metrics.semantic import SemanticConsistency
 
-__all__ = ["FID", "Features", "MaskedMetrics", "inception", "mse", "psnr", "reference_statistics", "rmse", "ssim"]
+__all__ = [
+    "FID",
+    "Features",
+    "MaskedMetrics",
+    "SemanticConsistency",
+    "inception",
+    "mse",
+    "psnr",
+    "reference_statistics",
+    "rmse",
+    "ssim",
+]

@@ -104,7 +104,7 @@ class ByImputer:
     def of(cls, imputer: Imputer, observed: Tensor, mask: Tensor) -> ByImputer:
         """By the imputer's completions of these images."""
         deviation = None
-        if imputer.samples:
+        if imputer.can_sample:
             with _noise(observed.device, 0):
                 variance = imputer.sample(observed, mask, DRAWS).var(0)
             deviation = _deviation(variance, mask)
@@ -122,7 +122,7 @@ class ByImputer:
 
 @contextmanager
 def _noise(device: torch.device, seed: int) -> Iterator[None]:
-    """torch's own random numbers, for imputers that draw from them, from a seed; as before afterwards."""
+    """Random numbers of torch itself, for imputers that draw from them, from a seed; as before afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

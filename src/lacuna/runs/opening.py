@@ -22,6 +22,7 @@ from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks import sharing
 from lacuna.tasks.base import Task
+from lacuna.tasks.hiding import hiding_scheme
 from lacuna.tasks.models import Sizes, build_model, load_weights
 
 MOST_PARAMETERS = 1_000_000_000
@@ -126,7 +127,7 @@ def _cache_folder(recipe: Recipe, settings: Settings) -> Path | None:
 
 
 def load(folder: RunFolder) -> nn.Module:
-    """The trained model of a finished run, in evaluation mode: a density, a flow, a classifier or an auto-encoder.
+    """The model of a finished run, in evaluation mode: a density, flow, imputer, classifier or auto-encoder.
 
     Raises:
         LacunaError: the run is not finished, or its files are damaged.
@@ -207,7 +208,7 @@ def _check_hiding(recipe: Recipe, data: IncompleteData) -> None:
     if recipe.content["mask"]["type"] != "masks.NoMask" and data.scheme(index, data.shape, seed=0, split="try").all():
         raise LacunaError(f"The mask {recipe.content['mask']} hides nothing of images {data.shape}: use mask=none.")
     if "hide" in recipe.content[recipe.part]:
-        hide = build("mask", recipe.content[recipe.part]["hide"])
+        hide = hiding_scheme(recipe.content[recipe.part]["hide"])
         if hide(index, data.shape, seed=0, split="try").all():
             raise LacunaError(
                 f"{recipe.part}.hide hides nothing of images {data.shape}: there is nothing to learn from."

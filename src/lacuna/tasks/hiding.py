@@ -16,12 +16,18 @@ from lacuna.tasks.base import Task
 SSIM_WINDOW = 7
 
 
+def hiding_scheme(hide: Mapping[str, Any]) -> MaskScheme:
+    """The mask scheme that a ``hide`` says; a key that is null is another scheme's and does not count."""
+    scheme: MaskScheme = build("mask", {key: value for key, value in hide.items() if value is not None})
+    return scheme
+
+
 class HidingTask(Task):
     """A task whose part has a ``hide``: the mask scheme of what is hidden on purpose."""
 
     def __init__(self, content: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(content, *args, **kwargs)
-        self.hide: MaskScheme = build("mask", content[self.part]["hide"])
+        self.hide = hiding_scheme(content[self.part]["hide"])
 
     def regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the model is shown of training images, and what it is scored on; anew in each epoch.
