@@ -76,7 +76,6 @@ def test_each_of_misgan_s_generators_lowers_its_own_loss(digits_root, tmp_path):
     """Against the three losses of the paper (and the authors' gamma), each differentiated alone."""
     chosen = ("alpha=0.3", "beta=0.2", "gamma=0.5")
     task = task_of(digits_root, tmp_path, "misgan", *(f"imputer.training.{word}" for word in chosen))
-    assert isinstance(task, TrainMisGAN)
     model, batch = task.model, task.data.train.batch(torch.arange(20))
     x, mask = batch.observed, batch.mask.float()
     torch.manual_seed(5)
@@ -123,10 +122,9 @@ def test_misgan_s_critics_see_the_three_pairs_of_the_paper(digits_root, tmp_path
 
 def test_pbigan_s_encoder_and_decoder_lower_distance_and_reconstruction(digits_root, tmp_path, monkeypatch):
     task = task_of(digits_root, tmp_path, "pbigan", "imputer.training.ramp_from=null")
-    assert isinstance(task, TrainPBiGAN)
     model, batch = task.model, task.data.train.batch(torch.arange(20))
     other = task.data.train.batch(torch.arange(20, 40)).mask.float()
-    monkeypatch.setattr(TrainPBiGAN, "_other_masks", lambda self, batch: other)
+    monkeypatch.setattr(TrainPBiGAN, "_other_masks", lambda *_: other)
     torch.manual_seed(5)
     loss = task.generator_loss(batch)
     torch.manual_seed(5)
@@ -166,9 +164,7 @@ def test_what_is_missing_reaches_no_loss(method, digits_root, tmp_path):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_critics_learn_from_every_full_batch_and_generators_from_every_second(
-    method, digits_root, tmp_path, monkeypatch
-):
+def test_critics_learn_from_full_batches_and_generators_from_every_second(method, digits_root, tmp_path, monkeypatch):
     """100 images: three batches of 32 an epoch, two epochs; whoever does not learn stays as it is, bit for bit."""
     original, seen = AdversarialTask.training_step, []
 
@@ -181,18 +177,16 @@ def test_critics_learn_from_every_full_batch_and_generators_from_every_second(
     def step(self: Any, batch: Any, number: int) -> Any:
         before = weights(self)
         found = original(self, batch, number)
-        moved = [
-            any(not torch.equal(a, b) for a, b in zip(*pair, strict=True))
-            for pair in zip(before, weights(self), strict=True)
-        ]
+        pairs = zip(before, weights(self), strict=True)
+        moved = [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in pairs]
         seen.append((len(batch), *moved))
         return found
 
     monkeypatch.setattr(AdversarialTask, "training_step", step)
     assert train(*words(digits_root, tmp_path, method)) == 0
     left_out = (4, False, False)
-    first = [(32, True, False), (32, True, True), (32, True, False), left_out]
-    assert seen == [*first, (32, True, True), (32, True, False), (32, True, True), left_out]
+    both, critics = (32, True, True), (32, True, False)
+    assert seen == [critics, both, critics, left_out, both, critics, both, left_out]
 
 
 def test_pbigan_s_schedules(digits_root, tmp_path, monkeypatch):
@@ -223,14 +217,10 @@ def test_misgan_s_imputer_has_its_own_rate(digits_root, tmp_path, monkeypatch):
     optimizers = task.configure_optimizers()
     monkeypatch.setattr(TrainMisGAN, "optimizers", lambda self: optimizers)
     task.set_rate(5e-5)
-    for optimizer, (shared, own) in zip(
-        optimizers,
-        [
-            ([task.model.data_critic, task.model.mask_critic], task.model.imputer_critic),
-            ([task.model.data_generator, task.model.mask_generator], task.model.imputer),
-        ],
-        strict=True,
-    ):
+    model = task.model
+    critics = ([model.data_critic, model.mask_critic], model.imputer_critic)
+    generators = ([model.data_generator, model.mask_generator], model.imputer)
+    for optimizer, (shared, own) in zip(optimizers, (critics, generators), strict=True):
         groups = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
         assert {groups.pop(id(weight)) for weight in own.parameters()} == {1e-4}
         assert {groups.pop(id(weight)) for module in shared for weight in module.parameters()} == {5e-5}
@@ -292,13 +282,11 @@ MISTAKES = {
     "misgan imputer.training.alpha=-1": "imputer.training.alpha",
     "misgan imputer.training.critic_steps=0": "imputer.training.critic_steps",
     "misgan imputer.tau=2": "imputer.tau",
-    "misgan imputer.mask_output=hard": "imputer.mask_output",
     "misgan imputer.nets=mnist": "imputer.nets",
     "pbigan imputer.training.reconstruction=l3": "imputer.training.reconstruction",
     "pbigan imputer.training.final_lr=1": "imputer.training.final_lr",
     "pbigan imputer.training.ramp_from=1": "imputer.training.ramp_from",
     "pbigan imputer.code=mode": "imputer.code",
-    "pbigan imputer.iaf_steps=0": "imputer.iaf_steps",
 }
 
 
