@@ -54,7 +54,7 @@ def published(model: MCFlow, x: Tensor, mask: Tensor) -> Callable[[], None]:
         _, j1 = nll(guess)
         j2 = ((guess - x) * mask).square().sum()
         j.item(), j1.item(), j2.item()
-        j.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        j.backward(retain_graph=True)
         (j1 + j2).backward()
         for optimizer in (flow_optimizer, net_optimizer):
             optimizer.step()

@@ -94,7 +94,8 @@ class PriorWeight(nn.Module):
             self.value = frozen.float().to(self.value.device)
 
     def _equal(self, unlikely: Tensor, rough: Tensor) -> Tensor:
-        return self.weight * unlikely.abs().clamp(min=0.5 * self.size) / rough.clamp(min=1e-6)
+        found: Tensor = self.weight * unlikely.abs().clamp(min=0.5 * self.size) / rough.clamp(min=1e-6)
+        return found
 
     def training_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -156,11 +157,11 @@ class Alternation(nn.Module):
         loss = means["unlikely"] + self.known_weight * means["unfaithful"]
         if self.prior.used:
             loss = loss + self.prior.step(means["unlikely"], means["rough"]) * means["rough"]
-        loss.backward(retain_graph=leaky)  # type: ignore[no-untyped-call]
+        loss.backward(retain_graph=leaky)
         if leaky:
             self._pass_on_leak(model.flow)
         nll = -log_prob.mean()
-        nll.backward()  # type: ignore[no-untyped-call]
+        nll.backward()
         for optimizer in (flow_optimizer, net_optimizer):
             optimizer.step()
             optimizer.zero_grad()

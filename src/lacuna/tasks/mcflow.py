@@ -51,7 +51,7 @@ class Schedule(torch.nn.Module):
 
     def due(self, epochs: int) -> bool:
         """Whether the images are imputed anew after ``epochs`` epochs."""
-        return epochs == self.first * self.factor**self.refreshes
+        return bool(epochs == self.first * self.factor**self.refreshes)
 
     def refreshed(self) -> None:
         """The images have been imputed anew."""
@@ -65,7 +65,7 @@ class Schedule(torch.nn.Module):
         window = max(1, round(self.stop["patience"]), math.ceil(self.stop["share"] * len(self._history)))
         if len(self._history) <= window:
             return False
-        return min(self._history[-window:]) > (1 - self.stop["improvement"]) * min(self._history[:-window])
+        return bool(min(self._history[-window:]) > (1 - self.stop["improvement"]) * min(self._history[:-window]))
 
     def training_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
