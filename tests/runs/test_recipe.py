@@ -152,11 +152,11 @@ def test_an_imputer_is_fitted_or_trained() -> None:
 
 def test_an_imputer_may_be_trained_in_a_way_of_its_own_and_then_stands_in_no_stem() -> None:
     config_ = config("task=impute", "mask=bernoulli", "budget=quick")
-    training = {"epochs": 40, "batch_size": 8, "lr": 1e-3, "lr_milestones": []}
+    training = {"epochs": 400, "batch_size": 8, "lr": 1e-3, "lr_milestones": []}
     own = {"name": "own", "type": "own.Own", "task": "own.TrainOwn", "width": 9, "light": {"width": 3}}
     made = resolve({**config_, "imputer": {**own, "training": training}}, FINGERPRINT)
     assert made.content["task"] == {"name": "impute", "type": "own.TrainOwn"}
-    assert made.training["epochs"] == 20 and made.content["imputer"]["width"] == 3
+    assert made.training["epochs"] == 300 and made.content["imputer"]["width"] == 3
     assert not {"task", "light"} & set(made.content["imputer"])
     stem = {**config("stem=knn"), "task": {"name": "classify", "type": "classify.Classify"}}
     stem["stem"]["imputer"] = {**own, "training": training}
