@@ -16,6 +16,7 @@ from lacuna.imputers.gaussian import Gaussian
 from lacuna.imputers.harmonic import Harmonic
 from lacuna.imputers.knn import KNN
 from lacuna.imputers.linear import Linear
+from lacuna.imputers.mcflow import MCFlow
 from lacuna.imputers.mean_of import DensityMean
 from lacuna.imputers.nearest import Nearest, RingNearest
 from lacuna.imputers.simple import Mean, Zero
@@ -34,6 +35,14 @@ def flow() -> ACFlow:
     """An untrained flow."""
     torch.manual_seed(0)
     return ACFlow(SHAPE, {"type": "coupling_net.CouplingNet", "blocks": 1}, scales=2, width=4, context=True)
+
+
+def staged(replay: str = "float32") -> MCFlow:
+    """Untrained, in its second stage."""
+    torch.manual_seed(0)
+    model = MCFlow(SHAPE, couplings=2, widths=[8], imputer_widths=[8], replay=replay)
+    model.close_stage()
+    return model
 
 
 # name -> a new, unfitted imputer for images of SHAPE
@@ -55,6 +64,8 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "density-mode": lambda: DensityMean(density(), "mode"),
     "acflow-mean": lambda: FlowImputer(flow(), samples=4),
     "acflow-zero": lambda: FlowImputer(flow(), "latent_zero"),
+    "mcflow": staged,
+    "mcflow-last": lambda: staged("none"),
 }
 SAMPLERS: tuple[str, ...] = ("density-mean", "density-mode", "acflow-mean", "acflow-zero")  # those of IMPUTERS that can
 

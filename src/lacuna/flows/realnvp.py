@@ -109,8 +109,12 @@ class RealNVP(Flow):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-densities (B,) of images (B,C,H,W), in nats."""
+        return self.encode(x)[1]
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The latent values of images (B,C,H,W), and the images' log p (B,)."""
         z, log_det = self.forward(x)
-        return _log_normal(z) + log_det
+        return z, _log_normal(z) + log_det
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The images (B,C,H,W) of latent values, and their log p (B,), for which nothing more has to be computed."""

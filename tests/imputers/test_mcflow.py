@@ -1,0 +1,130 @@
+"""MCFlow's imputer: its stages, how they are kept for images to come, and the density that comes with a guess."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lacuna.errors import LacunaError
+from lacuna.imputers.linear import Linear
+from lacuna.imputers.mcflow import MCFlow
+
+SHAPE = (1, 5, 4)
+
+
+def made(seed: int = 0, **arguments: object) -> MCFlow:
+    torch.manual_seed(seed)
+    model = MCFlow(SHAPE, **{"widths": [7], "imputer_widths": [9, 6], **arguments})  # type: ignore[arg-type]
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)  # far from the identity
+    return model
+
+
+def images(n: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    mask = torch.rand(n, 1, *SHAPE[1:], generator=generator) > 0.6
+    return torch.where(mask, torch.rand(n, *SHAPE, generator=generator), 0), mask
+
+
+def carried(model: MCFlow, stages: int) -> Tensor:
+    """What becomes of images that are taken along while the networks change: the published test images."""
+    observed, mask = images()
+    x = model.start(observed, mask)
+    for stage in range(stages):
+        x = model.advance(x, observed, mask)
+        model.close_stage()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(stage)))
+    return model.advance(x, observed, mask)
+
+
+def test_images_to_come_go_through_every_stage() -> None:
+    model = made()
+    assert torch.equal(carried(model, 3), model.impute(*images())) and len(model.stages) == 3
+    rounded = made(replay="bfloat16")
+    assert (carried(rounded, 3) - rounded.impute(*images())).abs().mean() < 0.01
+    assert rounded.stages.dtype == torch.bfloat16
+
+
+def test_without_what_earlier_stages_were_the_last_one_is_repeated() -> None:
+    model = made(replay="none", rounds=3)
+    found = carried(model, 2)
+    assert model.stages.numel() == 0
+    observed, mask = images()
+    x = model.start(observed, mask)
+    for _ in range(3):
+        with torch.no_grad():
+            image = model.guess(x).image
+        x = torch.where(mask, observed, image.clamp(0, 1))
+    assert torch.equal(model.impute(observed, mask), x) and not torch.equal(found, x)
+
+
+def test_a_new_stage_has_another_flow_in_the_same_tensors() -> None:
+    model = made()
+    before = {name: (tensor, tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
+    model.close_stage()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if name in ("stages", "halves"):
+            continue
+        same, value = before[name]
+        assert same is tensor  # optimisers hold it
+        assert torch.equal(tensor, value) == name.startswith("net."), name
+    assert all(weight.requires_grad for weight in model.parameters())
+    halves = [coupling.kept for coupling in model.flow.couplings]
+    assert all(torch.equal(halves[i], ~halves[i + 1]) for i in (0, 2, 4))
+
+
+def test_its_state_holds_the_stages() -> None:
+    model = made()
+    carried(model, 2)
+    fresh = made(seed=9)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh.impute(*images()), model.impute(*images()))
+
+
+def test_the_guess_comes_with_its_density_which_has_a_floor() -> None:
+    model = made().double()
+    x = torch.rand(4, *SHAPE, dtype=torch.float64)
+    guess = model.guess(x)
+    torch.testing.assert_close(guess.log_prob, model.flow.log_prob(guess.image), atol=1e-9, rtol=1e-9)
+    z = model.flow(x)[0]
+    torch.testing.assert_close(guess.image, model.flow.inverse(model.net(z.flatten(1)).view_as(z))[0])
+    with torch.no_grad():
+        for weight in model.flow.parameters():
+            weight.mul_(100)
+    assert (-model.guess(x).log_prob >= -20 * 2.0811).all()  # of 6 couplings
+
+
+def test_the_start_is_another_imputers_business() -> None:
+    observed, mask = images()
+    model = made(fill={"type": "linear.Linear"})
+    assert torch.equal(model.start(observed, mask), Linear().impute(observed, mask))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"replay": "float16"}, "imputer.replay"),
+        ({"rounds": 0}, "imputer.rounds"),
+        ({"fill": {"type": "gaussian.Gaussian"}}, "imputer.fill.type"),
+        ({"couplings": 3}, "couplings"),
+    ],
+)
+def test_mistakes_are_named(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(LacunaError, match=words):
+        made(**arguments)
+
+
+def test_sizes_as_published() -> None:
+    """29 541 120 + 3 077 200 for MNIST; PRFlow's network 2 461 760."""
+    with torch.device("meta"):
+        mnist = MCFlow((1, 28, 28))
+        colour = MCFlow((3, 32, 32), imputer_widths=[1024] * 3)
+        prflow = MCFlow((1, 28, 28), imputer_widths=[784] * 3)
+    count = [sum(w.numel() for w in net.parameters()) for net in (mnist.flow, mnist.net, prflow.net)]
+    assert count == [29_541_120, 3_077_200, 2_461_760]
+    assert sum(w.numel() for w in colour.flow.parameters()) == 453_132_288
+    assert sum(w.numel() for w in colour.net.parameters()) == 8_394_752
