@@ -145,6 +145,8 @@ FAMILIES: dict[str, type | tuple[type, ...]] = {
     "net": torch.nn.Module,
     "task": (Task, Measurement),
 }
+# sizes of networks that are made for one size of images
+NATIVE = {"misgan_mnist": (1, 28, 28), "pbigan_mnist": (1, 28, 28)}
 CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, group)]
 
 
@@ -186,7 +188,7 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
         scheme = registry.build("mask", {key: value for key, value in spec.items() if key != "seed"})
         assert scheme(torch.arange(3), (3, 12, 12), seed=spec["seed"], split="test").shape == (3, 1, 12, 12)
         return
-    sizes = Sizes((3, 32, 32), 7)
+    sizes = Sizes(NATIVE.get(choice, (3, 32, 32)), 7)
     with FakeTensorMode():
         x, mask = torch.zeros(2, 3, 32, 32), torch.ones(2, 1, 32, 32, dtype=torch.bool)
         if made["task"]["name"] == "density":

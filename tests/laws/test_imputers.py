@@ -18,7 +18,9 @@ from lacuna.imputers.knn import KNN
 from lacuna.imputers.linear import Linear
 from lacuna.imputers.mcflow import MCFlow
 from lacuna.imputers.mean_of import DensityMean
+from lacuna.imputers.misgan import MisGAN
 from lacuna.imputers.nearest import Nearest, RingNearest
+from lacuna.imputers.pbigan import PBiGAN
 from lacuna.imputers.simple import Mean, Zero
 from tests.laws.guard import assert_all_listed
 
@@ -29,6 +31,18 @@ def density() -> DMFA:
     """An untrained mixture."""
     torch.manual_seed(0)
     return DMFA(SHAPE, {"type": "density_net.LinearHeads", "filters": [4, 4], "kernels": [3, 3]}, components=2)
+
+
+def misgan(nets: str, widths: tuple[int, ...], imputer: tuple[int, ...], samples: int = 1) -> MisGAN:
+    """An untrained one."""
+    torch.manual_seed(0)
+    return MisGAN(SHAPE, nets=nets, latent=4, widths=widths, imputer_widths=imputer, samples=samples)
+
+
+def pbigan(nets: str, widths: tuple[int, ...], code: str = "sampled") -> PBiGAN:
+    """An untrained one."""
+    torch.manual_seed(0)
+    return PBiGAN(SHAPE, nets=nets, latent=4, widths=widths, iaf_hidden=8, code=code)
 
 
 def flow() -> ACFlow:
@@ -66,8 +80,17 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "acflow-zero": lambda: FlowImputer(flow(), "latent_zero"),
     "mcflow": staged,
     "mcflow-last": lambda: staged("none"),
+    "misgan": lambda: misgan("dense", (8, 8), (8,)),
+    "misgan-colour": lambda: misgan("colour", (4,), (4, 8), samples=3),
+    "pbigan": lambda: pbigan("dense", (8, 8)),
+    "pbigan-colour": lambda: pbigan("colour", (4,)),
+    "pbigan-middle": lambda: pbigan("dense", (8, 8), "middle"),
 }
-SAMPLERS: tuple[str, ...] = ("density-mean", "density-mode", "acflow-mean", "acflow-zero")  # those of IMPUTERS that can
+# those of IMPUTERS that can
+SAMPLERS: tuple[str, ...] = (
+    *("density-mean", "density-mode", "acflow-mean", "acflow-zero"),
+    *("misgan", "misgan-colour", "pbigan", "pbigan-colour", "pbigan-middle"),
+)
 
 
 def test_every_imputer_is_here() -> None:

@@ -135,9 +135,10 @@ def build_flow(content: Mapping[str, Any], sizes: Sizes) -> ACFlow:
 
 
 def build_imputer(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> Imputer:
-    """The imputer a recipe trains or fits, on top of its already trained ``parts``; it may ask for the ``shape``."""
+    """The imputer a recipe trains or fits, on its trained ``parts``; it may ask for ``shape`` and ``mask_channels``."""
     needs = {name: parts[name] for name in content["imputer"].get("needs", ())}
-    imputer: Imputer = build("imputer", content["imputer"], offer={"shape": sizes.shape, **needs})
+    offer = {"shape": sizes.shape, "mask_channels": sizes.mask_channels, **needs}
+    imputer: Imputer = build("imputer", content["imputer"], offer=offer)
     return imputer
 
 

@@ -1,0 +1,114 @@
+"""MisGAN (Li, Jiang and Marlin 2019), the imputation variant: PRFlow's rows "MisGAN"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.errors import LacunaError
+from lacuna.imputers.base import Imputer
+from lacuna.imputers.own_noise import image_keys, uniform
+from lacuna.imputers.simple import check_image_shape
+from lacuna.nets.checks import check_count
+from lacuna.nets.gan import Critic, DenseImputer, Generator, Shape, UNet, check_kind
+
+MASKS = ("sigmoid", "fusion")
+TEMPERATURE = 0.66
+
+
+class MisGAN(Imputer):
+    """Three generators and their critics: of complete images, of masks, of imputations.
+
+    Filling takes the imputer only, and noise that belongs to the image: the same image is filled alike in every batch.
+
+    Args:
+        shape: (C,H,W) of the images.
+        mask_channels: 1, or C where the channels have masks of their own.
+        nets: ``mnist``, ``colour`` or ``dense``; see :mod:`lacuna.nets.gan`. ``colour`` imputes with a U-Net.
+        latent: dimension of the generators' codes.
+        widths: of the critics' layers, and backwards of the generators'.
+        imputer_widths: of the imputer's hidden layers, or of the U-Net's levels.
+        tau: the value that stands in the holes of images that the data critic sees.
+        mask_output: what makes mask values of the mask generator's logits x: ``sigmoid``, s = sigmoid(x / 0.66), or
+            ``fusion``, 1.2 s - 0.1 clipped to [0, 1].
+        samples: completions of an image whose mean :meth:`impute` gives; 1 as published.
+
+    Raises:
+        LacunaError: a value that means nothing, or networks that do not fit the images.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        mask_channels: int = 1,
+        nets: str = "mnist",
+        latent: int = 128,
+        widths: Sequence[int] = (64, 128, 256),
+        imputer_widths: Sequence[int] = (784, 784, 784),
+        tau: float = 0.0,
+        mask_output: str = "fusion",
+        samples: int = 1,
+    ) -> None:
+        super().__init__()
+        check_kind(nets, shape, latent, widths)
+        check_count("imputer.samples", samples)
+        if not (isinstance(tau, int | float) and 0 <= tau <= 1):
+            raise LacunaError(f"imputer.tau={tau} must lie in [0, 1]: it is the grey of the holes.")
+        if mask_output not in MASKS:
+            raise LacunaError(f"imputer.mask_output={mask_output!r} is none of {', '.join(MASKS)}.")
+        self.shape, self.latent, self.tau = tuple(shape), latent, tau
+        self.mask_output, self.samples = mask_output, samples
+        mask_shape = (mask_channels, *shape[1:])
+        self.data_generator = Generator(nets, shape, latent, widths)
+        self.mask_generator = Generator(nets, mask_shape, latent, widths)
+        self.imputer: nn.Module
+        if nets == "colour":
+            self.imputer = UNet(shape[0], shape[1], imputer_widths)
+        else:
+            self.imputer = DenseImputer(shape, imputer_widths)
+        self.data_critic = Critic(nets, shape, widths)
+        self.mask_critic = Critic(nets, mask_shape, widths)
+        self.imputer_critic = Critic(nets, shape, widths)
+
+    @property
+    def critics(self) -> list[nn.Module]:
+        """What judges."""
+        return [self.data_critic, self.mask_critic, self.imputer_critic]
+
+    def images(self, code: Tensor) -> Tensor:
+        """Complete images (B,C,H,W) in [0, 1] of codes (B,latent)."""
+        return torch.sigmoid(self.data_generator(code))
+
+    def masks(self, code: Tensor) -> Tensor:
+        """Masks (B,1|C,H,W) of codes (B,latent), values in [0, 1], 1 = observed."""
+        soft = torch.sigmoid(self.mask_generator(code) / TEMPERATURE)
+        return soft if self.mask_output == "sigmoid" else (1.2 * soft - 0.1).clamp(0, 1)
+
+    def incomplete(self, image: Tensor, mask: Tensor) -> Tensor:
+        """f_tau(x, m): the image where the mask (numbers in [0, 1]) is 1, tau where it is 0."""
+        return composite(image, mask, self.tau)
+
+    def completed(self, observed: Tensor, mask: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What the imputer makes of an incomplete image with noise (B,C,H,W) in its holes: pasted, and before."""
+        soft = mask.to(observed.dtype)
+        raw = self.imputer(composite(observed, soft, noise))
+        return composite(observed, soft, raw), raw
+
+    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+        check_image_shape(self, torch.Size(self.shape), observed)
+        keys = image_keys(observed, mask)
+        image, size = observed.float(), tuple(observed.shape[1:])
+        draws = (self.completed(image, mask, uniform(keys, size, draw))[1] for draw in range(self.samples))
+        return sum(draws, torch.zeros_like(image)) / self.samples
+
+    def _draw(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+        check_image_shape(self, torch.Size(self.shape), observed)
+        image = observed.float()
+        return torch.stack([self.completed(image, mask, torch.rand_like(image))[1] for _ in range(n)])
+
+
+def composite(image: Tensor, mask: Tensor, fill: Tensor | float) -> Tensor:
+    """The image m x + (1 - m) fill, for masks of numbers in [0, 1]; where these are 0 or 1, one of the two, exactly."""
+    return mask * image + (1 - mask) * fill

@@ -1,0 +1,92 @@
+"""P-BiGAN (Li and Marlin 2020), a bidirectional GAN of incomplete images: PRFlow's rows "PBiGAN"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.errors import LacunaError
+from lacuna.imputers.base import Imputer
+from lacuna.imputers.own_noise import image_keys, normal
+from lacuna.imputers.simple import check_image_shape
+from lacuna.nets.checks import check_count
+from lacuna.nets.gan import Generator, Shape, check_kind
+from lacuna.nets.pbigan import Encoder, PairCritic
+
+CODES = ("sampled", "middle")
+
+
+class PBiGAN(Imputer):
+    """An encoder of incomplete images, a decoder of codes to complete ones, and a critic of pairs of both.
+
+    Filling: the decoded code of the image. Its noise belongs to the image: it is filled alike in every batch.
+
+    Args:
+        shape: (C,H,W) of the images.
+        nets: ``mnist``, ``colour`` or ``dense``; see :mod:`lacuna.nets.gan`.
+        latent: dimension of the codes.
+        widths: of the encoder's and the critic's layers, and backwards of the decoder's.
+        iaf_steps: steps of inverse autoregressive flow in the encoder.
+        iaf_hidden: width of their networks.
+        code: ``sampled`` as published, or ``middle``: the code that no noise gives.
+        samples: completions of an image whose mean :meth:`impute` gives; 1 as published.
+
+    Raises:
+        LacunaError: a value that means nothing, or networks that do not fit the images.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        nets: str = "mnist",
+        latent: int = 128,
+        widths: Sequence[int] = (64, 128, 256),
+        iaf_steps: int = 2,
+        iaf_hidden: int = 256,
+        code: str = "sampled",
+        samples: int = 1,
+    ) -> None:
+        super().__init__()
+        check_kind(nets, shape, latent, widths)
+        check_count("imputer.samples", samples)
+        if code not in CODES:
+            raise LacunaError(f"imputer.code={code!r} is none of {', '.join(CODES)}.")
+        self.shape, self.latent = tuple(shape), latent
+        self.code, self.samples = code, samples if code == "sampled" else 1
+        self.encoder = Encoder(nets, shape, latent, widths, iaf_steps, iaf_hidden)
+        self.decoder = Generator(nets, shape, latent, widths)
+        self.critic = PairCritic(nets, shape, latent, widths)
+
+    @property
+    def critics(self) -> list[nn.Module]:
+        """What judges."""
+        return [self.critic]
+
+    def encode(self, observed: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+        """Codes (B,latent) of incomplete images, of noise (B,latent) from N(0, 1)."""
+        codes: Tensor = self.encoder(torch.where(mask, observed, 0), noise)
+        return codes
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Complete images (B,C,H,W) of codes, as logits."""
+        logits: Tensor = self.decoder(code)
+        return logits
+
+    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+        check_image_shape(self, torch.Size(self.shape), observed)
+        keys, image = image_keys(observed, mask), observed.float()
+        total = torch.zeros_like(image)
+        for draw in range(self.samples):
+            noise = normal(keys, (self.latent,), draw)
+            if self.code == "middle":
+                noise = torch.zeros_like(noise)
+            total += torch.sigmoid(self.decode(self.encode(image, mask, noise)))
+        return total / self.samples
+
+    def _draw(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+        check_image_shape(self, torch.Size(self.shape), observed)
+        image = observed.float()
+        noise = torch.randn(n, len(image), self.latent, device=image.device)
+        return torch.stack([torch.sigmoid(self.decode(self.encode(image, mask, each))) for each in noise])

@@ -1,0 +1,78 @@
+"""The networks of P-BiGAN (Li and Marlin 2020): the encoder q(z | x, m) and the critic of pairs (image, code)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from lacuna.nets.checks import check_count
+from lacuna.nets.gan import Shape, body
+from lacuna.nets.iaf import IAFStep
+
+JOINED = 64
+"""Width of the critic where image and code meet."""
+
+
+class Encoder(nn.Module):
+    """Draws a code for an incomplete image; its holes are black and which pixels are holes is not told, as published.
+
+    Args:
+        kind, shape, widths: as :func:`lacuna.nets.gan.body`'s.
+        latent: dimension of the codes.
+        steps: of inverse autoregressive flow.
+        hidden: width of their networks.
+
+    Raises:
+        LacunaError: a size that is not a whole number of at least 1.
+
+    Shape:
+        images (B,C,H,W), noise (B,latent) from N(0, 1) -> codes (B,latent).
+    """
+
+    def __init__(
+        self, kind: str, shape: Shape, latent: int, widths: Sequence[int], steps: int = 2, hidden: int = 256
+    ) -> None:
+        super().__init__()
+        check_count("imputer.iaf_steps", steps)
+        self.body, features = body(kind, shape, widths)
+        wide = 3 * latent
+        # colour: a 4x4 convolution to as many features as the code has, then a linear layer
+        bottleneck = [nn.Linear(features, latent)] if kind == "colour" else []
+        enter = nn.Linear(latent if bottleneck else features, wide)
+        self.head = nn.Sequential(*bottleneck, enter, nn.LayerNorm(wide), nn.LeakyReLU(0.2), nn.Linear(wide, wide))
+        self.flow = nn.ModuleList(IAFStep(latent, latent, hidden) for _ in range(steps))
+
+    def forward(self, image: Tensor, noise: Tensor) -> Tensor:
+        """The code that the noise stands for; noise 0 gives the middle of the codes."""
+        mean, scale, context = self.head(self.body(image)).chunk(3, 1)
+        z: Tensor = mean + softplus(scale) * noise
+        for number, step in enumerate(self.flow):
+            z = step(z.flip(1) if number else z, context)
+        return z
+
+
+class PairCritic(nn.Module):
+    """The score of an image and a code that belong together: (B,C,H,W), (B,latent) -> (B,).
+
+    Arguments as :class:`Encoder`'s.
+    """
+
+    def __init__(self, kind: str, shape: Shape, latent: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.body, features = body(kind, shape, widths)
+        bottleneck = [nn.Linear(features, 2 * JOINED)] if kind == "colour" else []
+        self.seen = nn.Sequential(*bottleneck, nn.Linear(2 * JOINED if bottleneck else features, JOINED))
+        self.code = nn.Sequential(
+            nn.Linear(latent, JOINED), nn.LayerNorm(JOINED), nn.LeakyReLU(0.2), nn.Linear(JOINED, JOINED)
+        )
+        self.joint = nn.Sequential(
+            nn.Linear(2 * JOINED, JOINED), nn.LayerNorm(JOINED), nn.LeakyReLU(0.2), nn.Linear(JOINED, 1)
+        )
+
+    def forward(self, image: Tensor, code: Tensor) -> Tensor:
+        """Scores; larger means more like a real image and the code drawn for it."""
+        score: Tensor = self.joint(torch.cat([self.seen(self.body(image)), self.code(code)], 1))
+        return score.squeeze(1)
