@@ -240,30 +240,6 @@ def test_hidden_values_reach_no_auto_encoder(file, tmp_path, monkeypatch):
         assert bool(changed) == (split == "test")
 
 
-IMPUTERS = ("mean", "ring", "linear", "harmonic", "gaussian", "knn", "density_mean")
-
-
-def test_hidden_values_reach_no_imputer(file, tmp_path, monkeypatch):
-    """Of training images: nothing at all. Of test images: only what judges imputations."""
-
-    def impute_all(output: Path) -> dict[str, Any]:
-        for name in IMPUTERS[1:]:
-            wanted = recipe(file, "task=impute", f"imputer={name}", "features=none")
-            execute(wanted, settings(file, output), announce=False)
-        return run_all(file, output, "zero", more=("task=impute", f"imputer={IMPUTERS[0]}", "features=none"))
-
-    clean = impute_all(tmp_path / "clean")
-    assert sum(key.endswith("/test/rmse") and "dmfa" not in key for key in clean) == len(IMPUTERS)
-    assert any(key.endswith("/covariance") for key in clean)
-    for split in ("train", "test"):
-        with monkeypatch.context() as patch:
-            tampering(patch, noise_behind(split))
-            changed = differences(clean, impute_all(tmp_path / f"tampered {split}"))
-        assert all("/test/" in key for key in changed), changed
-        judged = {key for key in changed if key.endswith("/test/rmse") and "dmfa" not in key}
-        assert len(judged) == (len(IMPUTERS) if split == "test" else 0)
-
-
 def test_the_feature_net_judges_and_teaches_nothing(tmp_path, monkeypatch):
     """It has seen complete training images, so FID may change with what is behind their holes, and only that."""
     file = user_file(tmp_path, 0)

@@ -1,0 +1,36 @@
+"""No leak into imputers that are runs of their own, as in ``test_no_leak.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lacuna.runs.run import execute
+from tests.laws.test_no_leak import differences, noise_behind, recipe, run_all, settings, tampering, user_file
+
+IMPUTERS = ("mean", "ring", "linear", "harmonic", "gaussian", "knn", "density_mean")
+
+
+@pytest.mark.parametrize("own", [0, 1, 3], ids=["complete", "own holes", "own holes per channel"])
+def test_hidden_values_reach_no_imputer(own, tmp_path, monkeypatch):
+    """Of training images: nothing at all. Of test images: only what judges imputations."""
+    file = user_file(tmp_path, own)
+
+    def impute_all(output: Path) -> dict[str, Any]:
+        for name in IMPUTERS[1:]:
+            wanted = recipe(file, "task=impute", f"imputer={name}", "features=none")
+            execute(wanted, settings(file, output), announce=False)
+        return run_all(file, output, "zero", more=("task=impute", f"imputer={IMPUTERS[0]}", "features=none"))
+
+    clean = impute_all(tmp_path / "clean")
+    assert sum(key.endswith("/test/rmse") and "dmfa" not in key for key in clean) == len(IMPUTERS)
+    assert any(key.endswith("/covariance") for key in clean)
+    for split in ("train", "test"):
+        with monkeypatch.context() as patch:
+            tampering(patch, noise_behind(split))
+            changed = differences(clean, impute_all(tmp_path / f"tampered {split}"))
+        assert all("/test/" in key for key in changed), changed
+        judged = {key for key in changed if key.endswith("/test/rmse") and "dmfa" not in key}
+        assert len(judged) == (len(IMPUTERS) if split == "test" else 0)
