@@ -51,6 +51,14 @@ def test_every_table_of_the_paper_is_there() -> None:
     assert metrics["prflow/table3_mnist"] == ("test/scc", "max")
 
 
+def test_the_papers_methods_have_their_printed_numbers() -> None:
+    for table in specs("prflow/all"):
+        if table.paper is None:
+            continue
+        printed = {row.key for row in table.rows for column in table.columns if table.printed(row, column) is not None}
+        assert printed == set(paper_table(table.paper)["rows"]) == {"misgan", "pbigan", "mcflow", "prflow"}
+
+
 def test_three_tables_are_of_the_same_runs(digits_root: Path, tmp_path: Path) -> None:
     chosen = [
         dataclasses.replace(table, rows=tuple(row for row in table.rows if row.key in (*FITTED, "dmfa")))
