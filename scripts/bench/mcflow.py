@@ -29,7 +29,7 @@ NO_PRIOR = {"rule": "fixed", "weight": 0.0, "warm_up": 1, "largest": 20.0, "alph
 def ours(model: MCFlow, x: Tensor, mask: Tensor) -> Callable[[], None]:
     """A step as :mod:`lacuna.tasks.alternation` takes it."""
     optimizers = [torch.optim.Adam(net.parameters(), 1e-4, fused=True) for net in (model.flow, model.net)]
-    alternation = Alternation({"coupled": "clean", "known_weight": 64.0, "prior": NO_PRIOR}, model.size)
+    alternation = Alternation({"coupled": "clean", "known_weight": 64.0, "noise": 0.0, "prior": NO_PRIOR}, model.size)
     observed = torch.where(mask, x, 0)
 
     def step() -> None:

@@ -13,9 +13,17 @@ from lacuna.imputers.mcflow import MCFlow
 SHAPE = (1, 5, 4)
 
 
+def flow(couplings: int = 6, widths: tuple[int, ...] | None = (7,)) -> dict[str, object]:
+    return {"type": "realnvp.RealNVP", "couplings": couplings, "widths": widths}
+
+
+def net(*widths: int, residual: bool = False) -> dict[str, object]:
+    return {"type": "latent_net.DenseLatent", "widths": widths, "residual": residual}
+
+
 def made(seed: int = 0, **arguments: object) -> MCFlow:
     torch.manual_seed(seed)
-    model = MCFlow(SHAPE, **{"widths": [7], "imputer_widths": [9, 6], **arguments})  # type: ignore[arg-type]
+    model = MCFlow(SHAPE, **{"flow": flow(), "net": net(9, 6), **arguments})  # type: ignore[arg-type]
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3)  # far from the identity
@@ -77,6 +85,28 @@ def test_a_new_stage_has_another_flow_in_the_same_tensors() -> None:
     assert all(torch.equal(halves[i], ~halves[i + 1]) for i in (0, 2, 4))
 
 
+def test_a_stage_may_end_with_the_flow_as_it_is() -> None:
+    model = made()
+    before = {name: tensor.clone() for name, tensor in model.flow.state_dict().items()}
+    model.close_stage(renew=False)
+    assert len(model.stages) == 1
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.flow.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["DenseLatent", "ConvolutionalLatent"])
+def test_a_residual_network_begins_with_the_current_imputation(kind: str) -> None:
+    sizes = {"widths": [6]} if kind == "DenseLatent" else {"width": 4, "blocks": 1}
+    model = MCFlow(SHAPE, flow=flow(), net={"type": f"latent_net.{kind}", "residual": True, **sizes}).double()
+    x = torch.rand(3, *SHAPE, dtype=torch.float64)
+    torch.testing.assert_close(model.guess(x).image, x)
+    for weight in model.net.parameters():
+        weight.grad = None
+    model.guess(x).image.square().sum().backward()
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.net.parameters())
+    published = MCFlow(SHAPE, flow=flow(), net=net(6)).double()
+    assert (published.guess(x).image - x).abs().mean() > 0.2  # of latent values near zero
+
+
 def test_its_state_holds_the_stages() -> None:
     model = made()
     carried(model, 2)
@@ -91,7 +121,7 @@ def test_the_guess_comes_with_its_density_which_has_a_floor() -> None:
     guess = model.guess(x)
     torch.testing.assert_close(guess.log_prob, model.flow.log_prob(guess.image), atol=1e-9, rtol=1e-9)
     z = model.flow(x)[0]
-    torch.testing.assert_close(guess.image, model.flow.inverse(model.net(z.flatten(1)).view_as(z))[0])
+    torch.testing.assert_close(guess.image, model.flow.inverse(model.net(z))[0])
     with torch.no_grad():
         for weight in model.flow.parameters():
             weight.mul_(100)
@@ -110,7 +140,8 @@ def test_the_start_is_another_imputers_business() -> None:
         ({"replay": "float16"}, "imputer.replay"),
         ({"rounds": 0}, "imputer.rounds"),
         ({"fill": {"type": "gaussian.Gaussian"}}, "imputer.fill.type"),
-        ({"couplings": 3}, "couplings"),
+        ({"flow": flow(couplings=3)}, "couplings"),
+        ({"flow": {"type": "coupling.CheckerCoupling"}}, "flow"),
     ],
 )
 def test_mistakes_are_named(arguments: dict[str, object], words: str) -> None:
@@ -122,8 +153,8 @@ def test_sizes_as_published() -> None:
     """29 541 120 + 3 077 200 for MNIST; PRFlow's network 2 461 760."""
     with torch.device("meta"):
         mnist = MCFlow((1, 28, 28))
-        colour = MCFlow((3, 32, 32), imputer_widths=[1024] * 3)
-        prflow = MCFlow((1, 28, 28), imputer_widths=[784] * 3)
+        colour = MCFlow((3, 32, 32), net=net(*[1024] * 3))
+        prflow = MCFlow((1, 28, 28), net=net(*[784] * 3))
     count = [sum(w.numel() for w in net.parameters()) for net in (mnist.flow, mnist.net, prflow.net)]
     assert count == [29_541_120, 3_077_200, 2_461_760]
     assert sum(w.numel() for w in colour.flow.parameters()) == 453_132_288

@@ -26,6 +26,7 @@ CONVOLUTIONAL = {
     "middle": [6, 1],
     "decoder": [[4, 1], [4, 1]],
 }
+RESIDUAL = {"type": "residual_net.ResidualUNet", "stages": [[4, 1], [6, 1]]}
 
 
 def smfa(**options: Any) -> SMFA:
@@ -43,6 +44,8 @@ DENSITIES: dict[str, Callable[[], Density]] = {
     "dmfa-diagonal": lambda: DMFA(SHAPE, LINEAR, components=2, factors=0),
     "dmfa-convolutional": lambda: DMFA(SHAPE, CONVOLUTIONAL),
     "dmfa-convolutional-mixture": lambda: DMFA(SHAPE, CONVOLUTIONAL, components=3, factors=2),
+    "dmfa-residual": lambda: DMFA(SHAPE, RESIDUAL),
+    "dmfa-residual-mixture": lambda: DMFA(SHAPE, RESIDUAL, components=2, factors=2),
     "dmfa-authors": lambda: DMFA(SHAPE, {**CONVOLUTIONAL, "variant": "authors"}),
     "smfa": smfa,
     "smfa-authors": lambda: smfa(isotropic=True, keep=1, covariance="authors"),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lacuna.errors import LacunaError
 from lacuna.flows.base import Condition, Flow
+from lacuna.flows.convolutional import ConvolutionalRealNVP
 from lacuna.flows.coupling import ChannelCoupling, CheckerCoupling
 from lacuna.flows.multiscale import MultiScale
 from lacuna.flows.realnvp import HalfCoupling, RealNVP, random_half
@@ -34,8 +35,9 @@ FLOWS: dict[str, Callable[[int], Flow]] = {
     "three-scales": lambda context: MultiScale(CHANNELS, 3, 4, net, context),
     "half": lambda context: HalfCoupling(random_half(CHANNELS * SIDES[0] * SIDES[1]), [4]),
     "realnvp": lambda context: RealNVP((CHANNELS, *SIDES), 4, [5, 4]),
+    "convolutional": lambda context: ConvolutionalRealNVP((CHANNELS, *SIDES), 2, 4),
 }
-UNCONDITIONAL = ("half", "realnvp")  # those of FLOWS that know no condition
+UNCONDITIONAL = ("half", "realnvp", "convolutional")  # those of FLOWS that know no condition
 CONDITIONAL = tuple(name for name in FLOWS if name not in UNCONDITIONAL)
 KINDS = ("unconditional", "observed", "missing", "context")
 PAIRS = [(name, kind) for name in FLOWS for kind in KINDS if kind == "unconditional" or name in CONDITIONAL]

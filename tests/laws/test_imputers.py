@@ -21,6 +21,7 @@ from lacuna.imputers.mean_of import DensityMean
 from lacuna.imputers.misgan import MisGAN
 from lacuna.imputers.nearest import Nearest, RingNearest
 from lacuna.imputers.pbigan import PBiGAN
+from lacuna.imputers.regression import Regression
 from lacuna.imputers.simple import Mean, Zero
 from tests.laws.guard import assert_all_listed
 
@@ -54,9 +55,25 @@ def flow() -> ACFlow:
 def staged(replay: str = "float32") -> MCFlow:
     """Untrained, in its second stage."""
     torch.manual_seed(0)
-    model = MCFlow(SHAPE, couplings=2, widths=[8], imputer_widths=[8], replay=replay)
+    dense = {"type": "realnvp.RealNVP", "couplings": 2, "widths": [8]}
+    model = MCFlow(SHAPE, flow=dense, net={"type": "latent_net.DenseLatent", "widths": [8]}, replay=replay)
     model.close_stage()
     return model
+
+
+def convolutional() -> MCFlow:
+    """With our flow and network."""
+    torch.manual_seed(0)
+    layout = {"type": "convolutional.ConvolutionalRealNVP", "scales": 2, "width": 4}
+    model = MCFlow(SHAPE, flow=layout, net={"type": "latent_net.ConvolutionalLatent", "width": 4, "blocks": 1})
+    model.close_stage()
+    return model
+
+
+def regression() -> Regression:
+    """An untrained network."""
+    torch.manual_seed(0)
+    return Regression(SHAPE, {"type": "residual_net.ResidualUNet", "stages": [[4, 1], [6, 1]]})
 
 
 # name -> a new, unfitted imputer for images of SHAPE
@@ -80,6 +97,8 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "acflow-zero": lambda: FlowImputer(flow(), "latent_zero"),
     "mcflow": staged,
     "mcflow-last": lambda: staged("none"),
+    "mcflow-convolutional": convolutional,
+    "regression": regression,
     "misgan": lambda: misgan("dense", (8, 8), (8,)),
     "misgan-colour": lambda: misgan("colour", (4,), (4, 8), samples=3),
     "pbigan": lambda: pbigan("dense", (8, 8)),

@@ -10,6 +10,7 @@ from torch import nn
 
 from lacuna.errors import LacunaError
 from lacuna.nets.density_net import FullyConvolutional, LinearHeads, RawParameters, conv_block, network_input
+from lacuna.nets.residual_net import ResidualUNet
 from tests.dense import random_images, random_mask
 
 
@@ -77,6 +78,7 @@ NETS = {
     "authors": lambda shape, k, rank: FullyConvolutional(
         shape, k, rank, encoder=((4, 1), (6, 1)), middle=(8, 1), variant="authors"
     ),
+    "residual": lambda shape, k, rank: ResidualUNet(shape, k, rank, stages=((4, 1), (6, 1), (8, 1))),
 }
 
 
@@ -144,6 +146,8 @@ def test_components_are_told_apart(net):
         (FullyConvolutional, {"decoder": [[8, 1], 3]}, r"density.net.decoder\[1\]=3"),
         (FullyConvolutional, {"decoder": [[8, 1]]}, "must be of the same length"),
         (FullyConvolutional, {"variant": "best"}, "density.net.variant='best'"),
+        (ResidualUNet, {"stages": []}, "net.stages"),
+        (ResidualUNet, {"stages": [[8, 1], 3]}, r"net.stages\[1\]=3"),
     ],
 )
 def test_values_that_no_network_has(network, arguments, said):

@@ -72,7 +72,8 @@ def test_three_tables_are_of_the_same_runs(digits_root: Path, tmp_path: Path) ->
         if run.recipe.task == "impute":
             assert len(run.cells) == 3 and run.recipe.content["mask"]["type"] == "masks.Bernoulli"
     hidden = [run.recipe.content["density"]["hide"] for run in found.runs.values() if run.recipe.task == "density"]
-    assert all(hide["type"] == "masks.Bernoulli" for hide in hidden)
+    schemes = [scheme for hide in hidden for scheme in hide["schemes"]]
+    assert len(schemes) == 3 * 4 and all(scheme["type"] == "masks.Bernoulli" for scheme in schemes)
 
 
 def test_a_digits_table_is_filled(digits_root: Path, tmp_path: Path) -> None:

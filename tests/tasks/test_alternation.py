@@ -20,7 +20,8 @@ PRIOR = {"rule": "fixed", "weight": 0.75, "warm_up": 1, "largest": 20.0, "alpha"
 
 def model(seed: int = 0) -> MCFlow:
     torch.manual_seed(seed)
-    return MCFlow(SHAPE, widths=[9], imputer_widths=[8, 8]).double()
+    flow, net = {"type": "realnvp.RealNVP", "widths": [9]}, {"type": "latent_net.DenseLatent", "widths": [8, 8]}
+    return MCFlow(SHAPE, flow=flow, net=net).double()
 
 
 def batch(seed: int, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
@@ -31,8 +32,9 @@ def batch(seed: int, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     return x, torch.where(mask, x, 0), mask
 
 
-def alternation(coupled: str = "clean", **prior: Any) -> Alternation:
-    return Alternation({"coupled": coupled, "known_weight": 64.0, "prior": {**PRIOR, **prior}}, math.prod(SHAPE))
+def alternation(coupled: str = "clean", noise: float = 0.0, **prior: Any) -> Alternation:
+    spec = {"coupled": coupled, "known_weight": 64.0, "noise": noise, "prior": {**PRIOR, **prior}}
+    return Alternation(spec, math.prod(SHAPE))
 
 
 class Recorder:
@@ -65,7 +67,7 @@ def losses(net: MCFlow, x: Tensor, observed: Tensor, mask: Tensor, weight: float
         return (0.5 * z.flatten(1).square().sum(1) + constant - log_det).mean()
 
     z = net.flow(x)[0]
-    guess = net.flow.inverse(net.net(z.flatten(1)).view_as(z))[0]
+    guess = net.flow.inverse(net.net(z))[0]
     known = 64 * ((guess - observed) * mask).square().sum() / len(x)
     smooth = [(d**2 + 1 / 255**2) ** (1 / 6) - 255 ** (-1 / 3) for d in (guess.diff(dim=2), guess.diff(dim=3))]
     prior = sum(term.sum() for term in smooth) / len(x)
@@ -128,6 +130,17 @@ def test_leaky_steps_add_what_the_batch_before_left() -> None:
     assert_gradients(
         recorders[0].seen[3], torch.autograd.grad(losses(net, x, observed, mask, 0)[0], recorders[0].weights)
     )
+
+
+def test_noise_blurs_what_enters_the_flow_and_nothing_else() -> None:
+    net, (x, observed, mask) = model(), batch(1)
+    recorders = Recorder(net.flow), Recorder(net.net)
+    torch.manual_seed(3)
+    alternation(noise=0.2).step(net, x, observed, mask, *recorders)
+    torch.manual_seed(3)
+    j, h = losses(net, x + 0.2 * torch.randn_like(x), observed, mask, 0.75)
+    assert_gradients(recorders[0].seen[0], torch.autograd.grad(j, recorders[0].weights, retain_graph=True))
+    assert_gradients(recorders[1].seen[0], torch.autograd.grad(h, recorders[1].weights))
 
 
 @pytest.mark.parametrize("coupled", ["clean", "leaky"])
@@ -194,3 +207,5 @@ def test_mistakes_are_named(change: dict[str, Any], words: str) -> None:
         alternation(**change)
     with pytest.raises(LacunaError, match="coupled"):
         alternation("loose")
+    with pytest.raises(LacunaError, match="training.noise"):
+        alternation(noise=-0.1)

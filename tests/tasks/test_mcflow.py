@@ -28,8 +28,8 @@ TINY = (
     "imputer=prflow_digits",
     "imputer.training.epochs=5",
     "imputer.training.batch_size=64",
-    "imputer.widths=[16]",
-    "imputer.imputer_widths=[16]",
+    "imputer.flow.widths=[16]",
+    "imputer.net.widths=[16]",
     "imputer.training.coupled=leaky",
     "imputer.training.prior.rule=running",
     "data.train_images=150",
@@ -128,7 +128,7 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_good_state(
     def exploding(self: TrainMCFlow, batch: object) -> None:
         if self.current_epoch == 3:
             with torch.no_grad():
-                self.model.net.layers[0].weight.fill_(float("inf"))  # type: ignore[union-attr,operator]
+                self.model.net.net.layers[0].weight.fill_(float("inf"))  # type: ignore[union-attr,operator]
         original(self, batch)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
@@ -144,7 +144,7 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_good_state(
 
 
 def test_the_published_schedule() -> None:
-    schedule = Schedule({"refresh": {"first": 2, "factor": 2}, "stop": None})
+    schedule = Schedule({"refresh": {"first": 2, "factor": 2, "renew": True}, "stop": None})
     found = []
     for epoch in range(1, 501):
         assert not schedule.done(1.0)
@@ -157,7 +157,7 @@ def test_the_published_schedule() -> None:
 def test_training_ends_where_j2_stays_what_it_is() -> None:
     """Never before two refreshes here, nor on the jump after one; 4 epochs without 1 % then end it."""
     spec = {
-        "refresh": {"first": 1, "factor": 2},
+        "refresh": {"first": 1, "factor": 2, "renew": True},
         "stop": {"improvement": 0.01, "patience": 4, "share": 0.2, "refreshes": 2},
     }
     schedule, copy = Schedule(spec), Schedule(spec)
@@ -179,6 +179,7 @@ def test_training_ends_where_j2_stays_what_it_is() -> None:
         ("imputer.training.refresh.factor=1", "refresh.factor"),
         ("imputer.training.refresh.first=0", "refresh.first"),
         ("imputer.training.stop.patience=-1", "stop.patience"),
+        ("imputer.training.refresh.renew=null", "refresh.renew"),
         ("imputer.training.coupled=both", "coupled"),
         ("imputer.training.known_weight=0", "known_weight"),
         ("mask=none", "mask=none"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lacuna.errors import LacunaError
 from lacuna.flows.base import Condition, Flow
-from lacuna.mfa import full_precision
+from lacuna.flows.normal import NormalFlow
 from lacuna.nets.checks import check_count, check_counts
 from lacuna.nets.dense_net import DenseNet
 
@@ -58,7 +58,7 @@ class HalfCoupling(Flow):
         return flat, torch.where(self.kept, 0, scale), torch.where(self.kept, 0, shift)
 
 
-class RealNVP(Flow):
+class RealNVP(NormalFlow):
     """Couplings in pairs: a random half, then the other one; to a standard normal distribution.
 
     As published: six couplings, three hidden layers as wide as the image (29.5 million parameters for MNIST, 453 for
@@ -107,20 +107,6 @@ class RealNVP(Flow):
             log_det = log_det + change
         return z, log_det
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """The log-densities (B,) of images (B,C,H,W), in nats."""
-        return self.encode(x)[1]
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The latent values of images (B,C,H,W), and the images' log p (B,)."""
-        z, log_det = self.forward(x)
-        return z, _log_normal(z) + log_det
-
-    def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (B,C,H,W) of latent values, and their log p (B,), for which nothing more has to be computed."""
-        x, log_det = self.inverse(z)
-        return x, _log_normal(z) - log_det
-
     @property
     def floor(self) -> float:
         """What -log p can never fall below: a value is scaled by e at most, in every second coupling."""
@@ -136,10 +122,3 @@ def random_half(size: int) -> Tensor:
     falses, trues = (~coins).cumsum(0), coins.cumsum(0)
     coins = coins | (falses > size // 2)
     return coins & (trues <= size - size // 2)
-
-
-def _log_normal(z: Tensor) -> Tensor:
-    """The standard normal distribution's log-density (B,)."""
-    with full_precision(z):
-        flat = z.flatten(1)
-        return -0.5 * flat.square().sum(1) - 0.5 * flat.shape[1] * math.log(2 * math.pi)

@@ -15,11 +15,13 @@ from torch.func import functional_call
 
 from lacuna import registry
 from lacuna.errors import LacunaError
-from lacuna.flows.realnvp import RealNVP
+from lacuna.flows.normal import NormalFlow
 from lacuna.imputers.base import Imputer
 from lacuna.nets.checks import check_count
-from lacuna.nets.dense_net import DenseNet
 
+FLOW = {"type": "realnvp.RealNVP"}
+NET = {"type": "latent_net.DenseLatent"}
+FILL = {"type": "nearest.RingNearest"}
 REPLAYS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "none": None}
 
 
@@ -36,7 +38,7 @@ class Guess(NamedTuple):
 
 
 class MCFlow(Imputer):
-    """A flow G (RealNVP on the flat image) and a network H (fully connected) between its latent values.
+    """A flow G and a network H between its latent values; both fully connected as published.
 
     From a simple fill each *stage* takes an image x to x̂ = G⁻¹(H(G(x))), clipped, with the observed pixels put back.
     In training the stages alternate with learning: all images are moved by one stage, then G is made anew. So an image
@@ -46,10 +48,9 @@ class MCFlow(Imputer):
 
     Args:
         shape: (C, H, W) of the images.
-        couplings: of G, an even number.
-        widths: of the hidden layers of G's networks; None = three as wide as the image, as published.
-        imputer_widths: of H's hidden layers; None = four as wide as the image (MCFlow's code).
-        fill: the imputer to start from, ``{type: "module.Class", **arguments}``; one that needs no fit.
+        flow: spec of G, a :class:`lacuna.flows.normal.NormalFlow`; by default MCFlow's RealNVP, as wide as the image.
+        net: spec of H (``nets/latent_net.py``); by default MCFlow's, four hidden layers as wide as the image.
+        fill: spec of the imputer to start from; one that needs no fit; by default MCFlow's.
         replay: how the networks of earlier stages are kept: ``float32``, ``bfloat16`` or ``none``.
         rounds: how often the last stage is passed.
 
@@ -64,9 +65,8 @@ class MCFlow(Imputer):
         self,
         shape: Sequence[int],
         *,
-        couplings: int = 6,
-        widths: Sequence[int] | None = None,
-        imputer_widths: Sequence[int] | None = None,
+        flow: Mapping[str, Any] | None = None,
+        net: Mapping[str, Any] | None = None,
         fill: Mapping[str, Any] | None = None,
         replay: str = "float32",
         rounds: int = 1,
@@ -76,17 +76,25 @@ class MCFlow(Imputer):
         if replay not in REPLAYS:
             raise LacunaError(f"imputer.replay={replay!r} is none of {', '.join(REPLAYS)}.")
         self.shape, self.rounds, self.replay = tuple(shape), rounds, replay
-        self._flow_arguments = (tuple(shape), couplings, widths)
-        self.flow = RealNVP(*self._flow_arguments)
-        size = self.flow.size
-        self.net = DenseNet(size, size, [size] * 4 if imputer_widths is None else imputer_widths)
-        self.fill: Imputer = registry.build("imputer", fill or {"type": "nearest.RingNearest"})
+        self._flow_spec = flow or FLOW
+        self.flow = self._new_flow()
+        self.net: nn.Module = registry.build("net", net or NET, shape=self.shape)
+        self.fill: Imputer = registry.build("imputer", fill or FILL)
         if self.fill.needs_fit:
             raise LacunaError(f"imputer.fill.type={type(self.fill).__name__} must be fitted: take nearest.RingNearest.")
         weights = sum(weight.numel() for weight in self._weights())
+        halves = sum(half.numel() for half in self._halves().values())
         kept = REPLAYS[replay] or torch.float32
         self.register_buffer("stages", torch.empty(0, weights, dtype=kept))  # the networks of earlier stages, flat
-        self.register_buffer("halves", torch.empty(0, couplings, size, dtype=torch.bool))  # what their couplings keep
+        self.register_buffer("halves", torch.empty(0, halves, dtype=torch.bool))  # what their couplings keep, if random
+
+    def _new_flow(self) -> NormalFlow:
+        made: NormalFlow = registry.build("flow", self._flow_spec, shape=self.shape)
+        if not isinstance(made, NormalFlow):
+            raise LacunaError(
+                f"imputer.flow.type={self._flow_spec['type']} is no flow of whole images: {FLOW['type']} is."
+            )
+        return made
 
     # ------------------------------------------------------------------ one stage
 
@@ -104,7 +112,7 @@ class MCFlow(Imputer):
 
     def moved(self, z: Tensor) -> Tensor:
         """H(z), (B,C,H,W)."""
-        moved: Tensor = self.net(z.flatten(1)).to(z.dtype).view(z.shape)
+        moved: Tensor = self.net(z)
         return moved
 
     @torch.no_grad()
@@ -115,18 +123,23 @@ class MCFlow(Imputer):
     # ------------------------------------------------------------------ from stage to stage
 
     @torch.no_grad()
-    def close_stage(self) -> None:
+    def close_stage(self, *, renew: bool = True) -> None:
         """Keep the networks for the images to come, and make G anew: other halves and weights, in the same tensors.
 
         From torch's global generator.
+
+        Args:
+            renew: False leaves G as it is.
         """
         if REPLAYS[self.replay] is not None:
             flat = torch.cat([weight.detach().flatten().to(self.stages.dtype) for weight in self._weights()])
             self.stages = torch.cat([self.stages, flat[None]])
-            self.halves = torch.cat([self.halves, torch.stack([half.clone() for half in self._halves()])[None]])
-        fresh = RealNVP(*self._flow_arguments).state_dict()
-        for name, tensor in self.flow.state_dict().items():
-            tensor.copy_(fresh[name])
+            halves = [half.flatten() for half in self._halves().values()]
+            self.halves = torch.cat([self.halves, torch.cat([self.halves.new_empty(0), *halves])[None]])
+        if renew:
+            fresh = self._new_flow().state_dict()
+            for name, tensor in self.flow.state_dict().items():
+                tensor.copy_(fresh[name])
 
     def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
         x = self.start(observed, mask)
@@ -142,33 +155,28 @@ class MCFlow(Imputer):
         found: dict[str, Tensor] = {}
         for prefix, network in (("flow", self.flow), ("net", self.net)):
             found |= {f"owner.{prefix}.{name}": weight for name, weight in network.named_parameters()}
-        parts = self.stages[number].split([weight.numel() for weight in found.values()])
-        found = {
-            name: part.view(weight.shape).to(weight.dtype)
-            for (name, weight), part in zip(found.items(), parts, strict=True)
-        }
-        kept = {f"owner.flow.couplings.{i}.kept": half for i, half in enumerate(self.halves[number])}
-        return found | kept
+        found = _shared_out(self.stages[number], found)
+        return found | _shared_out(self.halves[number], {f"owner.flow.{k}": v for k, v in self._halves().items()})
 
     def _weights(self) -> Iterator[Tensor]:
         yield from self.flow.parameters()
         yield from self.net.parameters()
 
-    def _halves(self) -> Iterator[Tensor]:
-        for coupling in self.flow.couplings:
-            half = coupling.kept
-            assert isinstance(half, Tensor)
-            yield half
-
-    @property
-    def floor(self) -> float:
-        """What -log p can never fall below, in nats an image."""
-        return self.flow.floor
+    def _halves(self) -> dict[str, Tensor]:
+        """What of G is random besides its weights, by name."""
+        return {name: buffer for name, buffer in self.flow.named_buffers() if buffer.dtype == torch.bool}
 
     @property
     def size(self) -> int:
         """Values of an image."""
         return math.prod(self.shape)
+
+
+def _shared_out(flat: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values of ``flat`` in the shapes and types of ``tensors``, one after another."""
+    parts = flat.split([tensor.numel() for tensor in tensors.values()]) if tensors else ()
+    shaped = zip(tensors.items(), parts, strict=True)
+    return {name: part.view(tensor.shape).to(tensor.dtype) for (name, tensor), part in shaped}
 
 
 class _Stage(nn.Module):

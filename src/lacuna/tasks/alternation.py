@@ -110,13 +110,17 @@ class Alternation(nn.Module):
     """One step on a batch: H learns with G as it is, and G with the imputed images as they are.
 
     Both take their gradients at the same weights, so that one pass through G serves both, and no second pass is needed
-    for J1 (see :meth:`lacuna.flows.realnvp.RealNVP.decode`).
+    for J1 (see :meth:`lacuna.flows.normal.NormalFlow.decode`).
 
     ``clean``: the equations; H's losses change H only. ``leaky``: what the released code does where it runs: the
     gradient of H's losses also reaches G, whose next step adds it.
 
+    With ``noise`` (ours) what enters G in training is blurred by so much, that its density may not grow without end
+    where pixels are always the same; J2 compares with the values observed.
+
     Args:
-        spec: ``coupled``, ``known_weight`` (of J2, which the released code sums over its batches of 64), ``prior``.
+        spec: ``coupled``, ``known_weight`` (of J2, which the released code sums over its batches of 64), ``noise`` (the
+            standard deviation, of images in [0, 1]), ``prior``.
         size: values of an image.
 
     Raises:
@@ -130,6 +134,9 @@ class Alternation(nn.Module):
             raise LacunaError(f"imputer.training.coupled={self.coupled!r} is neither {' nor '.join(COUPLED)}.")
         if not (isinstance(self.known_weight, int | float) and 0 < self.known_weight < math.inf):
             raise LacunaError(f"imputer.training.known_weight={self.known_weight} must be a number above 0.")
+        self.noise = spec["noise"]
+        if isinstance(self.noise, bool) or not (isinstance(self.noise, int | float) and 0 <= self.noise < math.inf):
+            raise LacunaError(f"imputer.training.noise={self.noise} must be a number of at least 0.")
         self.prior = PriorWeight(spec["prior"], size)
         self._shape = {key: spec["prior"][key] for key in ("alpha", "eps")}
         self._leaked: list[Tensor] | None = None  # what H's losses left in G's gradients after the last batch
@@ -146,7 +153,7 @@ class Alternation(nn.Module):
             flow_optimizer, net_optimizer: of G and of H.
         """
         leaky = self.coupled == "leaky"
-        z, log_prob = model.flow.encode(x)
+        z, log_prob = model.flow.encode(x + self.noise * torch.randn_like(x) if self.noise else x)
         model.flow.requires_grad_(leaky)
         guess = model.decode(z if leaky else z.detach())
         model.flow.requires_grad_(True)

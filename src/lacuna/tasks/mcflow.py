@@ -29,7 +29,7 @@ class Schedule(torch.nn.Module):
     before ``refreshes`` refreshes, for each makes J2 jump. The paper: "until little change is observed".
 
     Args:
-        spec: ``refresh: {first, factor}``, ``stop: {improvement, patience, share, refreshes}`` or None.
+        spec: ``refresh: {first, factor, renew}`` (renew: whether G is made anew then), ``stop: {improvement, patience, share, refreshes}`` or None.
 
     Raises:
         LacunaError: a value that means nothing.
@@ -43,6 +43,9 @@ class Schedule(torch.nn.Module):
                 raise LacunaError(
                     f"imputer.training.refresh.{name}={value} must be a whole number of at least {least}."
                 )
+        self.renew = spec["refresh"]["renew"]
+        if not isinstance(self.renew, bool):
+            raise LacunaError(f"imputer.training.refresh.renew={self.renew} must be true or false.")
         for name, value in (self.stop or {}).items():
             if isinstance(value, bool) or not (isinstance(value, int | float) and 0 <= value < math.inf):
                 raise LacunaError(f"imputer.training.stop.{name}={value} must be a number of at least 0.")
@@ -160,9 +163,10 @@ class TrainMCFlow(ImputeTask):
         """Impute the training images with the networks as they are, then make the flow anew."""
         model = self.model.eval()
         self.imputed.advance(model.advance)
-        model.close_stage()
-        self.alternation.renew()
-        self._both()[0].state.clear()
+        model.close_stage(renew=self.schedule.renew)
+        if self.schedule.renew:
+            self.alternation.renew()
+            self._both()[0].state.clear()
         self.schedule.refreshed()
         model.train()
 

@@ -1,0 +1,41 @@
+"""A network that predicts hidden pixels from observed ones in squared error, learnt from incomplete images alone.
+
+Ours, in no paper of the two: of the observed pixels some are hidden on purpose, anew in each epoch, and predicted from the
+others, as in Noise2Self (Batson and Royer 2019). What minimises that error is E[pixel | the observed ones], the best
+imputation there is in squared error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lacuna.imputers.base import Imputer
+from lacuna.imputers.simple import check_image_shape
+from lacuna.registry import build
+
+
+class Regression(Imputer):
+    """The mean that a density's network predicts, without the density.
+
+    Args:
+        shape: (C, H, W) of the images.
+        net: spec of a network (``nets/residual_net.py``, ``nets/density_net.py``).
+    """
+
+    def __init__(self, shape: Sequence[int], net: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.net: nn.Module = build("net", net, shape=self.shape, components=1, factors=0)
+
+    def guess(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """The prediction (B,C,H,W), any real values, observed pixels and all; arguments as for :meth:`impute`."""
+        found: Tensor = self.net(torch.where(mask, observed, 0), mask).mean[:, 0]
+        return found.to(observed.dtype)
+
+    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+        check_image_shape(self, torch.Size(self.shape), observed)
+        return self.guess(observed, mask)

@@ -1,0 +1,153 @@
+"""A density's network that starts from an interpolation: what it learns is what the interpolation lacks.
+
+Ours, in no paper: a U-Net of residual blocks (Ronneberger et al. 2015; He et al. 2016) whose mean is a pull-push
+interpolation (Gortler et al. 1996, section 3.3) plus what the network adds, at first nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lacuna.nets.checks import check_stages
+from lacuna.nets.density_net import RawParameters, network_input
+
+BLANK = 0.5
+"""Where an image shows nothing at all."""
+
+
+def pull_push(observed: Tensor, mask: Tensor) -> Tensor:
+    """Fill holes with what a coarser image, the mean of what four pixels show, says there, and so on up to one pixel.
+
+    Fast, differentiable and rough: the start for something better. What stands in the holes is never read.
+
+    Args:
+        observed: (B,C,H,W), any real values. mask: bool, (B,1,H,W) or (B,C,H,W), True = observed.
+
+    Returns:
+        (B,C,H,W), observed values unchanged; 0.5 where an image (a channel, with a mask of its own) shows nothing.
+    """
+    seen = mask.to(observed.dtype)
+    return _pull_push(torch.where(mask, observed, 0), seen)
+
+
+def _pull_push(values: Tensor, seen: Tensor) -> Tensor:
+    """``values`` are means of what was seen, 0 where ``seen`` is 0."""
+    if values.shape[-1] == values.shape[-2] == 1:
+        return torch.where(seen > 0, values, BLANK)
+    stride = [1 if side == 1 else 2 for side in values.shape[-2:]]
+    share = functional.avg_pool2d(seen, stride, stride, ceil_mode=True)
+    means = functional.avg_pool2d(values * seen, stride, stride, ceil_mode=True) / share.clamp(min=1e-6)
+    coarse = _pull_push(means, (share > 0).to(seen.dtype))
+    finer = functional.interpolate(coarse, size=values.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.where(seen > 0, values, finer)
+
+
+START = 0.1
+"""Of its usual size the second convolution of a new block has, so that a deep network without norms starts calm."""
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))), at first nearly x. No norm.
+
+    Args:
+        width: channels. kernel: odd size.
+    """
+
+    def __init__(self, width: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.second = scaled(nn.Conv2d(width, width, kernel, padding=kernel // 2), START)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,width,H,W) -> the same."""
+        out: Tensor = x + self.second(functional.silu(self.first(functional.silu(x))))
+        return out
+
+
+def scaled(layer: nn.Conv2d, factor: float) -> nn.Conv2d:
+    """The layer with its weights multiplied, all of them."""
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.mul_(factor)
+    return layer
+
+
+class ResidualUNet(nn.Module):
+    """Raw parameters of a mixture of factor analysers, the means relative to a pull-push interpolation.
+
+    It is told the interpolation besides the image and the mask. With one component the mean is at first the
+    interpolation; several start with small differences, so that learning can move them apart.
+
+    Args:
+        shape: (C, H, W); any H and W (padded inside to what the depth divides).
+        components: K. factors: L.
+        stages: [filters, number of residual blocks], the finest first; each but the last is followed by a halving, and
+            met again on the way up.
+
+    Raises:
+        LacunaError: a value that no network can have.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        components: int,
+        factors: int,
+        stages: Sequence[Sequence[int]] = ((48, 2), (96, 2), (144, 3)),
+    ) -> None:
+        super().__init__()
+        check_stages("net.stages", stages)
+        self.shape, self.k, self.rank = shape, components, factors
+        self.depth = len(stages) - 1
+        channels, widths = shape[0], [int(width) for width, _ in stages]
+        self.enter = nn.Conv2d(3 * channels, widths[0], 3, padding=1)
+        self.inwards, self.outwards = nn.ModuleList(), nn.ModuleList()
+        self.coarser, self.finer = nn.ModuleList(), nn.ModuleList()
+        for level, (width, count) in enumerate(stages):
+            self.inwards.append(nn.Sequential(*[ResidualBlock(int(width)) for _ in range(count)]))
+            if level < self.depth:
+                self.outwards.append(nn.Sequential(*[ResidualBlock(int(width)) for _ in range(count)]))
+                self.coarser.append(nn.Conv2d(int(width), widths[level + 1], 2, stride=2))
+                self.finer.append(nn.ConvTranspose2d(widths[level + 1], int(width), 2, stride=2))
+        self.mean = nn.Conv2d(widths[0], components * channels, 3, padding=1)
+        if components == 1:
+            scaled(self.mean, 0.0)
+        self.noise = nn.Conv2d(widths[0], components * channels, 3, padding=1)
+        self.factors = nn.Conv2d(widths[0], components * factors * channels, 3, padding=1) if factors else None
+        self.logits = nn.Linear(widths[-1], components) if components > 1 else None
+
+    def forward(self, observed: Tensor, mask: Tensor) -> RawParameters:
+        """Raw parameters for (observed, mask)."""
+        base = pull_push(observed, mask)
+        c, (height, width) = self.shape[0], observed.shape[2:]
+        h, middle = self._features(torch.cat([network_input(observed, mask), base], 1))
+        h = functional.silu(h)[..., :height, :width]
+        factors = (
+            h.new_zeros(len(h), self.k, 0, c, height, width)
+            if self.factors is None
+            else self.factors(h).reshape(-1, self.k, self.rank, c, height, width)
+        )
+        return RawParameters(
+            h.new_zeros(len(h), 1) if self.logits is None else self.logits(middle.mean((2, 3))),
+            base[:, None] + self.mean(h).unflatten(1, (self.k, c)),
+            factors,
+            self.noise(h).unflatten(1, (self.k, c)),
+        )
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features at the (padded) image's size, and those of the coarsest level."""
+        unit = 2**self.depth
+        x = self.enter(functional.pad(x, (0, -x.shape[-1] % unit, 0, -x.shape[-2] % unit), mode="replicate"))
+        skips = []
+        for level in range(self.depth):
+            x = self.inwards[level](x)
+            skips.append(x)
+            x = self.coarser[level](x)
+        middle = x = self.inwards[self.depth](x)
+        for level in reversed(range(self.depth)):
+            x = self.outwards[level](self.finer[level](x) + skips[level])
+        return x, middle
