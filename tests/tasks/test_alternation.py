@@ -207,5 +207,5 @@ def test_mistakes_are_named(change: dict[str, Any], words: str) -> None:
         alternation(**change)
     with pytest.raises(LacunaError, match="coupled"):
         alternation("loose")
-    with pytest.raises(LacunaError, match="training.noise"):
+    with pytest.raises(LacunaError, match=r"training\.noise"):
         alternation(noise=-0.1)

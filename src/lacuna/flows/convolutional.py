@@ -1,4 +1,4 @@
-"""A convolutional multi-scale RealNVP (Dinh et al. 2017) as the flow of MCFlow; the published one is fully connected."""
+"""A convolutional multi-scale RealNVP (Dinh et al. 2017) as the flow of MCFlow, whose own is fully connected."""
 
 from __future__ import annotations
 

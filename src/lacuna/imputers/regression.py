@@ -1,6 +1,6 @@
 """A network that predicts hidden pixels from observed ones in squared error, learnt from incomplete images alone.
 
-Ours, in no paper of the two: of the observed pixels some are hidden on purpose, anew in each epoch, and predicted from the
+Ours, in neither paper: of the observed pixels some are hidden on purpose, anew in each epoch, and predicted from the
 others, as in Noise2Self (Batson and Royer 2019). What minimises that error is E[pixel | the observed ones], the best
 imputation there is in squared error.
 """

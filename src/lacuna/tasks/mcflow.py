@@ -29,7 +29,8 @@ class Schedule(torch.nn.Module):
     before ``refreshes`` refreshes, for each makes J2 jump. The paper: "until little change is observed".
 
     Args:
-        spec: ``refresh: {first, factor, renew}`` (renew: whether G is made anew then), ``stop: {improvement, patience, share, refreshes}`` or None.
+        spec: ``refresh: {first, factor, renew}`` (renew: whether G is made anew then), ``stop: {improvement,
+            patience, share, refreshes}`` or None.
 
     Raises:
         LacunaError: a value that means nothing.
