@@ -100,6 +100,8 @@ class TableSpec:
     compare: str = "columns"
     cpus: int | None = None
     figure: Mapping[str, Any] | None = None
+    part: tuple[str, ...] = ()
+    """Of a table with other columns or fewer rows than its config has: which."""
 
     def words(self, row: Axis, column: Axis) -> tuple[str, ...]:
         """The choices that make the configuration of a cell."""
