@@ -30,7 +30,8 @@ def specs(name: str) -> list[TableSpec]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_column_is_the_papers_rate(name: str) -> None:
     for table in specs(name):
-        assert [column.set["mask.rate"] for column in table.columns] == RATES
+        rates = [column.set["mask.rate"] for column in table.columns]
+        assert rates == RATES or (table.figure is not None and set(rates) < set(RATES))
         if table.paper is None:
             continue
         assert [column.paper for column in table.columns] == paper_table(table.paper)["columns"]
