@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from lacuna.errors import LacunaError
-from lacuna.report.pictures import GAP, HOLE, MARGIN, Row, first_layer_grid, image_grid
+from lacuna.report.pictures import GAP, HOLE, MARGIN, Row, colour_scale, first_layer_grid, image_grid, row_picture
 
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 MASK = torch.ones(3, 1, 8, 8, dtype=torch.bool)
@@ -60,6 +60,24 @@ def test_heat_map_uses_the_stated_limits() -> None:
     low, high = (image_grid([Row("h", IMAGES * 0 + v, heat=True, limits=(0, 1))], scale=2) for v in (0.0, 1.0))
     brightness = [np.asarray(picture)[MARGIN + 4, -MARGIN - 80].sum() for picture in (low, high)]
     assert brightness[0] < brightness[1]
+
+
+def test_a_row_is_drawn_as_in_a_grid() -> None:
+    for row in (Row("x", IMAGES, MASK), Row("x", IMAGES, heat=True, limits=(0, 0.5))):
+        grid, alone = np.asarray(image_grid([row], scale=4)), np.asarray(row_picture(row, scale=4))
+        assert alone.shape == (8 * 4, 3 * 8 * 4 + 2 * GAP, 3)
+        left = int(np.argwhere((grid[MARGIN : MARGIN + 32] == alone[:, :1]).all((0, 2)))[0, 0])
+        assert (grid[MARGIN : MARGIN + 32, left : left + alone.shape[1]] == alone).all()
+
+
+def test_a_colour_scale_says_whether_there_is_more() -> None:
+    plain, more = (np.asarray(colour_scale((0, 0.25), "error", over=over)) for over in (False, True))
+    assert plain.shape[0] == more.shape[0] and plain.shape[1] < more.shape[1]
+    inside, beyond = (
+        np.asarray(image_grid([Row("h", IMAGES * 0 + v, heat=True, limits=(0, 0.5))], scale=4)) for v in (0.5, 0.6)
+    )
+    differing = np.argwhere((inside != beyond).any((0, 2)))  # in the number beside the bar, not in the maps
+    assert differing.size and differing.min() > inside.shape[1] - MARGIN - 44
 
 
 def test_first_layer_grid_has_one_scale(tmp_path: Path) -> None:

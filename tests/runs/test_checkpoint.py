@@ -242,6 +242,27 @@ def test_huge_weights_and_frozen_ones_are_saved(tmp_path: Path) -> None:
     assert load(tmp_path / "frozen" / "checkpoints" / "last.ckpt", "abc")["global_step"] == 4
 
 
+class Overflows(Tiny):
+    """From some step on the loss is infinite, but no weight is: Adam divides by what is infinite, too."""
+
+    def __init__(self, at: int, die_at: str) -> None:
+        super().__init__(die_at)
+        self.at, self.mean = at, RunningMean()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        here = self.trainer.fit_loop.total_batch_idx
+        self.mean.update(torch.tensor(float("inf") if here == self.at else 1.0))
+        super().on_train_batch_end(*args)
+
+
+def test_a_checkpoint_that_could_only_fail_is_not_written(tmp_path: Path) -> None:
+    """The epoch's mean would end the run anew, each time that it goes on from there."""
+    with pytest.raises(Killed):
+        fit(tmp_path, Overflows(4, "step6"))
+    state = load(tmp_path / "checkpoints" / "last.ckpt", "abc")
+    assert state["global_step"] == 4 and state["lacuna"]["ranks"][0]["modules"]["mean"]["total"].isfinite()
+
+
 def test_running_mean() -> None:
     mean = RunningMean()
     mean.update(torch.tensor(2.0), 3)

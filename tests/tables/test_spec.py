@@ -57,6 +57,17 @@ def test_printed_numbers_are_the_papers() -> None:
     assert block["rows"]["prflow"][block["columns"].index("0.9")] == 0.2059
 
 
+def test_only_takes_rows_and_columns_in_its_order() -> None:
+    whole = spec()
+    found = spec(only={"rows": ["gt", "zero"], "columns": ["noise"]})
+    assert found.rows == (whole.rows[2], whole.rows[0]) and found.columns == whole.columns[1:]
+    assert spec(only={"rows": ["gt"]}).columns == whole.columns
+    with pytest.raises(LacunaError, match=r"only\.rows=\['gt', 'best'\] must be different ones of zero, misconv, gt"):
+        spec(only={"rows": ["gt", "best"]})
+    with pytest.raises(LacunaError, match=r"only\.row is no list"):
+        spec(only={"row": ["gt"]})
+
+
 def test_the_papers_numbers_are_those_handed_over() -> None:
     given = Path(__file__).resolve().parents[3] / "shared" / "papers" / "tables.yaml"
     if not given.exists():

@@ -20,6 +20,7 @@ from lacuna.imputers.simple import Mean
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.opening import load, make_task, open_data
 from lacuna.runs.settings import Settings
+from lacuna.tasks.examples import EXAMPLES
 from lacuna.tasks.impute import Impute, ImputeTask
 from tests.runs.real import recipe, train
 
@@ -87,6 +88,18 @@ def test_the_error_is_that_of_hidden_pixels_by_hand(mean, digits_root):
     assert found["test/mse"] == pytest.approx((errors**2).mean(), rel=1e-6)
     assert not any("nll" in name or "fid" in name or "scc" in name for name in found)
     assert (mean.pictures / "imputations.png").exists()
+
+
+def test_it_keeps_examples_as_numbers(mean, digits_root):
+    truth, mask = stored(digits_root, "test", EXAMPLES)
+    with np.load(mean.pictures / "imputations.npz", allow_pickle=False) as file:
+        kept = {name: file[name] for name in file.files}
+    assert kept["truth"].shape == truth.shape and np.abs(kept["truth"] - truth).max() < 1 / 1020
+    assert (np.broadcast_to(kept["mask"], mask.shape) == mask).all() and kept["known"].all()
+    assert (kept["recovered"] == kept["truth"])[np.broadcast_to(mask, truth.shape)].all()
+    images, masks = torch.from_numpy(truth).float(), torch.from_numpy(mask)
+    made = load(mean).impute(torch.where(masks, images, 0), masks)
+    assert np.abs(kept["recovered"] - made.numpy()).max() < 1 / 1020
 
 
 def test_it_is_fitted_in_no_steps_and_loaded_as_it_was(mean, digits_root):

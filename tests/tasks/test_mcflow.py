@@ -92,6 +92,58 @@ def test_interrupted_it_goes_on_bit_for_bit(
     assert contents(run.path) == contents(whole.path)
 
 
+FROZEN = (
+    "imputer.training.prior.rule=frozen",
+    "imputer.training.prior.weight=0.1",
+    "imputer.training.prior.warm_up=1",
+    "imputer.training.epochs=4",
+)
+PLANS = {
+    "measured lambda, leak": (*FROZEN,),
+    "measured lambda, clean": (*FROZEN, "imputer.training.coupled=clean"),
+    "MCFlow": ("imputer=mcflow_digits", "imputer.training.prior.rule=fixed", *FROZEN[3:]),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_refresh_and_a_measured_lambda_survive_any_kill(
+    plan: str, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed again and again: in every epoch, around the warm-up and the refresh, and in the refresh itself."""
+    chosen = PLANS[plan]
+    assert train(*words(digits_root, tmp_path / "whole", *chosen)) == 0
+    step, refresh, calls = TrainMCFlow.training_step, TrainMCFlow._refresh, {"steps": 0, "refreshes": 0}
+
+    def dying_step(self: TrainMCFlow, batch: object) -> None:
+        calls["steps"] += 1
+        if calls["steps"] in (3, 5, 9, 12):  # counted through all attempts, so that each gets further
+            raise Killed
+        step(self, batch)  # type: ignore[arg-type]
+
+    def dying_refresh(self: TrainMCFlow) -> None:
+        calls["refreshes"] += 1
+        refresh(self)
+        if calls["refreshes"] == 1:
+            raise Killed
+
+    there, attempts = words(digits_root, tmp_path / "cut", *chosen), 0
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainMCFlow, "training_step", dying_step)
+        patch.setattr(TrainMCFlow, "_refresh", dying_refresh)
+        while True:
+            try:
+                assert train(*there) == 0
+                break
+            except Killed:
+                attempts += 1
+    assert attempts == 5 and calls["refreshes"] == 2
+    whole, cut = (folder(digits_root, tmp_path / where, *chosen) for where in ("whole", "cut"))
+    assert contents(cut.path) == contents(whole.path)
+    weights = [row.get("train/prior_weight") for row in read_history(whole.path / "metrics.jsonl")]
+    if plan != "MCFlow":  # measured over the first epoch, then never again
+        assert weights[0] == 0 and weights[1] > 0 and weights[1:] == weights[1:2] * 3
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_hidden_values_teach_nothing(
     split: str, whole: RunFolder, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -71,19 +71,20 @@ def picture_panels(
     return finish(canvas, path)
 
 
-def stacked(pictures: Sequence[Image.Image], path: Path | None = None) -> Image.Image:
-    """Pictures under each other, flush left.
+def stacked(pictures: Sequence[Image.Image], path: Path | None = None, *, gap: int = 0) -> Image.Image:
+    """Pictures under each other, flush left, with ``gap`` pixels between them.
 
     Raises:
         LacunaError: no pictures.
     """
     if not pictures:
         raise LacunaError("A picture needs at least one part.")
-    size = (max(picture.width for picture in pictures), sum(picture.height for picture in pictures))
+    height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
+    size = (max(picture.width for picture in pictures), height)
     canvas, y = Image.new("RGB", size, PAPER), 0
     for picture in pictures:
         canvas.paste(picture, (0, y))
-        y += picture.height
+        y += picture.height + gap
     return finish(canvas, path)
 
 

@@ -88,11 +88,46 @@ def image_grid(
     for r, (row, (strip, limits)) in enumerate(zip(made, strips, strict=True)):
         y = top + r * side_y
         draw.text((MARGIN, y + (side_y - GAP) / 2), row.title, INK, letters, anchor="lm")
-        for i, pixels in enumerate(strip):
-            canvas.paste(_enlarged(pixels, row, i, factor), (MARGIN + label + i * side_x, y))
+        canvas.paste(_strip(strip, row, factor), (MARGIN + label, y))
         if limits is not None:
-            _colour_bar(canvas, (MARGIN + label + count * side_x + 6, y), side_y - GAP, limits)
+            _colour_bar(canvas, (MARGIN + label + count * side_x + 6, y), side_y - GAP, limits, over=_over(row, limits))
     return finish(canvas, path)
+
+
+def row_picture(row: Row, *, scale: int | None = None) -> Image.Image:
+    """The images of one row beside each other, without title and colour bar, to be put together with others.
+
+    Args:
+        row: what is drawn; give heat maps that are to be compared the same ``limits``.
+        scale: screen pixels per image pixel; default: so that an image is about 64 wide.
+
+    Raises:
+        LacunaError: images of a wrong shape.
+    """
+    strip, _ = _paint(row)
+    return _strip(strip, row, scale or max(1, round(64 / max(strip.shape[1:3]))))
+
+
+def colour_scale(limits: tuple[float, float], title: str, *, over: bool = False, length: int = 160) -> Image.Image:
+    """What the colours of heat maps mean: a title and a bar with the ends of the scale, for below a picture.
+
+    Args:
+        limits: the ends.
+        title: stands left of it.
+        over: whether there may be larger values, drawn as bright as its end.
+        length: screen pixels of the bar.
+    """
+    letters, small = font(), font(FONT_SIZE - 2)
+    low, high = f"{limits[0]:.3g}", f"{limits[1]:.3g}{' and more' if over else ''}"
+    left = MARGIN + round(letters.getlength(title)) + 10
+    start = left + round(small.getlength(low)) + 5
+    canvas = Image.new("RGB", (start + length + 5 + round(small.getlength(high)) + MARGIN, BAR + MARGIN), PAPER)
+    ramp = np.linspace(*limits, length)[None].repeat(BAR, 0)
+    canvas.paste(Image.fromarray(_heat(ramp, limits)), (start, 0))
+    draw = ImageDraw.Draw(canvas)
+    for x, text, letter in ((MARGIN, title, letters), (left, low, small), (start + length + 5, high, small)):
+        draw.text((x, BAR / 2), text, SOFT, letter, anchor="lm")
+    return canvas
 
 
 def first_layer_grid(
@@ -152,6 +187,15 @@ def _paint(row: Row) -> tuple[np.ndarray[Any, Any], tuple[float, float] | None]:
     return np.broadcast_to(levels, (len(levels), 3, *levels.shape[2:])).transpose(0, 2, 3, 1), None
 
 
+def _strip(strip: np.ndarray[Any, Any], row: Row, factor: int) -> Image.Image:
+    """Painted images (N,H,W,3) beside each other, their holes hatched."""
+    count, height, width = strip.shape[:3]
+    canvas = Image.new("RGB", (count * (width * factor + GAP) - GAP, height * factor), PAPER)
+    for i, pixels in enumerate(strip):
+        canvas.paste(_enlarged(pixels, row, i, factor), (i * (width * factor + GAP), 0))
+    return canvas
+
+
 def _enlarged(pixels: np.ndarray[Any, Any], row: Row, index: int, factor: int) -> Image.Image:
     """One image (H,W,3) at ``factor`` times its size, its holes hatched."""
     large = pixels.repeat(factor, 0).repeat(factor, 1)
@@ -165,12 +209,19 @@ def _enlarged(pixels: np.ndarray[Any, Any], row: Row, index: int, factor: int) -
     return Image.fromarray(np.ascontiguousarray(large, dtype=np.uint8))
 
 
-def _colour_bar(canvas: Image.Image, at: tuple[int, int], height: int, limits: tuple[float, float]) -> None:
+def _over(row: Row, limits: tuple[float, float]) -> bool:
+    """Whether a heat map has values beyond the end of its scale, drawn as bright as that."""
+    return bool(np.nanmax(_array(row.images)) > limits[1])
+
+
+def _colour_bar(
+    canvas: Image.Image, at: tuple[int, int], height: int, limits: tuple[float, float], *, over: bool = False
+) -> None:
     ramp = np.linspace(limits[1], limits[0], height)[:, None].repeat(BAR, 1)
     canvas.paste(Image.fromarray(_heat(ramp, limits)), at)
     draw, x = ImageDraw.Draw(canvas), at[0] + BAR + 5
     small = font(FONT_SIZE - 2)
-    draw.text((x, at[1]), f"{limits[1]:.3g}", SOFT, small, anchor="lt")
+    draw.text((x, at[1]), f"{'≥ ' if over else ''}{limits[1]:.3g}", SOFT, small, anchor="lt")
     draw.text((x, at[1] + height), f"{limits[0]:.3g}", SOFT, small, anchor="lb")
 
 

@@ -25,6 +25,7 @@ from pytorch_lightning.callbacks import Callback
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
 from lacuna.runs.logging import DiskLogger
+from lacuna.tasks.running import RunningMean
 
 State = dict[str, Any]
 Listener = Callable[[pl.Trainer], None]
@@ -83,7 +84,7 @@ class Resume(Callback):
     Loaders take part through ``set_epoch(e)`` (called before each epoch) and ``state_dict`` / ``load_state_dict``. A
     loader without the latter is saved at epoch ends only. No mid-epoch checkpoint is taken where it could not be exact:
     inside an accumulation of gradients, or on a batch followed by a validation. Nor is one taken while a
-    weight is not finite: the last good one stays.
+    weight or a running mean is not finite: the last good one stays.
     """
 
     def __init__(self, folder: Path | str, recipe_hash: str, every_seconds: float = 60.0) -> None:
@@ -212,7 +213,8 @@ class Resume(Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_at = time.monotonic()
-        if not _finite(trainer.lightning_module):
+        # the ranks must agree, for saving is a meeting of all of them: their means differ
+        if not trainer.strategy.reduce_boolean_decision(_finite(trainer.lightning_module), all=True):
             return
         if trainer.is_global_zero:
             with replacing(self.path) as temporary:
@@ -248,12 +250,16 @@ def _listen(loop: Any, name: str, *, before: Listener | None = None, after: List
 
 
 def _finite(module: torch.nn.Module) -> bool:
-    """Whether every trained weight is; one question to the device, and the ranks agree, for they hold the same."""
+    """Whether every trained weight and every mean that is being taken is; one question to the device.
+
+    The weights may outlive a loss that is infinite (Adam divides by it), but its epoch's mean ends the run, each time
+    that it goes on from there.
+    """
     weights = [weight.detach() for weight in module.parameters() if weight.requires_grad and weight.numel()]
-    if not weights:
-        return True
+    totals = [part.total for part in module.modules() if isinstance(part, RunningMean) and part.total is not None]
     # the largest magnitudes: unlike a sum of squares they cannot overflow
-    return bool(torch.stack(list(torch._foreach_norm(weights, math.inf))).isfinite().all())
+    found = [*torch._foreach_norm(weights, math.inf), *totals] if weights else totals
+    return not found or bool(torch.stack([value.isfinite() for value in found]).all())
 
 
 def _loaders(trainer: pl.Trainer) -> list[Any]:

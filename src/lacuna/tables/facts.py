@@ -147,6 +147,7 @@ def protocol(result: TableResult) -> list[tuple[str, str]]:
     """How the numbers came about, as (what, how)."""
     found = [*_metrics(result), *_images(result), *_masks(result)]
     spec, seeds = result.plan.spec, result.plan.seeds
+    found += [("a part of the table", "; ".join(spec.part))] if spec.part else []
     found += [(axis.label, axis.note) for axis in (*spec.columns, *spec.rows) if axis.note]
     found += _saw_complete(result)
     found.append(("budget", ", ".join(budgets(result))))

@@ -19,6 +19,7 @@ from lacuna.report.panels import hole_picture, picture_panels, stacked
 from lacuna.report.pictures import Row, image_grid
 from lacuna.runs.store import StoredRun
 from lacuna.tables.gather import CellResult, TableResult
+from lacuna.tables.recovered import recovered
 from lacuna.tables.spec import Axis
 
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
@@ -209,5 +210,6 @@ KINDS: Mapping[str, Callable[..., Image.Image]] = {
     "first_layers": first_layers,
     "masks": masks,
     "boxes": boxes,
+    "recovered": recovered,
 }
 """What :data:`lacuna.tables.spec.FIGURES` names."""

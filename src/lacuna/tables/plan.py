@@ -58,10 +58,11 @@ class TablePlan:
 
     @property
     def folder(self) -> str:
-        """Where it is rendered: a reduced or changed table never takes the place of the full one."""
+        """Where it is rendered: a reduced, changed or partial table never takes the place of the full one."""
         parts = [self.spec.name, *([] if self.budget == "paper" else [self.budget])]
-        if self.overrides:
-            parts.append(hashlib.sha256("\n".join(self.overrides).encode()).hexdigest()[:6])
+        changes = (*self.overrides, *self.spec.part)
+        if changes:
+            parts.append(hashlib.sha256("\n".join(changes).encode()).hexdigest()[:6])
         return "-".join(parts)
 
 

@@ -15,6 +15,7 @@ from lacuna.executors.base import Executor, Job, Resources
 from lacuna.executors.signals import stop_on_sigterm
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.live import LiveView
+from lacuna.tables.narrow import narrowed
 from lacuna.tables.plan import Plan, PlannedRun, Wishes, plan_tables
 from lacuna.tables.render import render, text
 from lacuna.tables.schedule import BLOCKED, FAILED, Schedule, Task
@@ -31,7 +32,8 @@ def main(config: dict[str, Any]) -> int:
     """Do what is missing and show the tables; 1 if runs failed."""
     output = Path(config["output"])
     cache = output / ".cache"
-    specs = find_tables(config.get("table"), Composer(CONFIGS, "reproduce", cache))
+    chosen = find_tables(config.get("table"), Composer(CONFIGS, "reproduce", cache))
+    specs = narrowed(chosen, config["rates"], config["rows"])
     look_only = bool(config["plan"] or config["render"])
     composer = Composer(CONFIGS, "train", cache)
     plan = plan_tables(specs, composer, wishes(config, prepare=not look_only))

@@ -19,6 +19,8 @@ A table's config (``configs/table/...``) reads::
 ``compare: rows`` looks for the winner within a row instead of a column; ``resources: {cpus: 1}`` is what a run asks
 for where the executor's config leaves it open.
 
+``only: {rows: [gt, zero]}`` (or ``columns``) takes from what other configs bring these, in this order.
+
 ``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.tables.figures`): planned like a table, for the first
 seed only, but drawn from what its runs left behind instead of their metrics.
 
@@ -51,6 +53,7 @@ TABLE_KEYS = (
     "compare",
     "columns",
     "rows",
+    "only",
     "resources",
     "figure",
 )
@@ -59,6 +62,7 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
     "first_layers": ("maps",),
     "masks": ("images",),
     "boxes": ("series",),
+    "recovered": ("images", "skip", "error"),
 }
 """Kinds of figures -> their options."""
 OF_DATA = ("masks",)
@@ -100,6 +104,8 @@ class TableSpec:
     compare: str = "columns"
     cpus: int | None = None
     figure: Mapping[str, Any] | None = None
+    part: tuple[str, ...] = ()
+    """Of a table with other columns or fewer rows than its config has: which."""
 
     def words(self, row: Axis, column: Axis) -> tuple[str, ...]:
         """The choices that make the configuration of a cell."""
@@ -166,8 +172,8 @@ def table_spec(config: Mapping[str, Any]) -> TableSpec:
         better=better,
         digits=int(config.get("digits", 3)),
         cell=tuple(config["cell"]),
-        rows=_axes(name, "rows", config["rows"]),
-        columns=_axes(name, "columns", config["columns"]),
+        rows=_only(name, "rows", _axes(name, "rows", config["rows"]), config.get("only")),
+        columns=_only(name, "columns", _axes(name, "columns", config["columns"]), config.get("only")),
         compare=compare,
         cpus=(config.get("resources") or {}).get("cpus"),
         figure=figure,
@@ -183,6 +189,20 @@ def _check_figure(name: str, figure: Any) -> None:
         raise LacunaError(
             f"table={name}: figure.{unknown[0]} is no option of {kind}; it has {', '.join(FIGURES[kind])}."
         )
+
+
+def _only(name: str, where: str, axes: tuple[Axis, ...], config: Any) -> tuple[Axis, ...]:
+    """Those that ``only`` lists, in its order; all where it says nothing of rows, or columns."""
+    only: Mapping[str, Any] = config or {}
+    wrong = [key for key in only if key not in ("rows", "columns")]
+    if wrong:
+        raise LacunaError(f"table={name}: only.{wrong[0]} is no list of rows or columns.")
+    keys = [str(key) for key in only.get(where) or [axis.key for axis in axes]]
+    known = {axis.key: axis for axis in axes}
+    unknown = [key for key in keys if key not in known]
+    if unknown or len(set(keys)) < len(keys):
+        raise LacunaError(f"table={name}: only.{where}={keys} must be different ones of {', '.join(known)}.")
+    return tuple(known[key] for key in keys)
 
 
 def _axes(name: str, where: str, config: Mapping[str, Any]) -> tuple[Axis, ...]:

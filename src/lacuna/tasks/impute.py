@@ -18,12 +18,15 @@ from lacuna.report.pictures import Row, image_grid
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.base import Task
 from lacuna.tasks.behind_stem import fit_imputer
+from lacuna.tasks.examples import EXAMPLES, write_examples
 from lacuna.tasks.hiding import JudgedImputations
 from lacuna.tasks.models import build_imputer
 from lacuna.tasks.recovered import Judges
 from lacuna.tasks.sample_fid import check_features
 
 DRAWN = 10
+ERRORS = (0.0, 0.25)
+"""Ends of the scale of squared errors, the same in every run's picture: bright is off by half the range, or more."""
 
 
 class ImputeTask(Task):
@@ -93,20 +96,21 @@ class ImputeTask(Task):
 
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
-        """Test images, their holes, what was made of them, and the squared error (figures 2 to 5)."""
+        """Test images, their holes, what was made of them, and the squared error; more of them as numbers."""
         model = self.model.eval()
         images = self.data.test
-        batch = images.batch(torch.arange(min(DRAWN, len(images)), device=images.device))
+        batch = images.batch(torch.arange(min(EXAMPLES, len(images)), device=images.device))
         assert isinstance(batch, EvalBatch)
         recovered = self.impute(batch)
         model.train(self.training)
         errors = torch.where(batch.known, recovered - batch.truth, 0).square().mean(1, keepdim=True)
         rows = [
-            Row("truth", batch.truth, mask=batch.known),
-            Row("observed", batch.observed, mask=batch.mask),
-            Row("imputed", recovered),
-            Row("squared error", errors, heat=True),
+            Row("truth", batch.truth[:DRAWN], mask=batch.known[:DRAWN]),
+            Row("observed", batch.observed[:DRAWN], mask=batch.mask[:DRAWN]),
+            Row("imputed", recovered[:DRAWN]),
+            Row("squared error", errors[:DRAWN], heat=True, limits=ERRORS),
         ]
+        write_examples(folder, batch, recovered)
         path = folder / "imputations.png"
         image_grid(rows, path=path)
         return {"imputations": path}

@@ -51,6 +51,11 @@ class RunningMean(torch.nn.Module):
         total, count = pair.tolist()
         return float(total / count) if count else float("nan")
 
+    @property
+    def total(self) -> torch.Tensor | None:
+        """The sum so far, on the device; None where nothing was added."""
+        return self._total
+
     def training_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {"total": self._total, "count": self._count}
