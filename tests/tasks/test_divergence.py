@@ -36,7 +36,7 @@ COMMON = (
     "trainer.progress=false",
     "trainer.checkpoint_seconds=0",
 )
-FLOW = ("imputer.widths=[16]", "imputer.imputer_widths=[16]", "imputer.training.epochs=4")
+FLOW = ("imputer.flow.widths=[16]", "imputer.net.widths=[16]", "imputer.training.epochs=4")
 GAN = ("imputer.widths=[16,8]", "imputer.latent=4", "imputer.training.epochs=4", "imputer.training.critic_steps=2")
 METHODS = {
     "mcflow": ("imputer=mcflow_digits", *FLOW),

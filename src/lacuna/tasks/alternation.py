@@ -115,12 +115,12 @@ class Alternation(nn.Module):
     ``clean``: the equations; H's losses change H only. ``leaky``: what the released code does where it runs: the
     gradient of H's losses also reaches G, whose next step adds it.
 
-    With ``noise`` (ours) what enters G in training is blurred by so much, that its density may not grow without end
-    where pixels are always the same; J2 compares with the values observed.
+    With ``noise`` (ours; a standard deviation, of images in [0, 1]) what enters G is blurred by so much, that its
+    density may not grow without end where pixels are always the same; J2 compares with the values observed.
 
     Args:
-        spec: ``coupled``, ``known_weight`` (of J2, which the released code sums over its batches of 64), ``noise`` (the
-            standard deviation, of images in [0, 1]), ``prior``.
+        spec: ``coupled``, ``known_weight`` (of J2, which the released code sums over its batches of 64), ``noise``,
+            ``prior``.
         size: values of an image.
 
     Raises:
