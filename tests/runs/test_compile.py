@@ -25,10 +25,13 @@ WORDS = (
     "net.stages=[[4,1]]",
     "stem.filters=4",
 )
+NEEDS_COMPILER = pytest.mark.skipif(
+    not (shutil.which(COMPILER) and HEADERS.is_file()), reason="needs a C++ compiler and Python.h"
+)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which(COMPILER) and HEADERS.is_file()), reason="needs a C++ compiler and Python.h")
+@NEEDS_COMPILER
 def test_a_compiled_run_is_the_eager_one(digits_root: Path, tmp_path: Path) -> None:
     words = [*WORDS, f"data.root={digits_root}", "experiment=digits_misconv"]
     torch._dynamo.reset()
@@ -51,3 +54,25 @@ def test_a_compiled_run_is_the_eager_one(digits_root: Path, tmp_path: Path) -> N
     assert all(type(module).__name__ != "OptimizedModule" for module in models[1].modules())
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         torch.testing.assert_close(models[1](x, mask), models[0](x, mask), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+def test_a_compiled_prflow_is_the_eager_one(digits_root: Path, tmp_path: Path) -> None:
+    """Its steps are its own, and neither pass is a forward; one refresh on the way."""
+    words = (
+        "experiment=digits_impute", "imputer=prflow_digits", "features=none", "imputer.flow.couplings=2",
+        "imputer.flow.widths=[8]", "imputer.net.widths=[8]", "imputer.training.epochs=3", "imputer.training.stop=null",
+        "imputer.training.coupled=leaky", "data.train_images=64", "data.validation_images=20",
+        "data.test_images=30", "trainer.accelerator=cpu", "trainer.progress=false", f"data.root={digits_root}",
+    )  # fmt: skip
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    found = []
+    for compiled in ("false", "true"):
+        output = tmp_path / compiled
+        assert train(*words, f"output={output}", f"trainer.compile={compiled}") == 0
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert (graphs >= 2) == (compiled == "true"), "one for each pass"
+        found.append(RunFolder.of(output, recipe(*words)).metrics["metrics"]["test/rmse"])
+    assert math.isclose(*found, rel_tol=1e-4)

@@ -6,11 +6,12 @@ Sources: Richardson et al. 2020 (MCFlow) and its public code; Bernal, arXiv 2104
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch_config
 from torch.func import functional_call
 
 from lacuna import registry
@@ -115,6 +116,16 @@ class MCFlow(Imputer):
         moved: Tensor = self.net(z)
         return moved
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the two passes of training: into latent values, and from there to the guess.
+
+        Neither is a ``forward``. Whatever imputes, with other networks' weights at times, stays as it is.
+        """
+        # leaky training goes backwards through one pass twice, so its buffers may not be given away the first time
+        functorch_config.donated_buffer = False
+        for owner, name in ((self.flow, "encode"), (self, "decode")):
+            setattr(owner, name, _compiled_in_training(owner, getattr(owner, name), args, kwargs))
+
     @torch.no_grad()
     def advance(self, x: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
         """Completed images (B,C,H,W) one stage on: their guess in [0, 1], with the ``observed`` pixels put back."""
@@ -177,6 +188,18 @@ def _shared_out(flat: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
     parts = flat.split([tensor.numel() for tensor in tensors.values()]) if tensors else ()
     shaped = zip(tensors.items(), parts, strict=True)
     return {name: part.view(tensor.shape).to(tensor.dtype) for (name, tensor), part in shaped}
+
+
+def _compiled_in_training(
+    owner: nn.Module, plain: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[..., Any]:
+    """A method of ``owner`` that is compiled while it trains."""
+    compiled = torch.compile(plain, *args, **kwargs)
+
+    def method(*given: Any) -> Any:
+        return (compiled if owner.training else plain)(*given)
+
+    return method
 
 
 class _Stage(nn.Module):
