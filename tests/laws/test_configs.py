@@ -243,14 +243,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in sorted({name.split("_")[0] for name in EXPERIMENTS} - {"arrays", "folder"}):
         source = source_of(config(f"data={name}")["data"])
         assert source.shape is not None
-        classes = source.classes
 
-        def made(n: int, shape: tuple[int, ...] = source.shape, classes: int | None = classes) -> Arrays:
-            images = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
-            return Arrays(images, None if classes is None else np.arange(n) % classes)
+        def made(n: int, source: Source = source) -> Arrays:
+            images = rng.integers(0, 256, (n, *(source.shape or ())), dtype=np.uint8)
+            if source.attributes is not None:
+                return Arrays(images, rng.integers(0, 2, (n, source.attributes), dtype=np.uint8))
+            return Arrays(images, None if source.classes is None else np.arange(n) % source.classes)
 
         splits = {"train": made(24), "validation": made(10), "test": made(10)}
-        about = Description(source.set_name, classes, "made up", complete=False)
+        about = Description(source.set_name, source.classes, "made up", complete=False, attributes=source.attributes)
         write(source.folder(root), about, splits)
     return root
 

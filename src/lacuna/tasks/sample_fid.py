@@ -121,3 +121,22 @@ def check_features(recipe: Recipe, data: IncompleteData) -> None:
         raise LacunaError(f"features={name} says neither needs: [features] nor name: {known}: choose another.")
     elif recipe.needs["features"].task not in NETS:
         raise LacunaError(f"features.run.task must be one of {', '.join(NETS)}: other models have no features.")
+
+
+def check_labels(recipe: Recipe, data: IncompleteData) -> None:
+    """Whether the data have the labels that the feature net learns from, said before that net is built.
+
+    Raises:
+        LacunaError: they have none; the sentence names a feature net that needs none.
+    """
+    learner = recipe.needs.get("features")
+    if learner is None or learner.task != "classify" or data.classes is not None or data.attributes is not None:
+        return
+    others = "choose features=autoencoder32 (or autoencoder for images of 64x64), which needs none"
+    if data.source.attributes is not None:  # the set as it is published has some
+        again = f"`python scripts/prepare.py {data.source.set_name} --root {data.root} --force`"
+        others += f", or give the data their attributes with {again}"
+    name = recipe.content["features"]["name"]
+    raise LacunaError(
+        f"features={name} learns from labels and the prepared images of {data.provenance.name} have none: {others}."
+    )
