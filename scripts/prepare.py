@@ -4,8 +4,9 @@
   python scripts/prepare.py svhn --train train.npz --test test.npz --sample
   python scripts/prepare.py celeba64 --reader my_reader.py:load --reader-args size=64 --sample
 
-A file holds uint8 `images` (N, H, W) or (N, H, W, C) and `labels` (N,); a reader is called with the split's published
-name and returns the two. Images of another size are cropped to their centre square and resized; the record says so.
+A file holds uint8 `images` (N, H, W) or (N, H, W, C) and `labels` (N,), for CelebA attributes (N, 40) or none; a reader
+is called with the split's published name and returns the two. Images of another size are cropped to their centre
+square and resized; the record says so.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import subprocess
@@ -58,6 +59,32 @@ def test_round_trip(folder, splits, about):
     with pytest.raises(LacunaError, match="no split 'validation'"):
         data.split("validation")
     assert {p.name for p in folder.parent.iterdir()} == {"toy"}
+
+
+def test_attributes_are_labels_of_many_answers(folder):
+    rows = np.eye(6, 5, dtype=np.uint8)
+    made = {"train": Arrays(images(6), rows), "test": Arrays(images(2), 1 - rows[:2])}
+    data = write(folder, Description("toy", None, "made up", attributes=5), made)
+    assert (data.provenance.attributes, data.provenance.classes) == (5, None)
+    for name, arrays in made.items():
+        np.testing.assert_array_equal(data.split(name).labels, arrays.labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "words"),
+    [
+        (None, {}, "has no labels, though the set has 5 attributes"),
+        (np.ones((3, 4), np.uint8), {}, r"labels of shape \(3, 4\)"),
+        (np.ones((3, 5), np.int64), {}, "labels of shape"),
+        (np.full((3, 5), 2, np.uint8), {}, "run from 2 to 2, but the set has 5 attributes"),
+        (np.ones((3, 5), np.uint8), {"classes": 2}, "has 2 classes and 5 attributes"),
+        (np.ones((3, 5), np.uint8), {"attributes": None}, "labels of shape"),
+    ],
+)
+def test_attributes_that_do_not_fit_are_refused(folder, labels, more, words):
+    about = dataclasses.replace(Description("toy", None, "made up", attributes=5), **more)
+    with pytest.raises(LacunaError, match=words):
+        write(folder, about, {"train": Arrays(images(3), labels)})
 
 
 def test_fingerprint_depends_on_content_only(tmp_path, splits, about):

@@ -67,7 +67,9 @@ READER = """
 import numpy as np
 def load(split, n=4, size=9):
     images = np.full((n, size, size + 2, 3), {"train": 10, "valid": 20, "test": 30}[split], np.uint8)
-    return images, np.zeros((n, 40), np.uint8)
+    return images, np.tile(np.arange(40) % 2, (n, 1))
+def signs(split, yes=1):
+    return load(split)[0], np.tile(yes * (np.arange(40) % 2 * 2 - 1), (4, 1))
 def grey(split):
     return np.zeros((4, 28, 28, 1), np.uint8), np.arange(4)
 number = 3
@@ -81,9 +83,12 @@ def test_from_a_reader(prepare, tmp_path):
     assert "centre squares of 70x72 images, resized" in text
     data = PreparedData(tmp_path / "prepared" / "celeba64")
     assert (data.split("train").images == 10).all() and (data.split("test").images == 20).all()  # MisConv: valid
-    assert data.provenance.source == "arrays from mine.py:load"
+    assert data.provenance.source == "arrays from mine.py:load" and data.provenance.attributes == 40
+    assert (data.split("test").labels == np.arange(40) % 2).all() and data.split("test").labels.dtype == np.uint8
     assert prepare("celeba32", "--reader", f"{tmp_path / 'mine.py'}:load")[0] == 0
     assert (PreparedData(tmp_path / "prepared" / "celeba32").split("test").images == 30).all()
+    same = PreparedData(tmp_path / "prepared" / "celeba32").provenance.fingerprint
+    assert f"fingerprint {same}" in prepare("celeba32", "--reader", f"{tmp_path / 'mine.py'}:signs", "--force")[1]
     assert "4 train" in prepare("mnist", "--reader", f"{tmp_path / 'mine.py'}:grey")[1]
 
 
@@ -100,6 +105,9 @@ def test_from_a_reader(prepare, tmp_path):
         (["svhn", "--reader", "READER:number"], "has no function number"),
         (["svhn", "--reader", "READER:load", "--reader-args", "x"], "give KEY=VALUE"),
         (["svhn", "--reader", "READER:load"], "need labels of shape (N,)"),
+        (["celeba32", "--reader", "READER:grey"], "channels, the set has 3"),
+        (["celeba32", "--reader", "READER:signs", "--reader-args", "yes=2"], "need no labels, or 40 attributes each"),
+        (["celeba32", "--train", "TRAIN", "--test", "TRAIN"], "need no labels, or 40 attributes each"),
         (["mnist", "--train", "TRAIN", "--test", "TRAIN"], "have 3 channels, the set has 1"),
         (["svhn", "--train", "FLOAT", "--test", "TRAIN"], "must be uint8"),
         (["mnist", "--no-download"], "data.download=false"),
@@ -136,6 +144,7 @@ real = pytest.mark.skipif(not DATA, reason="LACUNA_TEST_DATA is not set")
     [
         ("mnist", "load_mnist", (1, 28, 28), 33),
         ("svhn", "load_svhn", (3, 32, 32), 115),
+        ("celeba32", "load_celeba", (3, 32, 32), 110),
         ("celeba64", "load_celeba", (3, 64, 64), 110),
     ],
 )
@@ -146,7 +155,10 @@ def test_real_images(prepare, tmp_path, name, function, shape, mean):
     assert status == 0 and "SAMPLE" in text
     train = PreparedData(tmp_path / "prepared" / name).split("train")
     assert train.images.shape == (limit, *shape) and abs(train.images.mean() - mean) < 20
-    if train.labels is not None:
+    assert train.labels is not None
+    if name.startswith("celeba"):
+        assert train.labels.shape == (limit, 40) and 0.1 < train.labels.mean() < 0.4  # most attributes are rare
+    else:
         assert len(np.unique(train.labels)) == 10
 
 

@@ -146,6 +146,52 @@ def test_celeba_as_in_prflow(tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.split("test").images[0], expected)
 
 
+def write_attributes(root, n=9):
+    """The table of attributes as it is published, for all photographs but in another order; what it says, (n, 40)."""
+    yes = np.random.default_rng(5).integers(0, 2, (n, 40), dtype=np.uint8)
+    lines = [f"{i + 1:06d}.jpg " + " ".join(f"{2 * value - 1:2d}" for value in map(int, yes[i])) for i in range(n)]
+    heading = [str(n), " ".join(f"Attribute_{k}" for k in range(40)) + " "]
+    (root / "celeba" / "list_attr_celeba.txt").write_text("\n".join([*heading, *reversed(lines), ""]))
+    return yes
+
+
+@pytest.mark.parametrize("protocol", ["misconv", "prflow"])
+def test_celebas_attributes_are_those_of_their_photograph(tmp_path, monkeypatch, protocol):
+    _, parts = write_celeba(tmp_path)
+    yes = write_attributes(tmp_path)
+    monkeypatch.setattr(celeba, "_FIRST", 6)
+    data = CelebA(32, protocol).prepare(tmp_path, download=False)
+    assert (data.provenance.attributes, data.provenance.classes) == (40, None)
+    wanted = [np.equal(parts, 0), np.equal(parts, 1)] if protocol == "misconv" else [np.s_[:6], np.s_[6:]]
+    for split, rows in zip(("train", "test"), wanted, strict=True):
+        found = data.split(split).labels
+        np.testing.assert_array_equal(found, yes[rows])
+        assert found.dtype == np.uint8
+
+
+def test_celeba_without_attributes_says_so(tmp_path):
+    write_celeba(tmp_path)
+    without = CelebA(32).prepare(tmp_path, download=False).provenance
+    assert without.attributes is None and "without attributes" in without.note
+    write_attributes(tmp_path)
+    has = CelebA(32).prepare(tmp_path, download=False, force=True).provenance
+    assert "without attributes" not in has.note and has.fingerprint != without.fingerprint
+    assert without.checksums.items() < has.checksums.items()
+
+
+def test_damaged_attributes_of_celeba_are_named(tmp_path):
+    write_celeba(tmp_path)
+    write_attributes(tmp_path)
+    table = tmp_path / "celeba" / "list_attr_celeba.txt"
+    whole = table.read_text()
+    last = whole.splitlines()[-1]
+    for damage in (last[:-4], last.replace(" 1", " 3"), last.replace(" 1", " x"), "000001.jpg", ""):
+        assert damage != last
+        table.write_text(whole.replace(last, damage))
+        with pytest.raises(LacunaError, match=r"list_attr_celeba\.txt is damaged: .* fetch it again, or remove it"):
+            CelebA(32).prepare(tmp_path, download=False)
+
+
 def test_celeba_damage_is_named(tmp_path):
     write_celeba(tmp_path)
     photo = tmp_path / "celeba" / "img_align_celeba" / "000005.jpg"

@@ -32,6 +32,7 @@ from lacuna.runs.recipe import TRAINED, Recipe, resolve
 from lacuna.tasks.base import Task
 from lacuna.tasks.measurement import Measurement
 from lacuna.tasks.models import Sizes, build_density, build_flow, build_model
+from lacuna.tasks.sample_fid import PUBLISHED
 from lacuna.usage import options
 from tests.runs.real import config, recipe, train
 
@@ -211,7 +212,7 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
         assert out.shape == ((2, 3, 32, 32) if generates else (2, 7))
 
 
-FEATURES = [choice for choice in options(CONFIGS, "features") if choice not in ("none", "inception")]
+FEATURES = [choice for choice in options(CONFIGS, "features") if choice not in ("none", *PUBLISHED)]
 
 
 @pytest.mark.parametrize("choice", FEATURES)
@@ -228,10 +229,10 @@ def test_every_feature_net_is_trained_once_on_complete_images(choice: str) -> No
         assert model.features(torch.zeros(2, 3, 32, 32)).ndim == 2
 
 
-@pytest.mark.parametrize("choice", ["none", "inception"])
+@pytest.mark.parametrize("choice", ["none", *PUBLISHED])
 def test_other_judges_need_no_run(choice: str) -> None:
     made = resolve(config("task=generate", "net=wae_digits", "stem=zero", f"features={choice}"), "0123456789ab")
-    assert not made.needs and ("features" in made.content) == (choice == "inception")
+    assert not made.needs and ("features" in made.content) == (choice in PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -242,14 +243,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in sorted({name.split("_")[0] for name in EXPERIMENTS} - {"arrays", "folder"}):
         source = source_of(config(f"data={name}")["data"])
         assert source.shape is not None
-        classes = source.classes
 
-        def made(n: int, shape: tuple[int, ...] = source.shape, classes: int | None = classes) -> Arrays:
-            images = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
-            return Arrays(images, None if classes is None else np.arange(n) % classes)
+        def made(n: int, source: Source = source) -> Arrays:
+            images = rng.integers(0, 256, (n, *(source.shape or ())), dtype=np.uint8)
+            if source.attributes is not None:
+                return Arrays(images, rng.integers(0, 2, (n, source.attributes), dtype=np.uint8))
+            return Arrays(images, None if source.classes is None else np.arange(n) % source.classes)
 
         splits = {"train": made(24), "validation": made(10), "test": made(10)}
-        about = Description(source.set_name, classes, "made up", complete=False)
+        about = Description(source.set_name, source.classes, "made up", complete=False, attributes=source.attributes)
         write(source.folder(root), about, splits)
     return root
 

@@ -19,7 +19,7 @@ from lacuna.data.sources.pixels import channels_first, fitted
 from lacuna.errors import LacunaError
 
 Given = tuple[np.ndarray, "np.ndarray | None"]
-"""uint8 images (N, H, W) or (N, H, W, C), and labels (N,), if any."""
+"""uint8 images (N, H, W) or (N, H, W, C), and labels (N,) or attributes (N, A), if any."""
 
 
 def content(
@@ -50,7 +50,7 @@ def content(
         pixels = _fitting(source, split, images)
         if size != pixels.shape[2:]:
             resized.add(f"{size[0]}x{size[1]}")
-        splits[split] = Arrays(pixels, None if source.classes is None else _labels(source, split, labels))
+        splits[split] = Arrays(pixels, _labels(source, split, len(pixels), labels))
     notes = [note] if note else []
     if resized:
         notes.append(f"centre squares of {', '.join(sorted(resized))} images, resized")
@@ -61,6 +61,7 @@ def content(
         complete=not sample and source.is_complete(splits),
         lossless=not lossy,
         note="; ".join(notes),
+        attributes=source.attributes if any(part.labels is not None for part in splits.values()) else None,
     )
     return Content(about, splits)
 
@@ -82,9 +83,17 @@ def _fitting(source: Source, split: str, images: np.ndarray) -> np.ndarray:
     return channels_first(images)
 
 
-def _labels(source: Source, split: str, labels: np.ndarray | None) -> np.ndarray:
+def _labels(source: Source, split: str, n: int, labels: np.ndarray | None) -> np.ndarray | None:
+    """Those of ``n`` images, as a prepared set keeps them."""
+    where, attributes = f"The {split} images for {source.set_name}", source.attributes
+    if attributes is not None and labels is not None:
+        if labels.shape != (n, attributes) or not np.isin(labels, (-1, 0, 1)).all():
+            raise LacunaError(f"{where} need no labels, or {attributes} attributes each, 1 = yes and 0 or -1 = no.")
+        return (labels > 0).astype(np.uint8)
+    if source.classes is None:
+        return None
     if labels is None or labels.ndim != 1:
-        raise LacunaError(f"The {split} images for {source.set_name} need labels of shape (N,), 0..{source.classes}-1.")
+        raise LacunaError(f"{where} need labels of shape (N,), 0..{source.classes}-1.")
     return labels.astype(np.int64)
 
 

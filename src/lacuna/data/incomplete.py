@@ -29,7 +29,7 @@ class Batch:
     Attributes:
         observed: float32 (B, C, H, W) in [0, 1], zero where the mask is False.
         mask: bool (B, 1 or C, H, W), True = observed.
-        label: int64 (B,), or None.
+        label: int64 (B,) for classes, uint8 (B, A) for attributes, or None.
         index: int64 (B,), position in the stored split.
     """
 
@@ -154,7 +154,7 @@ class IncompleteImages:
 
     @property
     def labels(self) -> Tensor | None:
-        """Labels of all images, int64 (N,), or None."""
+        """Labels of all images, int64 (N,) for classes or uint8 (N, A) for attributes, or None."""
         return self._labels
 
     def to(self, device: torch.device | str) -> IncompleteImages:

@@ -96,8 +96,13 @@ class IncompleteData(pl.LightningDataModule):
 
     @property
     def classes(self) -> int | None:
-        """Number of classes, None for a set without labels."""
+        """Number of classes, None for a set without."""
         return self.provenance.classes
+
+    @property
+    def attributes(self) -> int | None:
+        """Number of yes-or-no attributes that are its labels, None for a set without."""
+        return self.provenance.attributes
 
     @property
     def device(self) -> torch.device:

@@ -1,9 +1,10 @@
 """A data set on disk, ready for use: uint8 arrays, one folder, and a record of where they come from.
 
 A prepared folder holds ``provenance.json`` and, for every split, ``<split>_images.npy`` (uint8, (N, C, H, W)) and,
-where there are any, ``<split>_labels.npy`` (int64, (N,)) and ``<split>_observed.npy`` (bool, (N, 1 or C, H, W),
-True = observed: values the owner of the data really lacks). It appears with one rename, so it is whole or absent.
-Reading needs numpy only: a plan of runs can name the data's fingerprint without importing torch.
+where there are any, ``<split>_labels.npy`` (int64 (N,) for classes, uint8 (N, A) for attributes) and
+``<split>_observed.npy`` (bool, (N, 1 or C, H, W), True = observed: values the owner of the data really lacks). It
+appears with one rename, so it is whole or absent. Reading needs numpy only: a plan of runs can name the data's
+fingerprint without importing torch.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class Arrays:
-    """One split: images uint8 (N, C, H, W); labels int64 (N,); observed bool (N, 1 or C, H, W), True = there."""
+    """One split: images uint8 (N, C, H, W); observed bool (N, 1 or C, H, W), True = there.
+
+    Labels are int64 (N,), one class an image, or uint8 (N, A), 1 for each of A attributes that an image has and else 0.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None = None
@@ -55,6 +59,7 @@ class Provenance:
     source: str
     note: str = ""
     class_names: tuple[str, ...] | None = None
+    attributes: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -64,7 +69,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Description:
-    """What the maker of a prepared set says about it; counts and checksums are added on writing."""
+    """What the maker of a prepared set says about it; counts and checksums are added on writing.
+
+    Its labels are one of so many ``classes``, or yes or no to so many ``attributes``; both are None without labels.
+    """
 
     name: str
     classes: int | None
@@ -73,6 +81,7 @@ class Description:
     lossless: bool = True
     note: str = ""
     class_names: tuple[str, ...] | None = field(default=None)
+    attributes: int | None = None
 
 
 class PreparedData:
@@ -233,22 +242,28 @@ def _checked(description: Description, splits: Mapping[str, Arrays]) -> tuple[in
             raise LacunaError(f"{name}: the split '{split}' holds no image.")
         if arrays.images.dtype != np.uint8:
             raise LacunaError(f"{name}: images must be uint8, not {arrays.images.dtype}.")
-        _check_labels(name, split, n, arrays.labels, description.classes)
+        _check_labels(split, n, arrays.labels, description)
         _check_observed(name, split, (n, *shape), arrays.observed)
     return shape[0], shape[1], shape[2]
 
 
-def _check_labels(name: str, split: str, n: int, labels: np.ndarray | None, classes: int | None) -> None:
+def _check_labels(split: str, n: int, labels: np.ndarray | None, about: Description) -> None:
+    name, classes, attributes = about.name, about.classes, about.attributes
+    counts = {"classes": classes, "attributes": attributes}
+    kinds = " and ".join(f"{count} {what}" for what, count in counts.items() if count is not None)
+    if classes is not None and attributes is not None:
+        raise LacunaError(f"{name}: images have classes or attributes, but the set has {kinds}.")
     if labels is None:
-        if classes is not None:
-            raise LacunaError(f"{name}: the split '{split}' has no labels, though the set has {classes} classes.")
+        if kinds:
+            raise LacunaError(f"{name}: the split '{split}' has no labels, though the set has {kinds}.")
         return
-    if labels.dtype != np.int64 or labels.shape != (n,):
+    dtype, shape = (np.dtype(np.int64), (n,)) if attributes is None else (np.dtype(np.uint8), (n, attributes))
+    if labels.dtype != dtype or labels.shape != shape:
         raise LacunaError(f"{name}: the split '{split}' has {n} images but labels of shape {labels.shape}.")
-    if classes is None or labels.min() < 0 or labels.max() >= classes:
+    if labels.min() < 0 or labels.max() >= (classes or 2 * (attributes is not None)):
         raise LacunaError(
             f"{name}: the labels of the split '{split}' run from {labels.min()} to {labels.max()}, "
-            f"but the set has {classes} classes."
+            f"but the set has {kinds or 'no classes'}."
         )
 
 

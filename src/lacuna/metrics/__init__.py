@@ -1,5 +1,6 @@
 """Metrics on a stated region of incomplete images, and of whole sets of images."""
 
+from lacuna.metrics.facenet import facenet
 from lacuna.metrics.features import Features, inception
 from lacuna.metrics.fid import FID, reference_statistics
 from lacuna.metrics.masked import MaskedMetrics, mse, psnr, rmse, ssim
@@ -10,6 +11,7 @@ __all__ = [
     "Features",
     "MaskedMetrics",
     "SemanticConsistency",
+    "facenet",
     "inception",
     "mse",
     "psnr",

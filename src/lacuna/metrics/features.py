@@ -110,7 +110,7 @@ def inception(weights: Path | str | None = None) -> Features:
             "or choose another feature net."
         ) from error
     if weights is not None:
-        _refuse_code(weights)
+        read_tensors(weights, "Inception")  # torch-fidelity would run code that stands in the file
     try:
         extractor = fidelity.FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=None if weights is None else str(weights)
@@ -140,14 +140,18 @@ class _Inception(nn.Module):
         return found[0]
 
 
-def _refuse_code(weights: Path | str) -> None:
-    """torch-fidelity would run code that stands in a file of weights."""
+def read_tensors(weights: Path | str, net: str) -> Any:
+    """What stands in a file of weights, on the CPU; a file that holds code is refused and nothing in it is run.
+
+    Raises:
+        LacunaError: the file is missing or damaged, or holds more than tensors; ``net`` says whose weights it is not.
+    """
     try:
-        torch.load(weights, weights_only=True)
+        return torch.load(weights, map_location="cpu", weights_only=True)
     except OSError as error:
         raise LacunaError(f"{weights} cannot be read ({error.strerror}): name the weights' file.") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise LacunaError(f"{weights} is damaged or holds more than tensors: it is not Inception's weights.") from error
+        raise LacunaError(f"{weights} is damaged or holds more than tensors: it is not {net}'s weights.") from error
 
 
 def _digest(module: nn.Module) -> str:

@@ -24,6 +24,7 @@ from lacuna.tasks import sharing
 from lacuna.tasks.base import Task
 from lacuna.tasks.hiding import hiding_scheme
 from lacuna.tasks.models import Sizes, build_model, load_weights
+from lacuna.tasks.sample_fid import check_labels
 
 MOST_PARAMETERS = 1_000_000_000
 LOOKED_AT = 64
@@ -89,7 +90,8 @@ def make_task(
     if sizes is None:
         # a user's splits may differ: masks per channel in one, shared masks in another
         splits = [data.train, data.test, *([data.validation] if data.has_validation else [])]
-        sizes = Sizes(data.shape, data.classes, max(images.batch([0]).mask.shape[1] for images in splits))
+        channels = max(images.batch([0]).mask.shape[1] for images in splits)
+        sizes = Sizes(data.shape, data.classes, channels, data.attributes)
     parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
     task: Task = build(
         "task",
@@ -157,8 +159,9 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
     data = open_data(recipe, settings)
     for split in ("train", "test", *(["validation"] if data.has_validation else [])):
         data.positions(split)
-    sizes = Sizes(data.shape, data.classes)
+    sizes = Sizes(data.shape, data.classes, attributes=data.attributes)
     _check_hiding(recipe, data)
+    check_labels(recipe, data)
     with torch.device("meta"):
         models = _built(recipe, sizes)
     for what in models:

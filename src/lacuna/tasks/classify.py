@@ -1,4 +1,7 @@
-"""Train a classifier on incomplete images (MisConv, section 4, tables 1, 2, 6, 8 and 9)."""
+"""Train a classifier, or a net that names attributes, on incomplete images (MisConv, section 4, tables 1, 2, 6, 8, 9).
+
+What the labels of the data are decides which (:mod:`lacuna.tasks.answers`).
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.mfa import MFA
 from lacuna.report.pictures import Row, first_layer_grid, image_grid
+from lacuna.tasks.answers import cross_entropy, scores
 from lacuna.tasks.behind_stem import StemTask
 from lacuna.tasks.first_layer import write_first_layer
 from lacuna.tasks.models import IncompleteClassifier, build_classifier
 
 
 class Classify(StemTask):
-    """Cross entropy on incomplete training images; accuracy on incomplete and on complete test images."""
+    """Cross entropy on incomplete training images; accuracy on incomplete and on complete test images.
+
+    Where images have attributes instead of a class: the cross entropy and the accuracy of all answers.
+    """
 
     model: IncompleteClassifier
 
@@ -26,24 +32,22 @@ class Classify(StemTask):
         return build_classifier(self.content, self.sizes, self.parts)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Cross entropy."""
+        """Cross entropy; of attributes, averaged over them."""
         logits = self.model(batch.observed, batch.mask, self.representation(self.data.train, batch))
         assert batch.label is not None
-        return functional.cross_entropy(logits, batch.label), len(batch)
+        return cross_entropy(logits, batch.label), len(batch)
 
     @torch.no_grad()
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
-        """``accuracy`` (fraction) and ``loss`` (nats per image)."""
+        """``accuracy`` (fraction) and ``loss`` (nats per image); of attributes ``balanced_accuracy``, too."""
         model = self.model.eval()
-        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        found = scores(self.sizes.attributes, self.device)
         for batch in self.batches(images):
             logits = model(batch.observed, batch.mask, self.representation(images, batch)).float()
             assert batch.label is not None
-            right = (logits.argmax(1) == batch.label).sum()
-            sums += torch.stack([right, functional.cross_entropy(logits, batch.label, reduction="sum")])
+            found.update(logits, batch.label)
         model.train(self.training)
-        right, loss = (sums / len(images)).tolist()
-        return {"accuracy": right, "loss": loss}
+        return found.compute()
 
     def results(self) -> dict[str, float]:
         """Test metrics: ``test`` on incomplete images (table 1), ``complete`` on complete ones (table 2)."""

@@ -25,11 +25,20 @@ from lacuna.registry import build, find
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a model must know of the data: shape (C, H, W), number of classes (None without labels), mask channels."""
+    """What a model must know of the data: shape (C, H, W), mask channels, and what the labels are.
+
+    These are one of so many ``classes``, or yes or no to so many ``attributes``; both are None without labels.
+    """
 
     shape: tuple[int, int, int]
     classes: int | None = None
     mask_channels: int = 1
+    attributes: int | None = None
+
+    @property
+    def answers(self) -> int | None:
+        """How many outputs a classifier has: one a class, or one an attribute; None without labels."""
+        return self.attributes if self.classes is None else self.classes
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
@@ -39,11 +48,11 @@ class Sizes:
     def of(cls, plain: Mapping[str, Any]) -> Sizes:
         """Back from :meth:`plain`."""
         channels, height, width = plain["shape"]
-        return cls((channels, height, width), plain["classes"], plain["mask_channels"])
+        return cls((channels, height, width), plain["classes"], plain["mask_channels"], plain.get("attributes"))
 
 
 class IncompleteClassifier(nn.Module):
-    """A stem and what stands behind it: (observed, mask) -> logits (B, classes)."""
+    """A stem and what stands behind it: (observed, mask) -> logits (B, classes), or (B, attributes)."""
 
     def __init__(self, stem: Stem, body: nn.Module) -> None:
         super().__init__()
@@ -148,11 +157,11 @@ def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[st
     Raises:
         LacunaError: the data set has no labels, or its images are too small for the layers.
     """
-    if sizes.classes is None:
+    if sizes.answers is None:
         raise LacunaError(f"data={content['data']['name']} has no labels: task=classify needs them (task=density not).")
     with _fitting(sizes):
         stem, channels, size = build_stem(content, sizes, parts)
-        body = build("net", content["net"], filters=channels, size=size, classes=sizes.classes)
+        body = build("net", content["net"], filters=channels, size=size, classes=sizes.answers)
     return IncompleteClassifier(stem, body)
 
 

@@ -42,7 +42,8 @@ class Judges:
         self.cache = None if cache is None else cache / "fid"
         trained = parts.get("features")
         self.features: Features | None = feature_net(Recipe(content), trained)
-        self.classifier = trained if isinstance(trained, IncompleteClassifier) else None
+        chooses = isinstance(trained, IncompleteClassifier) and data.classes is not None  # SCC is a matter of classes
+        self.classifier = trained if chooses else None
 
     def session(self, images: IncompleteImages) -> Session:
         """Judge all images of a set, which must have truth."""

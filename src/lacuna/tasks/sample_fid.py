@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from lacuna.data.hashing import key
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
+from lacuna.metrics.facenet import facenet
 from lacuna.metrics.features import Features, inception
 from lacuna.metrics.fid import FID, Score, Statistics, reference_statistics
 from lacuna.runs.recipe import Recipe
 
-INCEPTION = "inception"
+PUBLISHED: dict[str, Callable[[str | None], Features]] = {"inception": inception, "facenet": facenet}
+"""Feature nets with published weights, which no run trains -> what opens them."""
 NETS = ("classify", "generate")
 """Tasks whose models have features of complete images."""
 
@@ -77,19 +79,19 @@ class SampleFID(nn.Module):
 
 
 def feature_net(recipe: Recipe, trained: nn.Module | None) -> Features | None:
-    """The feature net of a recipe: Inception, or the model of the run it needs; None where it has none.
+    """The feature net of a recipe: a published one, or the model of the run it needs; None where it has none.
 
     Any model with a method ``features`` serves, hence every classifier (what stands before its classes) and
     auto-encoder (its code): ``features.run`` says which task, net and stem train it.
 
     Raises:
-        LacunaError: Inception cannot be had.
+        LacunaError: a published net cannot be had.
     """
     spec = recipe.content.get("features")
     if spec is None:
         return None
-    if spec["name"] == INCEPTION:
-        return inception(spec.get("weights"))
+    if spec["name"] in PUBLISHED:
+        return PUBLISHED[spec["name"]](spec.get("weights"))
     assert trained is not None
     layer = "code" if recipe.needs["features"].task == "generate" else "features"
     return Features(trained, name=f"{spec['name']} of {recipe.needs['features'].name}", layer=layer)
@@ -110,11 +112,31 @@ def check_features(recipe: Recipe, data: IncompleteData) -> None:
         raise LacunaError(f"features={name}: FID needs complete test images, and these lack pixels: features=none.")
     if len(data.positions("test")[1]) < 2:
         raise LacunaError("FID needs at least 2 test images: raise data.test_images, or choose features=none.")
-    if name == INCEPTION:
+    if name in PUBLISHED:
         if data.shape[0] not in (1, 3):
-            raise LacunaError(f"features=inception takes grey or colour images, not {data.shape[0]} channels.")
-        inception(spec.get("weights"))
+            raise LacunaError(f"features={name} takes grey or colour images, not {data.shape[0]} channels.")
+        PUBLISHED[name](spec.get("weights"))
     elif "features" not in recipe.needs:
-        raise LacunaError(f"features={name} says neither needs: [features] nor name: inception: choose another.")
+        known = " or ".join(PUBLISHED)
+        raise LacunaError(f"features={name} says neither needs: [features] nor name: {known}: choose another.")
     elif recipe.needs["features"].task not in NETS:
         raise LacunaError(f"features.run.task must be one of {', '.join(NETS)}: other models have no features.")
+
+
+def check_labels(recipe: Recipe, data: IncompleteData) -> None:
+    """Whether the data have the labels that the feature net learns from, said before that net is built.
+
+    Raises:
+        LacunaError: they have none; the sentence names a feature net that needs none.
+    """
+    learner = recipe.needs.get("features")
+    if learner is None or learner.task != "classify" or data.classes is not None or data.attributes is not None:
+        return
+    others = "choose features=autoencoder32 (or autoencoder for images of 64x64), which needs none"
+    if data.source.attributes is not None:  # the set as it is published has some
+        again = f"`python scripts/prepare.py {data.source.set_name} --root {data.root} --force`"
+        others += f", or give the data their attributes with {again}"
+    name = recipe.content["features"]["name"]
+    raise LacunaError(
+        f"features={name} learns from labels and the prepared images of {data.provenance.name} have none: {others}."
+    )

@@ -47,6 +47,8 @@ class Source(ABC):
     shape: tuple[int, int, int] | None = None
     """Image shape (C, H, W) where the set fixes it."""
     classes: int | None = None
+    attributes: int | None = None
+    """How many yes-or-no attributes its images may be labelled with, where they have no classes."""
     official_counts: Mapping[str, int] = MappingProxyType({})
     """Images per split of the published set; fewer means a sample."""
     official_splits: Mapping[str, str] = MappingProxyType({"train": "train", "test": "test"})

@@ -22,13 +22,17 @@ _PRFLOW_CROP = 108
 
 
 class CelebA(Source):
-    """202 599 aligned photographs of faces, 178x218 (Liu et al., 2015), without labels.
+    """202 599 aligned photographs of faces, 178x218 (Liu et al., 2015), and what 40 attributes say of them.
 
     ``protocol="misconv"``: resized to 120x120 (for size 64; the aspect ratio is not kept; bilinear, the default of the
     authors' torchvision), centre crop; the official train split, and the official *valid* split as test, since that is
     what the authors report on. ``protocol="prflow"``: centre crop 108x108, resized (bicubic); the first 100 000 files
     in the order of their names for training, the rest for testing.
+
+    The attributes are those of ``list_attr_celeba.txt``; where that file is missing, the images have no labels.
     """
+
+    attributes = 40
 
     def __init__(self, size: int = 64, protocol: str = "misconv") -> None:
         if protocol not in ("misconv", "prflow"):
@@ -55,19 +59,28 @@ class CelebA(Source):
         partition = folder / "list_eval_partition.txt"
         if not (partition.is_file() and (folder / "img_align_celeba").is_dir()):
             self.fetch(root, download, lambda allowed: _download(root, allowed))
+        attributes = folder / "list_attr_celeba.txt" if (folder / "list_attr_celeba.txt").is_file() else None
         splits = {}
         for split, names in self._split_names(partition).items():
             if not names:
                 raise LacunaError(f"{partition} lists no image of the {split} split: fetch the file again.")
-            splits[split] = Arrays(self._images(folder / "img_align_celeba", names))
+            labels = None if attributes is None else self._attributes(attributes, names)
+            splits[split] = Arrays(self._images(folder / "img_align_celeba", names), labels)
         size, wide = self.size, int(self.size * _RATIO)
         note = (
             f"misconv protocol: resized to {wide}x{wide}, centre {size}x{size}, test = official valid split"
             if self.protocol == "misconv"
             else f"prflow protocol: centre {_PRFLOW_CROP}x{_PRFLOW_CROP} to {size}x{size}, first {_FIRST} and the rest"
         )
-        complete = self.is_complete(splits)
-        about = Description(self.set_name, None, "CelebA img_align_celeba", complete=complete, note=note)
+        note += "; without attributes" if attributes is None else ""
+        about = Description(
+            self.set_name,
+            None,
+            "CelebA img_align_celeba",
+            complete=self.is_complete(splits),
+            note=note,
+            attributes=None if attributes is None else self.attributes,
+        )
         return Content(about, splits)
 
     def _split_names(self, partition: Path) -> dict[str, list[str]]:
@@ -79,6 +92,22 @@ class CelebA(Source):
             names = sorted(name for name, _ in lines)
             return {"train": names[:_FIRST], "test": names[_FIRST:]}
         return {ours: [name for name, part in lines if part == code] for ours, code in (("train", "0"), ("test", "1"))}
+
+    def _attributes(self, table: Path, names: Sequence[str]) -> np.ndarray:
+        """uint8 (N, 40), 1 = yes. ``table`` has two lines of heading, then "000001.jpg -1 1 ...", 1 = yes, -1 = no."""
+        lines = [line.split(maxsplit=1) for line in table.read_text(encoding="utf-8").splitlines()[2:] if line.strip()]
+        found = {line[0]: line[-1] for line in lines}
+        try:
+            values = np.array([found[name].split() for name in names], np.int8)
+        except (KeyError, ValueError) as error:  # an image without a line, a line of another length, or words
+            raise self._damaged(table) from error
+        if values.shape != (len(names), self.attributes) or (np.abs(values) != 1).any():
+            raise self._damaged(table)
+        return (values > 0).astype(np.uint8)
+
+    def _damaged(self, table: Path) -> LacunaError:
+        wanted = f"a file name and {self.attributes} times 1 or -1"
+        return LacunaError(f"{table} is damaged: every image needs a line with {wanted}; fetch it again, or remove it.")
 
     def _images(self, folder: Path, names: Sequence[str]) -> np.ndarray:
         images = np.empty((len(names), 3, self.size, self.size), np.uint8)
