@@ -195,6 +195,15 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_good_state(
     assert train(*words(digits_root, tmp_path)) == 0  # and from there it goes on
 
 
+def test_validation_images_are_taken_along_to_where_images_to_come_go(whole: RunFolder, digits_root: Path) -> None:
+    """They are kept in half precision meanwhile."""
+    data = open_data(whole.recipe, Settings(whole.path.parents[1], digits_root, False, {"accelerator": "cpu"}))
+    batch = data.validation.batch(torch.arange(len(data.validation)))
+    filled = load(whole).impute(batch.observed, batch.mask)  # type: ignore[operator]
+    watched = read_history(whole.history)[-1]["validation/rmse"]
+    assert watched == pytest.approx(float(rmse(filled, batch.truth, ~batch.mask)), abs=2e-4)
+
+
 def test_the_published_schedule() -> None:
     schedule = Schedule({"refresh": {"first": 2, "factor": 2, "renew": True}, "stop": None})
     found = []

@@ -142,7 +142,7 @@ class MCFlow(Imputer):
         Args:
             renew: False leaves G as it is.
         """
-        if REPLAYS[self.replay] is not None:
+        if self.replayed:
             flat = torch.cat([weight.detach().flatten().to(self.stages.dtype) for weight in self._weights()])
             self.stages = torch.cat([self.stages, flat[None]])
             halves = [half.flatten() for half in self._halves().values()]
@@ -157,6 +157,10 @@ class MCFlow(Imputer):
         for number in range(len(self.stages)):
             stage = functional_call(_Stage(self), self._networks(number), (x,))
             x = torch.where(mask, observed, stage.clamp(0, 1))
+        return self.last_stage(x, observed, mask)
+
+    def last_stage(self, x: Tensor, observed: Tensor, mask: Tensor) -> Tensor:
+        """Completed images (B,C,H,W) that have passed all earlier stages, through that of the networks as they are."""
         for _ in range(self.rounds):
             x = self.advance(x, observed, mask)
         return x
@@ -176,6 +180,11 @@ class MCFlow(Imputer):
     def _halves(self) -> dict[str, Tensor]:
         """What of G is random besides its weights, by name."""
         return {name: buffer for name, buffer in self.flow.named_buffers() if buffer.dtype == torch.bool}
+
+    @property
+    def replayed(self) -> bool:
+        """Whether images to come pass all earlier stages."""
+        return REPLAYS[self.replay] is not None
 
     @property
     def size(self) -> int:

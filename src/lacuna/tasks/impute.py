@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,14 @@ class ImputeTask(Task):
         }
 
     @torch.no_grad()
-    def _judge(self, images: IncompleteImages, *, semantics: bool) -> tuple[dict[str, float], dict[str, Score]]:
-        model = self.model.eval()
+    def _judge(
+        self, images: IncompleteImages, *, semantics: bool, impute: Callable[[Batch], Tensor] | None = None
+    ) -> tuple[dict[str, float], dict[str, Score]]:
+        impute, model = impute or self.impute, self.model.eval()
         found = JudgedImputations(self.sizes.shape)
         session = self.judges.session(images) if semantics else None
         for batch in self.batches(images):
-            recovered = self.impute(batch)
+            recovered = impute(batch)
             found.update(recovered, batch, ~batch.mask & batch.known)
             if session is not None:
                 session.update(recovered, batch)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lacuna.data.incomplete import Batch
 from lacuna.data.module import IncompleteData
@@ -102,6 +103,9 @@ class TrainMCFlow(ImputeTask):
         spec = self.training_spec
         self.alternation, self.schedule = Alternation(spec, self.model.size), Schedule(spec)
         self.imputed = ImputedSet(self.data.train, self.cache_bytes, self.eval_batch_size)
+        self.watched: ImputedSet | None = None
+        if self.data.has_validation and self.model.replayed:
+            self.watched = ImputedSet(self.data.validation, self.cache_bytes, self.eval_batch_size)
         self.means = torch.nn.ModuleDict({name: RunningMean() for name in TERMS})
 
     @classmethod
@@ -113,8 +117,9 @@ class TrainMCFlow(ImputeTask):
 
     def prepare(self) -> None:
         """Fill the training images, unless a checkpoint has been loaded."""
-        if not self.imputed.filled:
-            self.imputed.begin(self.model.start)
+        for images in self._carried():
+            if not images.filled:
+                images.begin(self.model.start)
 
     # ------------------------------------------------------------------ training
 
@@ -160,10 +165,26 @@ class TrainMCFlow(ImputeTask):
         elif self.schedule.due(epochs) and epochs < self.training_spec["epochs"]:
             self._refresh()
 
+    def validate(self) -> dict[str, float]:
+        """Errors of the validation images, which are taken along from stage to stage: they need not pass all anew."""
+        watched = self.watched
+        if watched is None:
+            return super().validate()
+
+        def impute(batch: Batch) -> Tensor:
+            return self.model.last_stage(watched(batch), batch.observed, batch.mask)
+
+        return self._judge(self.data.validation, semantics=False, impute=impute)[0]
+
+    def _carried(self) -> list[ImputedSet]:
+        """The sets that are taken from stage to stage."""
+        return [self.imputed, *([] if self.watched is None else [self.watched])]
+
     def _refresh(self) -> None:
         """Impute the training images with the networks as they are, then make the flow anew."""
         model = self.model.eval()
-        self.imputed.advance(model.advance)
+        for images in self._carried():
+            images.advance(model.advance)
         model.close_stage(renew=self.schedule.renew)
         if self.schedule.renew:
             self.alternation.renew()
