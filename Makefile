@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Processes that share the tests, one thread each: more of them need more memory (1 GB each).
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-quick lint format typecheck bench clean
@@ -16,10 +16,11 @@ help: ## Show this list
 
 setup: $(STAMP) ## Install the package and its tools into .venv
 
-# pip leaves an environment alone that already has the right versions.
+# pip leaves an environment alone that already has the right versions. Python compiles what it imports when it does,
+# which is a small part of all files.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(STAMP) ## Compare every way of reading incomplete digits: a table, a picture, a page (minutes)

@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
 from lacuna.cli import CONFIGS
 from lacuna.composer import Composer
@@ -69,3 +72,39 @@ def test_a_damaged_cache_is_no_trouble(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     file.write_text("{half")
     assert Composer(CONFIGS, "train", tmp_path).base([]) == first.base([])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["experiment=digits_zero", "net.training.lr=1e-2", "seed=3", "net.training.lr=1e-3"],
+        [
+            "net.stages=[[4,1]]",
+            "mask=noise",
+            "mask.rate=0.5",
+            "hydra.verbose=true",
+            "logger=wandb",
+            "logger.tags=[a,'b c']",
+        ],
+        ["data.root=${output}/sets", "output=there", "density.net.filters=[${seed},4]"],
+    ],
+)
+def test_one_composition_is_what_hydra_makes_of_all_words(words: list[str]) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        whole = OmegaConf.to_container(hydra_compose("train", words), resolve=True)
+    found = [compose(CONFIGS, "train", words) for _ in range(2)]
+    assert found[0] == whole == found[1]
+    found[0]["net"]["training"]["epochs"] = -1  # nobody else holds it
+    assert compose(CONFIGS, "train", words) == whole
+
+
+def test_one_composition_sees_a_config_that_changes(tmp_path: Path) -> None:
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIGS, configs)
+    words = ["experiment=digits_zero", "seed=3"]
+    assert compose(configs, "train", words)["net"]["training"]["epochs"] == 20
+    file = configs / "net" / "classifier_digits.yaml"
+    file.write_text(file.read_text().replace("epochs: 20", "epochs: 200"))
+    assert compose(configs, "train", words)["net"]["training"]["epochs"] == 200
+    assert compose(CONFIGS, "train", words)["net"]["training"]["epochs"] == 20

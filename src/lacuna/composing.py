@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from lacuna import kinds
+from lacuna import choosing, kinds
 from lacuna.errors import LacunaError
 from lacuna.usage import groups, keys_of, options, verb_groups
 
@@ -155,7 +154,11 @@ def _checked_choices(configs: Path, config_name: str, parsed: list[Override]) ->
 
 def _composed(configs: Path, config_name: str, parsed: list[Override]) -> DictConfig:
     try:
-        return hydra_compose(config_name, [str(override.input_line) for override in parsed])
+        choices = _choices(configs, parsed)
+        # Hydra's own settings have no effect and must only be legal
+        own = [override for override in parsed if override.key_or_group.startswith("hydra")]
+        values = [override for override in parsed if override not in choices and override not in own]
+        return choosing.composed(configs, config_name, [*choices, *own], values)
     except YAMLError as error:
         place = " ".join(str(getattr(error, "problem_mark", "") or error).split())
         raise LacunaError(f"A config file is not valid YAML, {place}: mend it there.") from error
@@ -194,7 +197,7 @@ def _unknown_key(
     if culprit is None:
         # Not from the command line: a config file overrides something that does not exist.
         return LacunaError(f"The config cannot be composed: {_first_line(error)}.")
-    base = hydra_compose(config_name, [str(item.input_line) for item in _choices(configs, parsed) if item != culprit])
+    base = choosing.composed(configs, config_name, [i for i in _choices(configs, parsed) if i != culprit], [])
     names = list(_keys(base)) + list(verb_groups(config_name, configs))
     if key in _keys(base):
         return LacunaError(f"{culprit.input_line}: {_first_line(error)}.")

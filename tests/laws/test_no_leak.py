@@ -19,7 +19,6 @@ from torch import Tensor
 from lacuna.composing import compose
 from lacuna.data.incomplete import Batch
 from lacuna.data.masks import Square
-from lacuna.data.module import IncompleteData
 from lacuna.data.prepared import Arrays, PreparedData
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.logging import read_history
@@ -45,7 +44,6 @@ TINY = [
     "net.stages=[[4,1]]",
     "stem.filters=4",
 ]
-CARVE = ("data.validation=10",)
 SHALLOW = ("density=smfa_digits", "density.components=3", "density.factors=2", "density.training.epochs=2")
 Tamper = Callable[[str, Arrays], Arrays]
 
@@ -71,6 +69,12 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return user_file(tmp_path_factory.mktemp("data"), request.param)
 
 
+@pytest.fixture(scope="module")
+def clean_output(file: Path) -> Path:
+    """Where runs on a file as it is are kept: the tests of one file train each of them once."""
+    return file.parent / "clean"
+
+
 def recipe(file: Path, *overrides: str) -> Recipe:
     paths = [f"data.path={file}", f"data.root={file.parent}"]
     own = "density=smfa_digits" in overrides  # what makes a network tiny is none of its keys
@@ -84,12 +88,15 @@ def settings(file: Path, output: Path) -> Settings:
 
 
 def run_all(file: Path, output: Path, *stems: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Every run that the stems (with further overrides) need, and what it left behind: weights, history, metrics."""
+    """Every run that the stems (with further overrides) need, and what it left behind: weights, history, metrics.
+
+    Runs that stand in the folder already are not trained again.
+    """
     found: dict[str, Any] = {}
-    for stem in stems or STEMS:
-        wanted = recipe(file, *more, *f"stem={stem}".split())
-        execute(wanted, settings(file, output), announce=False)
-    for folder in sorted((output / "runs").iterdir()):
+    wanted = [recipe(file, *more, *f"stem={stem}".split()) for stem in stems or STEMS]
+    for one in wanted:
+        execute(one, settings(file, output), announce=False)
+    for folder in sorted({output / "runs" / one.name for made in wanted for one in with_needs(made)}):
         for key, tensor in load_file(folder / "model.safetensors").items():
             found[f"{folder.name}/{key}"] = tensor
         for number, row in enumerate(read_history(folder / "metrics.jsonl")):
@@ -97,6 +104,10 @@ def run_all(file: Path, output: Path, *stems: str, more: tuple[str, ...] = ()) -
         metrics: Mapping[str, float] = RunFolder(folder).metrics["metrics"]
         found |= {f"{folder.name}/{key}": value for key, value in metrics.items()}
     return found
+
+
+def with_needs(made: Recipe) -> list[Recipe]:
+    return [made, *(one for needed in made.needs.values() for one in with_needs(needed))]
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
@@ -126,19 +137,19 @@ def tampering(monkeypatch: pytest.MonkeyPatch, tamper: Tamper) -> None:
     monkeypatch.setattr(PreparedData, "split", lambda self, name: tamper(name, original(self, name)))
 
 
-def test_hidden_values_of_training_images_change_nothing(file, tmp_path, monkeypatch):
-    clean = run_all(file, tmp_path / "clean")
+def test_hidden_values_of_training_images_change_nothing(file, clean_output, tmp_path, monkeypatch):
+    clean = run_all(file, clean_output)
     assert sum("stem" in key for key in clean) > len(STEMS) and any("net.mean" in key for key in clean)
     assert any("-flow-" in key and "alpha" in key for key in clean)
     tampering(monkeypatch, noise_behind("train"))
     assert differences(clean, run_all(file, tmp_path / "tampered")) == set()
 
 
-def test_hidden_values_of_training_images_change_nothing_in_what_em_fits(file, tmp_path, monkeypatch):
+def test_hidden_values_of_training_images_change_nothing_in_what_em_fits(file, clean_output, tmp_path, monkeypatch):
     """Neither the mixture, nor MisConv on it, nor how either is judged; unless it is fitted to complete images."""
-    clean = run_all(file, tmp_path / "clean", "misconv", "mfa_mean", more=SHALLOW)
+    clean = run_all(file, clean_output, "misconv", "mfa_mean", more=SHALLOW)
     assert any("smfa" in key and key.endswith("/factors") for key in clean)
-    complete = run_all(file, tmp_path / "complete", "misconv", more=(*SHALLOW, "density.complete=true"))
+    complete = run_all(file, clean_output, "misconv", more=(*SHALLOW, "density.complete=true"))
 
     def tamper(split: str, arrays: Arrays) -> Arrays:
         return noise_where(~visible(split, arrays), arrays) if split == "train" else arrays
@@ -149,8 +160,8 @@ def test_hidden_values_of_training_images_change_nothing_in_what_em_fits(file, t
     assert any(key.endswith("/factors") for key in differences(complete, other))
 
 
-def test_hidden_values_of_test_images_reach_only_what_judges_them(file, tmp_path, monkeypatch):
-    clean = run_all(file, tmp_path / "clean", "misconv", "knn", "acflow")
+def test_hidden_values_of_test_images_reach_only_what_judges_them(file, clean_output, tmp_path, monkeypatch):
+    clean = run_all(file, clean_output, "misconv", "knn", "acflow")
 
     def tamper(split: str, arrays: Arrays) -> Arrays:
         return arrays if split == "train" else noise_where(~visible(split, arrays), arrays)
@@ -164,73 +175,13 @@ def test_hidden_values_of_test_images_reach_only_what_judges_them(file, tmp_path
     assert not any("weight" in key or "bias" in key or "train/loss" in key for key in changed)
 
 
-def carved(place: Path, own: int) -> tuple[Path, IncompleteData]:
-    """A file without validation images, of which 10 training images are set aside, and its data."""
-    file = user_file(place, own, validation=0)
-    return file, open_data(recipe(file, "stem=zero", *CARVE), settings(file, place))
-
-
-@pytest.mark.parametrize("own", [0, 1])
-def test_images_set_aside_for_validation_are_not_trained_on(own, tmp_path):
-    _, data = carved(tmp_path, own)
-    assert data.positions("train")[0] == data.positions("validation")[0] == "train"
-    train = torch.cat([batch.index for batch in data.train_dataloader()])
-    aside = torch.cat([batch.index for batch in data.loader(data.validation)])
-    assert len(train) == 30 and len(aside) == 10
-    assert sorted([*train.tolist(), *aside.tolist()]) == list(range(40))
-    # by their contents, too: the stored images differ in every pixel, so none is like another
-    pictures = data.complete("train").batch(torch.arange(30)).truth.flatten(1)
-    others = data.validation.batch(torch.arange(10)).truth.flatten(1)
-    assert (torch.cdist(pictures, others) > 0.1).all()
-
-
-@pytest.mark.parametrize("own", [0, 1])
-def test_hidden_values_change_nothing_where_validation_images_are_set_aside(own, tmp_path, monkeypatch):
-    """Behind the holes of training images: nothing at all. Behind those of the others: only what judges densities."""
-    file, data = carved(tmp_path, own)
-    aside = data.positions("validation")[1]
-    stems = ("misconv", "knn", "mean")
-    clean = run_all(file, tmp_path / "clean", *stems, more=CARVE)
-    assert any("/validation/" in key for key in clean)
-    for those in (False, True):
-
-        def tamper(split: str, arrays: Arrays, those: bool = those) -> Arrays:
-            if split != "train":
-                return arrays
-            chosen = np.isin(np.arange(len(arrays.images)), aside)[:, None, None, None]
-            return noise_where(~visible(split, arrays) & (chosen == those), arrays)
-
-        with monkeypatch.context() as patch:
-            tampering(patch, tamper)
-            changed = differences(clean, run_all(file, tmp_path / f"tampered {those}", *stems, more=CARVE))
-        assert all(those and "dmfa" in key and "validation/" in key for key in changed), changed
-        assert bool(changed) == those
-
-
-def test_images_set_aside_for_validation_decide_nothing(tmp_path, monkeypatch):
-    """Even what they show may be anything: they are looked at, never learnt from."""
-    file, data = carved(tmp_path, 0)
-    aside = data.positions("validation")[1]
-    stems = ("misconv", "knn", "mean")
-    clean = run_all(file, tmp_path / "clean", *stems, more=CARVE)
-
-    def tamper(split: str, arrays: Arrays) -> Arrays:
-        if split != "train":
-            return arrays
-        return noise_where(np.isin(np.arange(len(arrays.images)), aside)[:, None, None, None], arrays)
-
-    tampering(monkeypatch, tamper)
-    changed = differences(clean, run_all(file, tmp_path / "tampered", *stems, more=CARVE))
-    assert changed and all("validation/" in key for key in changed), changed
-
-
 GENERATE = ("task=generate", "net=wae_digits", "net.training.epochs=2", "net.stages=[[4,1]]", "features=none")
 
 
-def test_hidden_values_reach_no_auto_encoder(file, tmp_path, monkeypatch):
+def test_hidden_values_reach_no_auto_encoder(file, clean_output, tmp_path, monkeypatch):
     """Of training images: nothing at all. Of test images: only what judges reconstructions."""
     stems = ("misconv", "zero", "partial")
-    clean = run_all(file, tmp_path / "clean", *stems, more=GENERATE)
+    clean = run_all(file, clean_output, *stems, more=GENERATE)
     assert any("wae.discriminator" in key for key in clean) and any("train/adversarial" in key for key in clean)
     for split in ("train", "test"):
         with monkeypatch.context() as patch:

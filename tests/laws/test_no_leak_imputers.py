@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from lacuna.runs.run import execute
-from tests.laws.test_no_leak import differences, noise_behind, recipe, run_all, settings, tampering, user_file
+from tests.laws.test_no_leak import differences, noise_behind, run_all, tampering, user_file
 
 IMPUTERS = ("mean", "ring", "linear", "harmonic", "gaussian", "knn", "density_mean")
 
@@ -19,10 +18,10 @@ def test_hidden_values_reach_no_imputer(own, tmp_path, monkeypatch):
     file = user_file(tmp_path, own)
 
     def impute_all(output: Path) -> dict[str, Any]:
-        for name in IMPUTERS[1:]:
-            wanted = recipe(file, "task=impute", f"imputer={name}", "features=none")
-            execute(wanted, settings(file, output), announce=False)
-        return run_all(file, output, "zero", more=("task=impute", f"imputer={IMPUTERS[0]}", "features=none"))
+        found: dict[str, Any] = {}
+        for name in IMPUTERS:
+            found |= run_all(file, output, "zero", more=("task=impute", f"imputer={name}", "features=none"))
+        return found
 
     clean = impute_all(tmp_path / "clean")
     assert sum(key.endswith("/test/rmse") and "dmfa" not in key for key in clean) == len(IMPUTERS)

@@ -20,8 +20,12 @@ HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
 WORDS = (
     *TINY,
     "budget=smoke",
-    "density.net.filters=[4,4]",
-    "density.net.kernels=[3,3]",
+    # every size of a batch is compiled anew: the last of the density is smaller, those of the classifier are equal
+    "net.training.batch_size=24",
+    "data.validation_images=10",
+    "data.test_images=10",
+    "density.net.filters=[4]",
+    "density.net.kernels=[3]",
     "net.stages=[[4,1]]",
     "stem.filters=4",
 )
