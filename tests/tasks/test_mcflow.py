@@ -200,7 +200,7 @@ def test_validation_images_are_taken_along_to_where_images_to_come_go(whole: Run
     data = open_data(whole.recipe, Settings(whole.path.parents[1], digits_root, False, {"accelerator": "cpu"}))
     batch = data.validation.batch(torch.arange(len(data.validation)))
     filled = load(whole).impute(batch.observed, batch.mask)  # type: ignore[operator]
-    watched = read_history(whole.history)[-1]["validation/rmse"]
+    watched = read_history(whole.path / "metrics.jsonl")[-1]["validation/rmse"]
     assert watched == pytest.approx(float(rmse(filled, batch.truth, ~batch.mask)), abs=2e-4)
 
 
