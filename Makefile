@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Compare every way of reading incomplete digits: a table, a picture, a page (minutes)
 	$(BIN)/python reproduce.py table=demo seeds=5 executor=ray $(ARGS)
 
-test: $(STAMP) ## Run every test with coverage (real images are used where LACUNA_TEST_DATA names them)
+test: $(STAMP) ## Run every test, with the coverage of those that are not slow (real images are used where LACUNA_TEST_DATA names them)
 	$(PYTEST) --cov --cov-report=term $(ARGS)
 
 test-quick: $(STAMP) ## Run the tests that take seconds
