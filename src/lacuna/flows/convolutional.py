@@ -39,7 +39,7 @@ class ConvolutionalRealNVP(NormalFlow):
         super().__init__()
         check_counts("flow.shape", shape)
         channels, height, width_ = shape
-        check_sides((height, width_), scales)
+        check_sides((height, width_), scales, pads=False)
         spec = net or COUPLINGS
 
         def make(before: int, after: int, inside: int) -> nn.Module:

@@ -65,8 +65,11 @@ class MultiScale(Flow):
         return x, log_det + last
 
 
-def check_sides(sides: tuple[int, int], scales: int) -> None:
+def check_sides(sides: tuple[int, int], scales: int, *, pads: bool = True) -> None:
     """Refuse images that cannot be halved so often.
+
+    Args:
+        sides: of the images. scales: of the flow. pads: whether the flow can pad images (``flow.pad``).
 
     Raises:
         LacunaError: which sides would do, or that ``scales`` is no number of scales.
@@ -74,9 +77,9 @@ def check_sides(sides: tuple[int, int], scales: int) -> None:
     check_count("flow.scales", scales)
     step = 2 ** (scales - 1)
     if any(side % step for side in sides):
+        mend = "set flow.pad to the pixels they lack on each side, or use fewer scales" if pads else "use fewer scales"
         raise LacunaError(
-            f"flow.scales={scales} needs images whose sides are multiples of {step}, not {sides[0]}x{sides[1]}: "
-            "set flow.pad to the pixels they lack on each side, or use fewer scales."
+            f"flow.scales={scales} needs images whose sides are multiples of {step}, not {sides[0]}x{sides[1]}: {mend}."
         )
 
 

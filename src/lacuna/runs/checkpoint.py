@@ -250,11 +250,7 @@ def _listen(loop: Any, name: str, *, before: Listener | None = None, after: List
 
 
 def _finite(module: torch.nn.Module) -> bool:
-    """Whether every trained weight and every mean that is being taken is; one question to the device.
-
-    The weights may outlive a loss that is infinite (Adam divides by it), but its epoch's mean ends the run, each time
-    that it goes on from there.
-    """
+    """Whether every trained weight and every running mean is, which ends a run whenever it goes on; one question."""
     weights = [weight.detach() for weight in module.parameters() if weight.requires_grad and weight.numel()]
     totals = [part.total for part in module.modules() if isinstance(part, RunningMean) and part.total is not None]
     # the largest magnitudes: unlike a sum of squares they cannot overflow
