@@ -9,7 +9,6 @@ from torch import nn
 from lacuna.errors import LacunaError
 from lacuna.nets.classifier import Classifier
 
-
 STAGES = ((4, 0), (6, 2))
 
 
@@ -104,4 +103,4 @@ def test_an_unknown_variant_is_refused():
 )
 def test_values_that_no_network_has(arguments, said):
     with pytest.raises(LacunaError, match=said):
-        Classifier(4, (8, 8), 3, **arguments)
+        Classifier(4, (8, 8), 3, **{"stages": STAGES, **arguments})

@@ -28,8 +28,8 @@ class IncompleteData(pl.LightningDataModule):
     """Train, validation and test images behind one mask scheme; works with and without a Trainer.
 
     A set without a validation split has ``data.validation`` images of its training split set aside, by a fixed
-    permutation (null: none). ``data.train_images``, ``data.validation_images`` and ``data.test_images`` keep the first n images.
-    Neither changes a mask: that depends on an image's position in the stored split only.
+    permutation (null: none). ``data.train_images``, ``data.validation_images`` and ``data.test_images`` keep the first
+    n images. Neither changes a mask: that depends on an image's position in the stored split only.
 
     Args:
         data: a data config: ``type``, the keys above, the source's arguments.
