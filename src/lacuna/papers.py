@@ -87,12 +87,14 @@ class Experiment:
         source: paper and section.
         where: dotted key -> value, or list of values, that a recipe must have.
         settings: by key.
+        general: whether many experiments have these settings, so that they make no recipe the paper's alone.
     """
 
     name: str
     source: str
     where: Mapping[str, Any]
     settings: Mapping[str, Setting]
+    general: bool = False
 
     def about(self, content: Mapping[str, Any]) -> bool:
         """Whether this is a recipe of the experiment."""
@@ -125,7 +127,9 @@ def experiments() -> tuple[Experiment, ...]:
                 continue
             options = dict(given) if isinstance(given, Mapping) else {"paper": given}
             values[key] = Setting(key, **{**options, "also": tuple(options.get("also", ()))})
-        found[entry["name"]] = Experiment(entry["name"], entry["source"], entry["where"], values)
+        found[entry["name"]] = Experiment(
+            entry["name"], entry["source"], entry["where"], values, bool(entry.get("general"))
+        )
     return tuple(found.values())
 
 
@@ -137,7 +141,7 @@ def experiments_of(content: Mapping[str, Any]) -> list[Experiment]:
 def label(content: Mapping[str, Any]) -> str:
     """What a recipe at the full budget may be called: ``paper``, ``changed``, ``cut`` or ``full``."""
     found = experiments_of(content)
-    if not found:
+    if all(one.general for one in found):
         return UNPUBLISHED
     if content["data"].get("validation"):
         return CUT
