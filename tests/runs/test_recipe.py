@@ -96,7 +96,9 @@ def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
     [
         p
         for p in leaves(BASE)
-        if p.split(".")[0] in DECIDING and p not in (*INFRASTRUCTURE, *OF_OTHER_BUDGETS, "task.name") and not of_another_task(p)
+        if p.split(".")[0] in DECIDING
+        and p not in (*INFRASTRUCTURE, *OF_OTHER_BUDGETS, "task.name")
+        and not of_another_task(p)
     ],
 )
 def test_every_deciding_key_changes_the_identity(path: str) -> None:

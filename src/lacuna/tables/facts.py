@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lacuna.papers import CHANGED, experiments_of
 from lacuna.runs.protocol import mask_text, official_counts
-from lacuna.runs.recipe import FEATURES, Recipe
+from lacuna.runs.recipe import FEATURES, WHOLE_BUDGETS, Recipe
 from lacuna.runs.store import StoredRun
 from lacuna.tables.gather import TableResult
 from lacuna.tables.noise import competitors, paper_interval, sample_of
 from lacuna.tables.significance import LEVEL
 
-SHOWN = "paper"
-"""The budget that leaves nothing out."""
+REDUCED = "fewer images or epochs, or lighter networks, than the full setting"
 SAMPLE = " (a sample of the set)"
 
 
@@ -132,8 +132,9 @@ def _all_needs(recipe: Recipe) -> Iterator[Recipe]:
 def warning(result: TableResult) -> tuple[str, list[str]] | None:
     """The sentence that nobody may overlook, and its reasons; None where the setting is the full one."""
     points = list(dict.fromkeys(flag for facts in data_facts(result) for flag in facts.flags))
-    reduced = [name for name in budgets(result) if name != SHOWN]
-    points += [f"budget {name}: fewer images or epochs, or lighter networks, than the full setting" for name in reduced]
+    reduced = [name for name in budgets(result) if name not in (*WHOLE_BUDGETS, CHANGED)]
+    points += [f"budget {name}: {REDUCED}" for name in reduced]
+    points += _changed(result)
     points += [f"changed by the user: {change}" for change in result.plan.overrides]
     measured = {run.recipe.content["hardware"] for cell in result.cells for run in cell.done if run.recipe.measured}
     points += [f"times measured on {where}" for where in sorted(measured)] * result.has_paper
@@ -142,6 +143,19 @@ def warning(result: TableResult) -> tuple[str, list[str]] | None:
     if result.has_paper:
         return "Not comparable with the paper: the differences shown are not a reproduction of its numbers.", points
     return "A reduced setting: these are not the numbers of the full one.", points
+
+
+def _changed(result: TableResult) -> list[str]:
+    """Rows whose settings are not those that a paper prints for them, with the first settings that differ."""
+    found: dict[str, list[str]] = {}
+    for cell in result.cells:
+        for recipe in cell.cell.recipes[:1]:
+            for one in (recipe, *_all_needs(recipe)):
+                for experiment in experiments_of(one.content) if one.content["budget"] == CHANGED else []:
+                    said = [f"{setting.key}={value}" for setting, value in experiment.differences(one.content)]
+                    if said:
+                        found.setdefault(cell.cell.row.label, []).extend(said)
+    return [f"{row}: not the published {', '.join(dict.fromkeys(said))}" for row, said in found.items()]
 
 
 def protocol(result: TableResult) -> list[tuple[str, str]]:
