@@ -41,6 +41,7 @@ QUICK_JUDGE = ("features.run.net.training.epochs=1",)
 # the last epoch spoils the model
 SPOILT = (
     *QUICK_JUDGE,
+    "net.training.lr=0.01",
     "net.training.lr_milestones=[[3,1.0]]",
 )
 
