@@ -212,13 +212,15 @@ def _saw_complete(result: TableResult) -> list[tuple[str, str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for cell in result.cells:
         row, column = cell.cell.row, cell.cell.column
-        for what in dict.fromkeys(how for recipe in cell.cell.recipes for how in _advantages(recipe)):
+        counted = {run.recipe.identity: dict(run.data.get("images") or {}).get("train") for run in cell.done}
+        found_ways = (how for recipe in cell.cell.recipes for how in _advantages(recipe, counted.get(recipe.identity)))
+        for what in dict.fromkeys(found_ways):
             found.setdefault((row.label or row.key, what), []).append(column.label or column.key)
     return [(row, f"{what}, which others do not see ({', '.join(where)})") for (row, what), where in found.items()]
 
 
-def _advantages(recipe: Recipe) -> Iterator[str]:
-    """What a run on incomplete images owes to complete training images."""
+def _advantages(recipe: Recipe, train: int | None = None) -> Iterator[str]:
+    """What a run on incomplete images owes to complete training images, of which it had ``train``, if that is known."""
     if recipe.measured or recipe.content["mask"]["name"] == "none":
         return
     for part, needed in recipe.needs.items():
@@ -226,7 +228,28 @@ def _advantages(recipe: Recipe) -> Iterator[str]:
             yield f"an advantage: the {part} behind it was trained on complete images"
     imputer = recipe.content.get("stem", recipe.content).get("imputer", {})
     if imputer.get("complete_donors") or imputer.get("published"):
-        yield "an advantage: its holes are filled from complete training images"
+        yield f"an advantage: its holes are filled from complete training images{_own_donors(recipe, imputer, train)}"
+
+
+def _own_donors(recipe: Recipe, imputer: Mapping[str, Any], train: int | None) -> str:
+    """How many training images are donors themselves, and so find their own truth: this leaks in training only."""
+    train = train or planned_train(recipe)
+    donors = imputer.get("donors") or train
+    if not train or not donors:
+        return ", some of which find themselves"
+    donors = min(donors, train)
+    share = f"{count(donors)} of {count(train)} training images, {donors / train:.0%}"
+    return f" (a leak: {share}, are donors and find themselves, their own truth and all)"
+
+
+def planned_train(recipe: Recipe) -> int | None:
+    """How many training images a recipe asks for of a published set; None where nobody knows the set's size."""
+    data = recipe.content["data"]
+    whole, asked = official_counts(data).get("train"), data.get("train_images")
+    if whole is None:
+        return None
+    left: int = whole - (data.get("validation") or 0)
+    return left if asked is None else min(left, asked)
 
 
 def _differences(result: TableResult) -> list[tuple[str, str]]:
