@@ -21,7 +21,7 @@ from lacuna.tables.reproduce import find_tables
 from lacuna.tables.spec import OF_DATA
 from tests.runs.real import ROOT
 
-TABLES = ("all", "misconv/baselines")
+TABLES = ("all", "misconv/baselines", "misconv/authors")
 
 
 @cache
