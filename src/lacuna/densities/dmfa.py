@@ -24,8 +24,8 @@ class DMFA(Density):
         factor_range: the loadings lie in (-factor_range / 2, factor_range / 2).
         noise_floor: least noise variance. The default, the variance of rounding to 256 grey levels, is the
             certainty no model of 8-bit images can honestly exceed.
-            The authors' code has 1e-10, with which the NLL of pixels that never vary (a black background) has no end
-            in reach and may become no number; the paper says nothing of it.
+            The authors' code has 1e-10, where pixels that never vary (a black background) earn up to 10.6 nats each
+            and outweigh all others; the paper says nothing of it.
         noise_ceiling: largest noise variance; 1 in the authors' code (the variance of a pixel in [0, 1] is at most
             1/4).
 
