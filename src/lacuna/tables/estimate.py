@@ -12,7 +12,8 @@ from typing import Any
 
 from lacuna.runs.environment import hardware
 from lacuna.runs.recipe import Recipe
-from lacuna.runs.store import StoredRun, finished_runs
+from lacuna.runs.store import finished_runs, ignored
+from lacuna.runs.stored import StoredRun
 
 Key = str
 ARGUMENTS_OF_SPEED = ("batch_size",)
@@ -64,7 +65,7 @@ class Estimates:
 
 
 def _timed(output: Path) -> Iterator[tuple[StoredRun, float]]:
-    for run in finished_runs(output, quiet=True):
+    for run in finished_runs(output, skip=ignored):
         if math.isfinite(run.seconds) and run.seconds > 0:
             yield run, run.seconds
 

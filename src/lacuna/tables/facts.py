@@ -8,7 +8,7 @@ from typing import Any
 
 from lacuna.runs.protocol import mask_text, official_counts
 from lacuna.runs.recipe import FEATURES, Recipe
-from lacuna.runs.store import StoredRun
+from lacuna.runs.stored import StoredRun
 from lacuna.tables.gather import CellResult, TableResult
 from lacuna.tables.noise import LEVEL, competitors, sample_of
 
