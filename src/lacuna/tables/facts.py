@@ -151,8 +151,21 @@ def protocol(result: TableResult) -> list[tuple[str, str]]:
     found += [(axis.label, axis.note) for axis in (*spec.columns, *spec.rows) if axis.note]
     found += _saw_complete(result)
     found.append(("budget", ", ".join(budgets(result))))
+    found += [("archive", archive_note(result))] if archive_note(result) else []
     found.append(("seeds", f"{', '.join(map(str, seeds))}; mean ± sample standard deviation (number of seeds)"))
     return [*found, ("marks", noise_rule(result))]
+
+
+def archive_note(result: TableResult) -> str:
+    """Which share of the numbers is from the archive; empty where none is."""
+    runs = {run.recipe.identity: run for cell in result.cells for run in cell.done}
+    archived = [run for run in runs.values() if run.archived]
+    if not archived:
+        return ""
+    places = ", ".join(sorted({run.place.parent.name for run in archived}))
+    return (
+        f"{len(archived)} of {len(runs)} runs are from the archive {places}/: their numbers are here, not their models"
+    )
 
 
 def _metrics(result: TableResult) -> list[tuple[str, str]]:
