@@ -18,10 +18,10 @@ HEAD = """# Settings: the papers, the authors' code, and here
 
 <!-- Written by scripts/settings.py from src/lacuna/papers.yaml; do not edit. -->
 
-At `budget=paper` a row that carries a paper's name has the paper's setting. Where the paper is silent, the authors' public
-code decides; where that is broken, mathematics decides and the last column says why. A run whose settings differ from the
-column *here* is called `changed` (or `cut`, if it uses fewer images) instead of `paper`, in its name and in every table.
-`tests/test_settings.py` resolves every recipe of `table=all` and compares it with this page's data.
+At `budget=paper` a row that carries a paper's name has the paper's setting. Where the paper is silent, the authors'
+public code decides; where that is broken, mathematics decides and the last column says why. A run whose settings differ
+from the column *here* is called `changed` (or `cut`, if it uses fewer images) instead of `paper`, in its name and in
+every table. `tests/test_settings.py` resolves every recipe of `table=all` and compares it with this page's data.
 
 Empty cells: the paper, or the code, does not say. Several values: the others stand in rows of their own.
 """
@@ -53,7 +53,12 @@ def _rows(experiment: Experiment) -> Iterator[str]:
 
 
 def _differences() -> str:
-    lines = ["## rows with other settings", "", "Rows of the papers' tables that are ours and differ from the above:", ""]
+    lines = [
+        "## rows with other settings",
+        "",
+        "Rows of the papers' tables that are ours and differ from the above:",
+        "",
+    ]
     listed = papers()[SETTINGS]["differences"]
     lines += ["| experiment | setting | value | reason |", "|---|---|---|---|"]
     for entry in listed:

@@ -18,8 +18,8 @@ from lacuna.errors import LacunaError
 PAPERS = Path(__file__).with_name("papers.yaml")
 SETTINGS = "settings"
 CHANGED, PUBLISHED, UNPUBLISHED, CUT = "changed", "paper", "full", "cut"
-"""Labels of a recipe at the full budget: something that the papers state was changed; all as in the papers; nothing is
-published for it; fewer images."""
+"""Labels of a recipe at the full budget: not the printed setting; all as in the papers; nothing is published for it;
+fewer images."""
 MISSING = object()
 
 
@@ -88,6 +88,7 @@ class Experiment:
         where: dotted key -> value, or list of values, that a recipe must have.
         settings: by key.
         general: whether many experiments have these settings, so that they make no recipe the paper's alone.
+        variant: whether this is a published variant (the authors' code, say) that is not the printed setting.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Experiment:
     where: Mapping[str, Any]
     settings: Mapping[str, Setting]
     general: bool = False
+    variant: bool = False
 
     def about(self, content: Mapping[str, Any]) -> bool:
         """Whether this is a recipe of the experiment."""
@@ -128,7 +130,12 @@ def experiments() -> tuple[Experiment, ...]:
             options = dict(given) if isinstance(given, Mapping) else {"paper": given}
             values[key] = Setting(key, **{**options, "also": tuple(options.get("also", ()))})
         found[entry["name"]] = Experiment(
-            entry["name"], entry["source"], entry["where"], values, bool(entry.get("general"))
+            name=entry["name"],
+            source=entry["source"],
+            where=entry["where"],
+            settings=values,
+            general=bool(entry.get("general")),
+            variant=bool(entry.get("variant")),
         )
     return tuple(found.values())
 
@@ -145,7 +152,8 @@ def label(content: Mapping[str, Any]) -> str:
         return UNPUBLISHED
     if content["data"].get("validation"):
         return CUT
-    return CHANGED if any(True for one in found for _ in one.differences(content)) else PUBLISHED
+    changed = any(one.variant or any(True for _ in one.differences(content)) for one in found)
+    return CHANGED if changed else PUBLISHED
 
 
 def at(content: Mapping[str, Any], key: str) -> Any:

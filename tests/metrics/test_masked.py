@@ -68,6 +68,25 @@ def test_ssim_is_skimages(data_range: float) -> None:
     assert ssim(IMAGE, TRUTH, data_range=data_range).item() == pytest.approx(found.mean().item())
 
 
+def test_the_published_range_is_a_metric_of_its_own() -> None:
+    """Beside ``ssim``, over any batches, against skimage's formula at its old default of 2."""
+    metrics = MaskedMetrics(["ssim", "ssim_range2"])
+    for part in (slice(0, 3), slice(3, 5)):
+        metrics.update(IMAGE[part], TRUTH[part], HOLE[part])
+    found = metrics.compute()
+    assert set(found) == {"ssim", "ssim_range2", "pixels", "images"}
+    for name, data_range in (("ssim", 1.0), ("ssim_range2", 2.0)):
+        values = []
+        for image, truth, hole in zip(IMAGE.double().numpy(), TRUTH.double().numpy(), HOLE.numpy(), strict=True):
+            maps = np.stack([skimage_ssim_map(image[c], truth[c], data_range) for c in range(3)])
+            values.append(maps[hole[:, 3:-3, 3:-3].repeat(3, axis=0)].mean())
+        assert found[name] == pytest.approx(np.mean(values), abs=1e-12)
+    assert found["ssim_range2"] > found["ssim"] + 1e-4
+    only = MaskedMetrics(["psnr", "ssim_range2"], data_range=5.0)
+    only.update(IMAGE, TRUTH, HOLE)
+    assert only.compute()["ssim_range2"] == pytest.approx(found["ssim_range2"], rel=1e-12)
+
+
 def test_gaussian_ssim_is_torchmetrics() -> None:
     reference = pytest.importorskip("torchmetrics.functional.image")
     image, truth = IMAGE.double(), TRUTH.double()
@@ -148,6 +167,7 @@ def test_accumulation_equals_the_functions_for_any_batches() -> None:
             "rmse": rmse(IMAGE, TRUTH, HOLE).item(),
             "psnr": psnr(IMAGE, TRUTH, HOLE).item(),
             "ssim": ssim(IMAGE, TRUTH, HOLE).item(),
+            "ssim_range2": ssim(IMAGE, TRUTH, HOLE, data_range=2.0).item(),
             "pixels": 3 * HOLE.sum().item(),
             "images": 5,
             "psnr_perfect": 0,

@@ -15,11 +15,12 @@ from lacuna.usage import options
 from tests.runs.real import config
 
 SHAPES = {"wae_mnist": (1, 28, 28), "wae_svhn": (3, 32, 32), "wae_celeba64": (3, 64, 64), "wae_digits": (1, 8, 8)}
+AUTHORS = {f"{choice}_authors": shape for choice, shape in SHAPES.items() if choice != "wae_digits"}
 
 
 def made(choice: str, **changes: object) -> WAE:
     """The configured net behind a stem of 32 filters, without memory."""
-    shape = SHAPES[choice]
+    shape = (SHAPES | AUTHORS)[choice]
     with torch.device("meta"):
         net: WAE = build("net", {**config(f"net={choice}")["net"], **changes}, filters=32, size=shape[1:], shape=shape)
     return net
@@ -42,7 +43,7 @@ def times(count: int, *names: str) -> list[str]:
     return list(names) * count
 
 
-# encoder (without the stem's conv32), decoder, discriminator, as printed
+# encoder (without the convolution of its conv32, which is the stem), decoder, discriminator, as printed
 PRINTED = {
     "wae_mnist": (
         ["conv40", "down", "conv80", "down", "lin20"],
@@ -76,16 +77,69 @@ def test_the_papers_layers(choice):
 @pytest.mark.parametrize(
     ("choice", "expected"),
     [
-        ("wae_mnist", (205_660, 212_681, 13_889)),
-        ("wae_svhn", (1_353_812, 1_423_683, 13_889)),
-        ("wae_celeba64", (14_674_240, 14_701_187, 821_761)),
+        ("wae_mnist_authors", (205_660, 212_681, 13_889)),
+        ("wae_svhn_authors", (1_353_812, 1_423_683, 13_889)),
+        ("wae_celeba64_authors", (14_674_240, 14_701_187, 821_761)),
     ],
 )
 def test_the_authors_networks_have_their_sizes(choice, expected):
-    """reference/misconv.md 4.2, without the first layer."""
-    net = made(choice, variant="authors")
+    """Counted from the authors' code, without the first layer."""
+    assert sizes(made(choice)) == expected
+
+
+def sizes(net: WAE) -> tuple[int, ...]:
     parts = (net.encoder, net.decoder, net.discriminator)
-    assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == expected
+    return tuple(sum(p.numel() for p in part.parameters()) for part in parts)
+
+
+def by_hand(printed: list[str], channels: int, bottom: tuple[int, int]) -> int:
+    """Weights of a printed list behind ``channels``; ``bottom``: (side, filters) where it becomes or leaves a code.
+
+    A conv has 9 weights a pair of channels, a bias, and a scale and a shift of its batch normalisation.
+    """
+    total, width = 0, channels
+    for number, layer in enumerate(printed):
+        filters = int("".join(digit for digit in layer if digit.isdigit()) or width)
+        if layer.startswith("lin"):
+            wide = bottom[0] ** 2 * bottom[1] if number and bottom[0] else width  # flattened
+            total += wide * filters + filters
+            width = bottom[1] if bottom[0] else filters
+        else:
+            last = layer.startswith("conv") and number == len(printed) - 1  # the image: no normalisation
+            total += 9 * width * filters + filters + (2 * filters if layer.startswith("conv") and not last else 0)
+            width = filters
+    return total
+
+
+@pytest.mark.parametrize(("choice", "bottom"), [("wae_mnist", (7, 80)), ("wae_svhn", (8, 192))])
+def test_the_papers_networks_have_the_sizes_of_their_lists(choice, bottom):
+    encoder, decoder, discriminator = PRINTED[choice]
+    stem = 2 * 32  # of the printed conv32 what is not the stem's: scale and shift
+    wanted = (by_hand(encoder, 32, bottom) + stem, by_hand(decoder, 20, bottom), by_hand(discriminator, 20, (0, 0)))
+    assert sizes(made(choice)) == wanted
+    if choice == "wae_mnist":  # on paper
+        assert wanted == (191_284, 299_321, 13_889)
+
+
+def test_the_papers_blocks_are_whole():
+    """A conv is convolution, ReLU, normalisation, also where the first two are the stem's; a lin inside has a ReLU."""
+    for choice in ("wae_mnist", "wae_svhn", "wae_celeba64"):
+        net = made(choice)
+        assert isinstance(net.encoder[0], nn.BatchNorm2d) and net.encoder[0].num_features == 32
+        assert isinstance(net.encoder[-1], nn.Linear) and isinstance(net.discriminator[-1], nn.Linear)
+        assert isinstance(net.decoder.layers[1], nn.ReLU)
+        authors = made(f"{choice}_authors")
+        assert isinstance(authors.encoder[0], nn.Conv2d) and isinstance(authors.encoder[-3], nn.ReLU)
+        assert isinstance(authors.decoder.layers[1], nn.ReLU)
+
+
+def test_the_papers_encoder_does_not_feel_the_scale_of_the_stem():
+    torch.manual_seed(0)
+    features = torch.rand(6, 5, 8, 8)
+    for variant, same in (("paper", True), ("authors", False)):
+        net = WAE(5, (8, 8), (1, 8, 8), 4, [[6, 1], [7, 1]], [9], variant)
+        codes = [net.encode(scale * features).detach() for scale in (1.0, 50.0)]
+        assert torch.allclose(codes[0], codes[1], atol=1e-2) == same
 
 
 @pytest.mark.parametrize(
@@ -102,10 +156,15 @@ def test_the_papers_optimisation(choice, epochs, batch, lr, discriminator_lr):
     assert found == [epochs, batch, lr, discriminator_lr]
     # the printed rate is the authors' rate times the weight of their adversarial loss
     assert training["adversarial_weight"] == pytest.approx(discriminator_lr / lr)
+    # which one Adam does not feel: theirs was the encoder's
+    effective = config(f"net={choice}_authors")["net"]["training"]
+    assert effective["discriminator_lr"] == effective["lr"] == lr and effective["epochs"] == epochs
+    assert effective["batch_size"] == {"wae_celeba64": 24}.get(choice, batch)
+    assert (effective["reconstruction"], training["reconstruction"]) == ("authors", "observed")
 
 
 def test_every_config_is_looked_at():
-    assert {choice for choice in options(CONFIGS, "net") if choice.startswith("wae")} == SHAPES.keys()
+    assert {choice for choice in options(CONFIGS, "net") if choice.startswith("wae")} == (SHAPES | AUTHORS).keys()
 
 
 @pytest.mark.parametrize("variant", ["paper", "authors"])

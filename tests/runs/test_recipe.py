@@ -87,7 +87,14 @@ def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
     expected = recipe("experiment=digits_misconv").identity
     for path in INFRASTRUCTURE:
         assert resolve(changed(BASE, path), FINGERPRINT).identity == expected
-    words = ["logger=wandb", "logger.tags=[a]", "trainer.threads=1", "trainer.compile=true", "output=elsewhere", "results=null"]
+    words = [
+        "logger=wandb",
+        "logger.tags=[a]",
+        "trainer.threads=1",
+        "trainer.compile=true",
+        "output=elsewhere",
+        "results=null",
+    ]
     assert recipe("experiment=digits_misconv", *words).identity == expected
 
 
@@ -96,7 +103,9 @@ def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
     [
         p
         for p in leaves(BASE)
-        if p.split(".")[0] in DECIDING and p not in (*INFRASTRUCTURE, *OF_OTHER_BUDGETS, "task.name") and not of_another_task(p)
+        if p.split(".")[0] in DECIDING
+        and p not in (*INFRASTRUCTURE, *OF_OTHER_BUDGETS, "task.name")
+        and not of_another_task(p)
     ],
 )
 def test_every_deciding_key_changes_the_identity(path: str) -> None:

@@ -19,8 +19,7 @@ from lacuna.runs.archive import archive_runs
 from lacuna.runs.recipe import Recipe
 from lacuna.tables import gather as gathering
 from lacuna.tables.estimate import Estimates
-from lacuna.tables.facts import archive_note
-from lacuna.tables.gather import BLOCKED, gather
+from lacuna.tables.gather import BLOCKED, archive_note, gather
 from lacuna.tables.page import table_page
 from lacuna.tables.plan import ARCHIVED, DONE, TODO, UNNEEDED, Plan
 from lacuna.tables.reproduce import main

@@ -10,8 +10,8 @@ import yaml
 from lacuna.cli import CONFIGS
 from lacuna.composer import Composer
 from lacuna.errors import LacunaError
-from lacuna.tables.reproduce import find_tables
 from lacuna.papers import paper_table
+from lacuna.tables.reproduce import find_tables
 from lacuna.tables.spec import TableSpec
 from lacuna.usage import options
 from tests.tables.planning import spec

@@ -24,7 +24,10 @@ class DMFA(Density):
         factor_range: the loadings lie in (-factor_range / 2, factor_range / 2).
         noise_floor: least noise variance. The default, the variance of rounding to 256 grey levels, is the
             certainty no model of 8-bit images can honestly exceed.
-        noise_ceiling: largest noise variance; 1 as published (the variance of a pixel in [0, 1] is at most 1/4).
+            The authors' code has 1e-10, where pixels that never vary (a black background) earn up to 10.6 nats each
+            and outweigh all others; the paper says nothing of it.
+        noise_ceiling: largest noise variance; 1 in the authors' code (the variance of a pixel in [0, 1] is at most
+            1/4).
 
     Raises:
         LacunaError: a value out of its range.

@@ -19,6 +19,12 @@ from lacuna.errors import LacunaError
 
 # A perfect image has an infinite PSNR; in a mean over images it counts as this many dB (a squared error of 1e-10).
 PSNR_CAP = 100.0
+SIMILARITIES = {"ssim": None, "ssim_range2": 2.0}
+"""Names of structural similarities -> their data range; None: that of the other metrics.
+
+2 is old scikit-image's default for floats, from -1 to 1. MisConv's tables 4 and 7 have it on images in [0, 1], where it
+makes the constants against division by zero four times as large, and nearly all values larger.
+"""
 
 
 def mse(image: Tensor, truth: Tensor, where: Tensor | None = None, *, per_image: bool = False) -> Tensor:
@@ -83,7 +89,7 @@ def ssim(
     Raises:
         LacunaError: images smaller than the window, unknown window, shapes that do not fit, no window left at all.
     """
-    similarity, counted = _ssim_map(image, truth, where, known, window, data_range)
+    (similarity,), counted = _ssim_maps(image, truth, where, known, window, [data_range])
     count = counted.flatten(1).sum(1)
     _refuse_empty(count)
     values = torch.where(counted, similarity, 0.0).flatten(1).sum(1) / count
@@ -94,12 +100,13 @@ class MaskedMetrics:
     """Accumulates the metrics of one region over batches, in float64 on the device, without ever waiting for it.
 
     Args:
-        names: any of ``mse``, ``rmse`` (both pooled over all values), ``psnr``, ``ssim`` (means over images).
+        names: any of ``mse``, ``rmse`` (both pooled over all values), ``psnr``, ``ssim``, ``ssim_range2`` (means over
+            images; see :data:`SIMILARITIES`).
         window: of :func:`ssim`.
-        data_range: of :func:`psnr` and :func:`ssim`.
+        data_range: of ``psnr`` and ``ssim``.
     """
 
-    NAMES = ("mse", "rmse", "psnr", "ssim")
+    NAMES = ("mse", "rmse", "psnr", *SIMILARITIES)
 
     def __init__(self, names: Sequence[str] = NAMES, *, window: str = "uniform", data_range: float = 1.0) -> None:
         unknown = [name for name in names if name not in self.NAMES]
@@ -108,6 +115,7 @@ class MaskedMetrics:
         self.names = tuple(names)
         self.window = window
         self.data_range = data_range
+        self._ranges = {name: SIMILARITIES[name] or data_range for name in names if name in SIMILARITIES}
         self._sums: Tensor | None = None
 
     @torch.no_grad()
@@ -119,11 +127,13 @@ class MaskedMetrics:
         decibel = torch.where(judged, _psnr(squares / count, self.data_range).clamp(max=PSNR_CAP), 0.0)
         perfect = judged & (squares == 0)
         parts = [squares.sum(), count.sum(), decibel.sum(), perfect.sum(), judged.sum()]
-        if "ssim" in self.names:
-            similarity, counted = _ssim_map(image, truth, where, known, self.window, self.data_range)
+        if self._ranges:
+            maps, counted = _ssim_maps(image, truth, where, known, self.window, list(self._ranges.values()))
             windows = counted.flatten(1).sum(1)
-            values = torch.where(counted, similarity, 0.0).flatten(1).sum(1) / windows
-            parts += [torch.where(windows > 0, values, 0.0).sum(), (windows > 0).sum()]
+            parts.append((windows > 0).sum())
+            for similarity in maps:
+                values = torch.where(counted, similarity, 0.0).flatten(1).sum(1) / windows
+                parts.append(torch.where(windows > 0, values, 0.0).sum())
         batch = torch.stack([part.double() for part in parts])
         self._sums = batch if self._sums is None else self._sums + batch
 
@@ -131,25 +141,25 @@ class MaskedMetrics:
         """The metrics asked for, with the ``pixels`` and ``images`` they were taken on; over all ranks if several.
 
         With ``psnr`` comes ``psnr_perfect``, the number of images without any error in the region (each counted as
-        :data:`PSNR_CAP` dB). ``ssim`` is left out where no window lies in the region, as in images with scattered
+        :data:`PSNR_CAP` dB). Similarities are left out where no window lies in the region, as in images with scattered
         unknown pixels.
 
         Raises:
-            LacunaError: no batch was given, the region was empty in all of them, or ``ssim`` alone was asked for and
-                there is none.
+            LacunaError: no batch was given, the region was empty in all of them, or nothing but similarities was asked
+                for and there is none.
         """
         if self._sums is None:
             raise LacunaError("No images were given to the metrics: the data set to evaluate is empty.")
         sums = self._sums.clone()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
-        squares, pixels, decibel, perfect, images, *similarity = sums.tolist()
+        squares, pixels, decibel, perfect, images, *windowed = sums.tolist()
         if pixels == 0:
             raise LacunaError("The region to judge is empty in every image: no hidden pixel has a known truth.")
         found = {"mse": squares / pixels, "rmse": math.sqrt(squares / pixels), "psnr": decibel / images}
-        if similarity and similarity[1]:
-            found["ssim"] = similarity[0] / similarity[1]
-        elif self.names == ("ssim",):
+        if windowed and windowed[0]:
+            found |= {name: total / windowed[0] for name, total in zip(self._ranges, windowed[1:], strict=True)}
+        elif set(self.names) == set(self._ranges):
             raise LacunaError("No SSIM window lies in the region: leave out ssim for this region.")
         counts = {"pixels": pixels, "images": images} | ({"psnr_perfect": perfect} if "psnr" in self.names else {})
         return {name: found[name] for name in self.names if name in found} | counts
@@ -191,10 +201,15 @@ def _refuse_empty(count: Tensor) -> None:
         raise LacunaError("The region to judge is empty in every image: there is nothing to measure.")
 
 
-def _ssim_map(
-    image: Tensor, truth: Tensor, where: Tensor | None, known: Tensor | None, window: str, data_range: float
-) -> tuple[Tensor, Tensor]:
-    """SSIM at each window inside the image, (B,C,h,w) float64, and the bool map of windows that count."""
+def _ssim_maps(
+    image: Tensor,
+    truth: Tensor,
+    where: Tensor | None,
+    known: Tensor | None,
+    window: str,
+    data_ranges: Sequence[float],
+) -> tuple[list[Tensor], Tensor]:
+    """SSIM at each window inside the image, (B,C,h,w) float64 a data range, and the bool map of windows that count."""
     kernel, unbias = _kernel(window, image.device)
     side = len(kernel)
     centres, exists = _region(image, truth, where), _region(image, truth, known)
@@ -210,13 +225,16 @@ def _ssim_map(
         (second - first) * unbias
         for second, first in zip(filtered[2:], (mean_x**2, mean_y**2, mean_x * mean_y), strict=True)
     )
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    maps = []
+    for data_range in data_ranges:
+        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+        means = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        maps.append(means * (2 * cov + c2) / (var_x + var_y + c2))
     edge = side // 2
     counted = centres[..., edge : centres.shape[-2] - edge, edge : centres.shape[-1] - edge]
     if known is not None:
         counted = counted & (F.max_pool2d((~exists).float(), side, stride=1) == 0)
-    return similarity, counted
+    return maps, counted
 
 
 def _kernel(window: str, device: torch.device) -> tuple[Tensor, float]:

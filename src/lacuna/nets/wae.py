@@ -18,16 +18,20 @@ class WAE(nn.Module):
     """Encoder, decoder and latent discriminator; the first convolution is the stem's and stands before.
 
     Args:
-        filters: channels of the features the stem delivers.
+        filters: channels of the features the stem delivers; of the printed encoder's first conv32 the stem is the
+            convolution and its ReLU.
         size: (H', W') of those features.
         shape: (C, H, W) of the images to decode; any H and W (decoded to what the depth divides, then cut).
         latent: dimension of the code.
         stages: [filters, number of blocks] a stage of the encoder, each followed by a halving. The decoder goes back
             the same way, each stage preceded by a doubling.
         discriminator: widths of the discriminator's hidden layers.
-        variant: ``paper`` (the lists in A.3: a decoder stage has its own filters, the last one a block more) or
-            ``authors`` (a plain convolution first in the encoder and last but one in the decoder, ReLU at the fully
-            connected layers, a decoder stage narrows in its last block).
+        variant: ``paper`` (the lists in A.3: batch normalisation of the stem's ReLU first, as behind every conv, a
+            decoder stage has its own filters, the last one a block more) or ``authors`` (their code: no normalisation
+            of the stem, a plain convolution first in the encoder and last but one in the decoder, ReLU before the
+            encoder's fully connected layer, a decoder stage narrows in its last block). In both a ReLU follows the
+            decoder's fully connected layer ("lin: followed by ReLU"), and none those that end a network: no ReLU
+            reaches codes like N(0, 1), or a logit below 0.
 
     Raises:
         LacunaError: a value that no network can have.
@@ -90,10 +94,10 @@ class Decoder(nn.Module):
         super().__init__()
         channels, self.height, self.width = shape
         bottom = (stages[-1][0], *(_halved(side, len(stages)) for side in shape[1:]))
-        layers: list[nn.Module] = [nn.Linear(latent, bottom[0] * bottom[1] * bottom[2]), nn.Unflatten(1, bottom)]
+        flat = bottom[0] * bottom[1] * bottom[2]
+        layers: list[nn.Module] = [nn.Linear(latent, flat), nn.ReLU(), nn.Unflatten(1, bottom)]
         width = bottom[0]
         if variant == "authors":
-            layers.append(nn.ReLU())
             narrower = [stages[0][0], *(filters for filters, _ in stages[:-1])]
             for (filters, count), after in zip(reversed(stages), reversed(narrower), strict=True):
                 layers += [up(width, filters), *blocks(filters, filters, count - 1, 3), *blocks(filters, after, 1, 3)]
@@ -118,6 +122,8 @@ def _encoder(
     if variant == "authors":
         width = stages[0][0]
         layers.append(nn.Conv2d(filters, width, 3, padding=1))
+    else:  # the rest of the block whose convolution and ReLU are the stem's
+        layers.append(nn.BatchNorm2d(filters))
     for after, count in stages:
         layers += [*blocks(width, after, count, 3), down(after, after)]
         width = after

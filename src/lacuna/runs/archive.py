@@ -16,13 +16,14 @@ from typing import Any
 
 from lacuna import files
 from lacuna.errors import LacunaError
+from lacuna.papers import CHANGED
 from lacuna.runs.archived import ArchivedRun, archived_run, read_archived, record_of
-from lacuna.runs.recipe import VERSION
+from lacuna.runs.recipe import VERSION, WHOLE_BUDGETS
 from lacuna.runs.store import finished_runs
 from lacuna.runs.stored import StoredRun
 from lacuna.words import read_words
 
-FULL = ("paper", "full", "changed")
+FULL = (*WHOLE_BUDGETS, CHANGED)
 """Budgets that are archived: the paper's setting; everything, where no paper prints a setting; everything, with a
 setting changed. A run at a reduced one says little."""
 DEFAULTS: Mapping[str, Any] = {"output": "outputs", "results": "results", "budgets": None, "input": None, "pack": None}

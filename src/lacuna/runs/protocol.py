@@ -25,6 +25,8 @@ QUANTITIES = {
     "psnr": "peak signal-to-noise ratio in dB of the whole image with its holes filled, data range 1, mean over images",
     "ssim": "structural similarity, 7x7 uniform windows of the whole image with its holes filled, data range 1, "
     "mean over images",
+    "ssim_range2": "structural similarity, 7x7 uniform windows of the whole image with its holes filled, data range 2 "
+    "as published (old scikit-image's default; the values lie in [0, 1]), mean over images",
     "fid": "Fréchet distance between the features of true and made images",
     "scc": "accuracy on recovered test images over accuracy on the true ones, at most 1",
 }
@@ -34,6 +36,8 @@ OF_TASK = {
         "psnr": "peak signal-to-noise ratio in dB of the decoder's whole image, data range 1, mean over images",
         "ssim": "structural similarity, 7x7 uniform windows of the decoder's whole image, data range 1, "
         "mean over images",
+        "ssim_range2": "structural similarity, 7x7 uniform windows of the decoder's whole image, data range 2 as "
+        "published (old scikit-image's default; the values lie in [0, 1]), mean over images",
     },
 }
 """Task -> quantities that mean something else in it."""

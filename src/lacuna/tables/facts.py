@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lacuna.papers import CHANGED, experiments_of
 from lacuna.runs.protocol import mask_text, official_counts
-from lacuna.runs.recipe import FEATURES, Recipe
+from lacuna.runs.recipe import FEATURES, WHOLE_BUDGETS, Recipe
 from lacuna.runs.stored import StoredRun
-from lacuna.tables.gather import TableResult
+from lacuna.tables.gather import TableResult, archive_note
 from lacuna.tables.noise import competitors, paper_interval, sample_of
 from lacuna.tables.significance import LEVEL
 
-SHOWN = "paper"
-"""The budget that leaves nothing out."""
+REDUCED = "fewer images or epochs, or lighter networks, than the full setting"
 SAMPLE = " (a sample of the set)"
 
 
@@ -132,8 +132,9 @@ def _all_needs(recipe: Recipe) -> Iterator[Recipe]:
 def warning(result: TableResult) -> tuple[str, list[str]] | None:
     """The sentence that nobody may overlook, and its reasons; None where the setting is the full one."""
     points = list(dict.fromkeys(flag for facts in data_facts(result) for flag in facts.flags))
-    reduced = [name for name in budgets(result) if name != SHOWN]
-    points += [f"budget {name}: fewer images or epochs, or lighter networks, than the full setting" for name in reduced]
+    reduced = [name for name in budgets(result) if name not in (*WHOLE_BUDGETS, CHANGED)]
+    points += [f"budget {name}: {REDUCED}" for name in reduced]
+    points += _changed(result)
     points += [f"changed by the user: {change}" for change in result.plan.overrides]
     measured = {run.recipe.content["hardware"] for cell in result.cells for run in cell.done if run.recipe.measured}
     points += [f"times measured on {where}" for where in sorted(measured)] * result.has_paper
@@ -142,6 +143,19 @@ def warning(result: TableResult) -> tuple[str, list[str]] | None:
     if result.has_paper:
         return "Not comparable with the paper: the differences shown are not a reproduction of its numbers.", points
     return "A reduced setting: these are not the numbers of the full one.", points
+
+
+def _changed(result: TableResult) -> list[str]:
+    """Rows whose settings are not those that a paper prints for them, with the first settings that differ."""
+    found: dict[str, list[str]] = {}
+    for cell in result.cells:
+        for recipe in cell.cell.recipes[:1]:
+            for one in (recipe, *_all_needs(recipe)):
+                for experiment in experiments_of(one.content) if one.content["budget"] == CHANGED else []:
+                    said = [f"{setting.key}={value}" for setting, value in experiment.differences(one.content)]
+                    if said:
+                        found.setdefault(cell.cell.row.label, []).extend(said)
+    return [f"{row}: not the published {', '.join(dict.fromkeys(said))}" for row, said in found.items()]
 
 
 def protocol(result: TableResult) -> list[tuple[str, str]]:
@@ -155,18 +169,6 @@ def protocol(result: TableResult) -> list[tuple[str, str]]:
     found += [("archive", archive_note(result))] if archive_note(result) else []
     found.append(("seeds", f"{', '.join(map(str, seeds))}; mean ± sample standard deviation (number of seeds)"))
     return [*found, *_differences(result), ("marks", marks_rule(result))]
-
-
-def archive_note(result: TableResult) -> str:
-    """Which share of the numbers is from the archive; empty where none is."""
-    runs = {run.recipe.identity: run for cell in result.cells for run in cell.done}
-    archived = [run for run in runs.values() if run.archived]
-    if not archived:
-        return ""
-    places = ", ".join(sorted({run.place.parent.name for run in archived}))
-    return (
-        f"{len(archived)} of {len(runs)} runs are from the archive {places}/: their numbers are here, not their models"
-    )
 
 
 def _metrics(result: TableResult) -> list[tuple[str, str]]:
@@ -211,13 +213,15 @@ def _saw_complete(result: TableResult) -> list[tuple[str, str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for cell in result.cells:
         row, column = cell.cell.row, cell.cell.column
-        for what in dict.fromkeys(how for recipe in cell.cell.recipes for how in _advantages(recipe)):
+        counted = {run.recipe.identity: dict(run.data.get("images") or {}).get("train") for run in cell.done}
+        found_ways = (how for recipe in cell.cell.recipes for how in _advantages(recipe, counted.get(recipe.identity)))
+        for what in dict.fromkeys(found_ways):
             found.setdefault((row.label or row.key, what), []).append(column.label or column.key)
     return [(row, f"{what}, which others do not see ({', '.join(where)})") for (row, what), where in found.items()]
 
 
-def _advantages(recipe: Recipe) -> Iterator[str]:
-    """What a run on incomplete images owes to complete training images."""
+def _advantages(recipe: Recipe, train: int | None = None) -> Iterator[str]:
+    """What a run on incomplete images owes to complete training images, of which it had ``train``, if that is known."""
     if recipe.measured or recipe.content["mask"]["name"] == "none":
         return
     for part, needed in recipe.needs.items():
@@ -225,7 +229,28 @@ def _advantages(recipe: Recipe) -> Iterator[str]:
             yield f"an advantage: the {part} behind it was trained on complete images"
     imputer = recipe.content.get("stem", recipe.content).get("imputer", {})
     if imputer.get("complete_donors") or imputer.get("published"):
-        yield "an advantage: its holes are filled from complete training images"
+        yield f"an advantage: its holes are filled from complete training images{_own_donors(recipe, imputer, train)}"
+
+
+def _own_donors(recipe: Recipe, imputer: Mapping[str, Any], train: int | None) -> str:
+    """How many training images are donors themselves, and so find their own truth: this leaks in training only."""
+    train = train or planned_train(recipe)
+    donors = imputer.get("donors") or train
+    if not train or not donors:
+        return ", some of which find themselves"
+    donors = min(donors, train)
+    share = f"{count(donors)} of {count(train)} training images, {donors / train:.0%}"
+    return f" (a leak: {share}, are donors and find themselves, their own truth and all)"
+
+
+def planned_train(recipe: Recipe) -> int | None:
+    """How many training images a recipe asks for of a published set; None where nobody knows the set's size."""
+    data = recipe.content["data"]
+    whole, asked = official_counts(data).get("train"), data.get("train_images")
+    if whole is None:
+        return None
+    left: int = whole - (data.get("validation") or 0)
+    return left if asked is None else min(left, asked)
 
 
 def _differences(result: TableResult) -> list[tuple[str, str]]:

@@ -175,6 +175,18 @@ class TableResult:
         return any(cell.cell.paper is not None for cell in self.cells)
 
 
+def archive_note(result: TableResult) -> str:
+    """Which share of the numbers is from the archive; empty where none is."""
+    runs = {run.recipe.identity: run for cell in result.cells for run in cell.done}
+    archived = [run for run in runs.values() if run.archived]
+    if not archived:
+        return ""
+    places = ", ".join(sorted({run.place.parent.name for run in archived}))
+    return (
+        f"{len(archived)} of {len(runs)} runs are from the archive {places}/: their numbers are here, not their models"
+    )
+
+
 def gather(plan: Plan) -> list[TableResult]:
     """The numbers of a plan's tables as they are now; every run directory is read once."""
     find_states(plan)

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from lacuna.report.latex import latex_table
 from lacuna.report.table import BEST, TIE, markdown_table, text_table
 from lacuna.tables.cells import holes_of, rows_of, rules_of
-from lacuna.tables.facts import archive_note, facts_of, protocol, warning
-from lacuna.tables.gather import CellResult, TableResult
+from lacuna.tables.facts import facts_of, protocol, warning
+from lacuna.tables.gather import CellResult, TableResult, archive_note
 from lacuna.tables.noise import paper_interval, table_marks
 from lacuna.tables.significance import LEVEL
 

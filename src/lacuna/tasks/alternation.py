@@ -46,7 +46,8 @@ class PriorWeight(nn.Module):
     lambda = weight max(abs(J1), D/2) / J3, with weight 1 for the paper's rule.
 
     * ``fixed``: lambda = weight.
-    * ``frozen``: by that formula from the means over epoch ``warm_up``; 0 until then, never changed later.
+    * ``frozen``: by that formula from the means over epoch ``warm_up``; 0 until then, never changed later. This is the
+      paper's "a value of lambda": one for a training.
     * ``running``: by that formula from running means, all the time, and at most ``largest``. It feeds on itself: what
       lowers J3 raises lambda, which lowers J3.
 
@@ -119,8 +120,8 @@ class Alternation(nn.Module):
     density may not grow without end where pixels are always the same; J2 compares with the values observed.
 
     Args:
-        spec: ``coupled``, ``known_weight`` (of J2, which the released code sums over its batches of 64), ``noise``,
-            ``prior``.
+        spec: ``coupled``, ``known_weight`` (of J2, beside J1, both an image's mean over the batch; 64 as published: the
+            released code adds J2's sum over a batch of 64 to J1's mean), ``noise``, ``prior``.
         size: values of an image.
 
     Raises:

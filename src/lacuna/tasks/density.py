@@ -19,7 +19,13 @@ from lacuna.tasks.models import build_density
 
 
 class TrainDensity(HidingTask):
-    """Maximise the likelihood of purposely hidden pixels; the first epochs also minimise the mean's squared error."""
+    """Maximise the likelihood of purposely hidden pixels; the first epochs also minimise the mean's squared error.
+
+    In the first ``training.mse_epochs`` epochs the loss of a scored value is its NLL + ``training.mse_weight`` x its
+    squared error. The paper prints no weight. The authors' code adds the squared errors of the whole batch to the NLL
+    of each of its b images and divides by b, which is Σ NLL / b + Σ errors: a weight of b, 64 in the paper's setting,
+    up to a factor of the whole loss, which Adam does not feel (theirs is per image, ours per value).
+    """
 
     part = "density"
 
@@ -28,7 +34,7 @@ class TrainDensity(HidingTask):
         return build_density(self.content, self.sizes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood per scored value, in nats (plus the weighted squared error in the first epochs)."""
+        """Negative log-likelihood per scored value, in nats (in the first epochs plus the weighted squared error)."""
         keep, scored = self.regions(batch)
         mfa = self.model(batch.observed.masked_fill(~keep, 0), keep)
         scored = scored.expand_as(batch.observed)

@@ -30,6 +30,9 @@ LOOKED_AT, FEW_SAMPLES = 100, 2
 class TrainFlow(HidingTask):
     """Maximise a bound of the likelihood of purposely hidden pixels.
 
+    The flow of the last epoch is kept. The public code keeps that of the epoch with the best NLL on 5 000 images held
+    out of training; at the papers' setting none are held out.
+
     Raises:
         LacunaError: a ``training.decay_steps`` or ``training.clip`` that means nothing.
     """

@@ -14,7 +14,7 @@ from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.metrics.fid import Score
-from lacuna.metrics.masked import MaskedMetrics
+from lacuna.metrics.masked import SIMILARITIES, MaskedMetrics
 from lacuna.report.pictures import Row, image_grid
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.behind_stem import StemTask
@@ -132,17 +132,18 @@ class Generate(StemTask):
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
         """``psnr`` (dB) and ``ssim`` (data range 1) between the truth and what the decoder makes of the whole image.
 
-        Known pixels are not put back. No ``ssim`` where no 7x7 window of the truth is wholly known.
+        ``ssim_range2`` is with the data range 2 of MisConv's tables. Known pixels are not put back. No similarity where
+        no 7x7 window of the truth is wholly known.
         """
         model = self.model.eval()
-        ssim = ["ssim"] if min(self.sizes.shape[1:]) >= SSIM_WINDOW else []
-        whole = MaskedMetrics(["psnr", *ssim])
+        names = ("psnr", *(SIMILARITIES if min(self.sizes.shape[1:]) >= SSIM_WINDOW else ()))
+        whole = MaskedMetrics(names)
         for batch in self.batches(images):
             made = model(batch.observed, batch.mask, self.representation(images, batch)).float()
             whole.update(made, batch.truth, known=batch.known)
         model.train(self.training)
         judged = whole.compute()
-        return {name: judged[name] for name in ("psnr", *ssim) if name in judged}
+        return {name: judged[name] for name in names if name in judged}
 
     def results(self) -> dict[str, float]:
         """Reconstructions of incomplete test images (tables 4, 5) and of complete ones, and FID of samples (table 3).

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.masks import MaskScheme, NoMask
-from lacuna.metrics.masked import MaskedMetrics
+from lacuna.metrics.masked import SIMILARITIES, MaskedMetrics
 from lacuna.registry import build
 from lacuna.tasks.base import Task
 
@@ -59,13 +59,13 @@ class JudgedImputations:
     """Running metrics of completed images (C, H, W).
 
     ``mse`` and ``rmse`` are pooled over hidden values, ``sse`` is per image (MisConv, table 7's "MSE"), ``psnr`` (dB)
-    and ``ssim`` (data_range 1) are between the image and the image with its holes filled (no ``ssim`` where no 7x7
-    window of the truth is wholly known).
+    and ``ssim`` (data range 1; ``ssim_range2``: 2, as in MisConv's tables) are between the image and the image with its
+    holes filled (no similarity where no 7x7 window of the truth is wholly known).
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
-        self._ssim = ["ssim"] if min(shape[1:]) >= SSIM_WINDOW else []
-        self._holes, self._whole = MaskedMetrics(["mse", "rmse"]), MaskedMetrics(["psnr", *self._ssim])
+        self._names = ("psnr", *(SIMILARITIES if min(shape[1:]) >= SSIM_WINDOW else ()))
+        self._holes, self._whole = MaskedMetrics(["mse", "rmse"]), MaskedMetrics(self._names)
 
     def update(self, filled: Tensor, batch: EvalBatch, hidden: Tensor) -> None:
         """Add completed images (B,C,H,W) in [0, 1], of whose values ``hidden`` ones are judged."""
@@ -83,4 +83,4 @@ class JudgedImputations:
             found |= {"nll_per_dim": -float(log_prob) / found["pixels"], "nll": -float(log_prob) / found["images"]}
         found["sse"] = found["mse"] * found.pop("pixels") / found.pop("images")
         judged = self._whole.compute()
-        return found | {name: judged[name] for name in ("psnr", *self._ssim) if name in judged}
+        return found | {name: judged[name] for name in self._names if name in judged}

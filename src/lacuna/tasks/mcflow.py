@@ -25,9 +25,12 @@ TERMS = ("nll", "unlikely", "unfaithful", "rough")
 class Schedule(torch.nn.Module):
     """When all images are imputed anew (after epochs first, first x factor, ...), and when training ends.
 
+    MCFlow's code has 2 and 2: after epochs 2, 4, 8, ..., 256 of 500; PRFlow's paper says nothing else.
+
     It ends early where J2's epoch mean is no longer better than before: less than ``improvement`` better in the last
     ``patience`` epochs, or in the last ``share`` of those since the images were imputed, if these are more; and not
-    before ``refreshes`` refreshes, for each makes J2 jump. The paper: "until little change is observed".
+    before ``refreshes`` refreshes, for each makes J2 jump. PRFlow's paper: "until little change is observed", which
+    the numbers in ``configs/imputer/prflow.yaml`` are our reading of.
 
     Args:
         spec: ``refresh: {first, factor, renew}`` (renew: whether G is made anew then), ``stop: {improvement,
