@@ -8,7 +8,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint format typecheck bench clean
+.PHONY: help setup demo test test-quick lint format typecheck bench archive docs-tables clean
 
 help: ## Show this list
 	@echo "make <target>:"
@@ -45,6 +45,12 @@ typecheck: $(STAMP) ## Check types (strict)
 
 bench: $(STAMP) ## Measure against the obvious implementations, one row each
 	@for script in scripts/bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+archive: $(STAMP) ## Archive the finished runs of outputs/runs: one small file each in results/
+	$(BIN)/python scripts/archive.py $(ARGS)
+
+docs-tables: $(STAMP) ## Write the numbers of results/ into the tables of README and docs
+	$(BIN)/python scripts/docs_tables.py $(ARGS)
 
 clean: ## Remove caches and builds (data and runs under outputs/ stay)
 	rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

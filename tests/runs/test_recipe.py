@@ -87,7 +87,14 @@ def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
     expected = recipe("experiment=digits_misconv").identity
     for path in INFRASTRUCTURE:
         assert resolve(changed(BASE, path), FINGERPRINT).identity == expected
-    words = ["logger=wandb", "logger.tags=[a]", "trainer.threads=1", "trainer.compile=true", "output=elsewhere"]
+    words = [
+        "logger=wandb",
+        "logger.tags=[a]",
+        "trainer.threads=1",
+        "trainer.compile=true",
+        "output=elsewhere",
+        "results=null",
+    ]
     assert recipe("experiment=digits_misconv", *words).identity == expected
 
 
@@ -107,7 +114,7 @@ def test_every_deciding_key_changes_the_identity(path: str) -> None:
 
 def test_no_key_is_forgotten() -> None:
     """A new key of the base config has to be put on one side or the other."""
-    known = {*DECIDING, *OTHER_TASKS, "trainer", "logger", "output"}
+    known = {*DECIDING, *OTHER_TASKS, "trainer", "logger", "output", "results"}
     assert {path.split(".")[0] for path in leaves(BASE)} == known
 
 

@@ -56,11 +56,11 @@ def test_evaluations_are_rows_too(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_the_frame_says_what_the_rows_say(recipe: Recipe, tmp_path: Path) -> None:
     finish(recipe, tmp_path, METRICS)
-    frame = lacuna.results(tmp_path)
+    frame = lacuna.results(tmp_path, None)
     assert tuple(frame.columns) == COLUMNS and frame["images"].dtype == "Int64"
     assert dict(zip(frame["metric"], frame["value"], strict=True)) == METRICS
     assert frame["started"].iloc[0].hour == 10
-    empty = lacuna.results(tmp_path / "nowhere")
+    empty = lacuna.results(tmp_path / "nowhere", None)
     assert tuple(empty.columns) == COLUMNS and len(empty) == 0
 
 
@@ -179,7 +179,7 @@ def test_complete_means_all_published_test_images(
 
 def test_reading_results_needs_no_torch(recipe: Recipe, tmp_path: Path) -> None:
     finish(recipe, tmp_path, METRICS)
-    code = "import sys, lacuna; n = len(lacuna.results(sys.argv[1])); print(n, 'torch' in sys.modules)"
+    code = "import sys, lacuna; n = len(lacuna.results(sys.argv[1], None)); print(n, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert done.stdout.split() == ["3", "False"], done.stderr
 
@@ -189,7 +189,7 @@ def test_a_real_run_is_in_the_results(digits_root: Path, tmp_path: Path) -> None
     words = (*real.TINY, f"data.root={digits_root}", f"output={tmp_path}")
     assert real.train("experiment=digits_zero", *words) == 0
     assert real.train("experiment=digits_zero", *words, "seed=1") == 0
-    frame = lacuna.results(tmp_path)
+    frame = lacuna.results(tmp_path, None)
     assert sorted(frame["seed"].unique()) == [0, 1] and frame["family"].nunique() == 1
     for (path, metric), value in frame.set_index(["path", "metric"])["value"].items():
         assert json.loads((Path(path) / "metrics.json").read_text())["metrics"][metric] == value

@@ -1,7 +1,7 @@
 """The directory of a run: what is in it, and who may write to it.
 
 * ``recipe.json``: what decides the numbers;
-* ``environment.json``: for each attempt, the first and every resume: start, host, commit, versions, hardware;
+* ``environment.json``: for each attempt, the first and every resume: start and end, host, commit, versions, hardware;
 * ``status.json``: running, done, failed or interrupted, host, times; ``log.txt``: tracebacks;
 * ``metrics.jsonl``: history; ``metrics.json``: final metrics, whose existence means done;
 * ``model.safetensors``: trained weights; ``model.json``: the sizes needed to build the model again;
@@ -162,9 +162,16 @@ class RunFolder:
             kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with contextlib.suppress(OSError, LacunaError):
                 self._log(traceback.format_exc())
+                self._ended(attempts)
                 self._status(kind, started, attempts=len(attempts), error=f"{type(error).__name__}: {error}")
             raise
+        self._ended(attempts)
         self._status("done", started, attempts=len(attempts))
+
+    def _ended(self, attempts: list[dict[str, Any]]) -> None:
+        """Record when the last attempt ended, so that the time of a run in several attempts is known."""
+        ended = [*attempts[:-1], {**attempts[-1], "ended": _now()}]
+        files.write_json(self.path / "environment.json", {"attempts": ended})
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Store the final metrics - from now on the run is done - and drop what was kept for resuming."""
@@ -188,7 +195,8 @@ class RunFolder:
             self._drop_checkpoints()
             status = files.read_json(self.path / "status.json")
             if status["state"] != "done":
-                self._status("done", status["started"], attempts=status.get("attempts", 1))
+                written = (self.path / "metrics.json").stat().st_mtime  # the end, and not when somebody looked
+                self._status("done", status["started"], attempts=status.get("attempts", 1), ended=_now(written))
 
     def _status(self, state: str, started: str, **more: str | int) -> None:
         status = {"state": state, "started": started, "host": socket.gethostname(), "pid": os.getpid()}
@@ -212,5 +220,8 @@ def _place_errors(path: Path) -> Iterator[None]:
         raise LacunaError(f"{path} cannot be used ({reason}): choose another folder with output=... .") from error
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+def _now(seconds: float | None = None) -> str:
+    """This moment, or another one in seconds since 1970."""
+    utc = datetime.timezone.utc
+    moment = datetime.datetime.now(utc) if seconds is None else datetime.datetime.fromtimestamp(seconds, utc)
+    return moment.isoformat(timespec="seconds")

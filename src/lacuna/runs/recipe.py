@@ -68,6 +68,11 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
+    def portable(self) -> dict[str, Any]:
+        """The content without where a user's own images lie on this machine; the same identity."""
+        return _without_places(self.content)
+
+    @property
     def task(self) -> str:
         """``classify``, ``density``, ..."""
         return str(self.content["task"]["name"])

@@ -1,25 +1,21 @@
-"""The results store: every number of every finished run, read from the run directories themselves.
+"""The results store: every number of every finished run, read from the run directories and the archive.
 
-There is no database beside them, so the stores of two machines are merged by copying run directories together, and
-reading is safe at any time: a run is taken once its ``metrics.json`` is there, and that is written last, whole.
+There is no database beside them, so the stores of two machines are merged by copying run directories (or the archive's
+files) together, and reading is safe at any time: a run is taken once its ``metrics.json`` is there, and that is written
+last, whole. Where a run is in both, its directory is what counts.
 """
 
 from __future__ import annotations
 
-import datetime
-import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lacuna import files
 from lacuna.errors import LacunaError
-from lacuna.runs.folder import RunFolder
-from lacuna.runs.protocol import COMPLETE, official_counts, phrase
-from lacuna.runs.recipe import Recipe
+from lacuna.runs.archived import Archive, Skip
+from lacuna.runs.protocol import COMPLETE, phrase
+from lacuna.runs.stored import StoredRun, name_of, read_run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,116 +23,42 @@ if TYPE_CHECKING:
 COLUMNS = (
     "identity", "run", "experiment", "family", "task", "data", "mask", "method", "seed", "budget", "metric", "value",
     "protocol", "tested_on", "evaluation", "images", "complete", "lossless", "fingerprint", "note", "commit", "cpu",
-    "gpus", "started", "seconds", "path",
+    "gpus", "started", "seconds", "archived", "path",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """A finished run as its directory tells.
-
-    Args:
-        folder: the directory.
-        recipe: what decided the numbers.
-        metrics: final metrics, ``split/quantity`` -> value.
-        data: which images they are about: ``complete``, ``lossless``, ``images``, ``stored``, ``note``, ...
-        protocols: metric -> how it was taken, where the run itself says so.
-    """
-
-    folder: RunFolder
-    recipe: Recipe
-    metrics: Mapping[str, float]
-    data: Mapping[str, Any]
-    protocols: Mapping[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def attempts(self) -> list[dict[str, Any]]:
-        """Where and with what every attempt at it began."""
-        return self.folder.attempts
-
-    @cached_property
-    def hardware(self) -> tuple[str, ...]:
-        """What it ran on: the GPUs, or the CPU and its threads; several where it went on elsewhere."""
-        return tuple(dict.fromkeys(hardware_text(attempt) for attempt in self.attempts))
-
-    @cached_property
-    def commits(self) -> tuple[str, ...]:
-        """Commits of the code that made it."""
-        return _distinct(self.attempts, "commit")
-
-    @cached_property
-    def seconds(self) -> float:
-        """From start to end; NaN unless it was done in one attempt, for what lies between two is no work."""
-        status = self.folder.status
-        if len(self.attempts) > 1 or status.get("attempts") != 1 or status.get("state") != "done":
-            return math.nan
-        try:
-            begun, ended = (datetime.datetime.fromisoformat(status[key]) for key in ("started", "ended"))
-            return (ended - begun).total_seconds()
-        except (KeyError, TypeError, ValueError):
-            return math.nan
-
-    def protocol(self, metric: str) -> str:
-        """How a metric was taken, in one phrase."""
-        return self.protocols.get(metric) or phrase(metric, self.mask, self.recipe.task)
-
-    @property
-    def complete(self) -> bool | None:
-        """Whether it was tested on all of the published test images; None where it has no data."""
-        if "complete" not in self.data:
-            return None
-        used = dict(self.data.get("images") or {}).get("test")
-        whole = dict(self.data.get("stored") or {}), official_counts(self.recipe.content.get("data") or {})
-        return bool(self.data["complete"]) and all(used == counts.get("test", used) for counts in whole)
-
-    @property
-    def mask(self) -> str | None:
-        """Name of the mask scheme, where the run has one."""
-        return _name(self.recipe.content.get("mask"))
-
-    @property
-    def method(self) -> str | None:
-        """What the experiment compares: the stem, or what was trained."""
-        content = self.recipe.content
-        return _name(content.get("stem", content.get(self.recipe.part, content["task"])))
+def left_out(path: Path, reason: str) -> None:
+    """Say on stderr that a file or folder is not among the results, and why."""
+    print(f"lacuna: {path} is left out: {reason}", file=sys.stderr)
 
 
-def read_run(path: Path, recipe: Recipe | None = None) -> StoredRun:
-    """A finished run.
-
-    Args:
-        path: its directory.
-        recipe: the recipe, where it is known already; otherwise it is read.
-
-    Raises:
-        LacunaError: a file is missing or damaged; says which.
-    """
-    folder = RunFolder(path)
-    try:
-        recipe = recipe or folder.recipe
-        record = folder.metrics
-        metrics = {str(name): float(value) for name, value in record["metrics"].items()}
-        data, protocols = dict(record.get("data") or {}), dict(record.get("protocols") or {})
-        _ = recipe.name  # so that what is no recipe shows here and not later
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LacunaError(f"{path} is no run ({type(error).__name__}: {error}): move it away.") from error
-    except OSError as error:
-        raise LacunaError(f"{path} cannot be read ({error.strerror}): see to its permissions.") from error
-    return StoredRun(folder, recipe, metrics, data, protocols)
+def ignored(path: Path, reason: str) -> None:
+    """Say nothing of it."""
 
 
-def finished_runs(output: Path | str = "outputs", *, quiet: bool = False) -> Iterator[StoredRun]:
-    """Every finished run below ``output/runs``, by name; what is no run is skipped, with a line on stderr.
+def finished_runs(
+    output: Path | str = "outputs", archive: Path | str | None = None, *, skip: Skip = left_out
+) -> Iterator[StoredRun]:
+    """Every finished run below ``output/runs``, by name, then those that are only in the archive.
 
-    A second copy of a run (its folder copied under another name) is skipped, too.
+    What is no run is skipped, and so is a second copy of a run (its folder copied under another name).
 
     Args:
         output: the folder in which ``runs/`` lies.
-        quiet: say nothing of what is skipped.
+        archive: the folder of archived runs; None: there is none.
+        skip: told of what is skipped; by default with a line on stderr.
     """
-    runs = Path(output) / "runs"
-    skip = _ignore if quiet else _skip
     seen: set[str] = set()
+    for run in _on_disk(Path(output) / "runs", seen, skip):
+        seen.add(run.recipe.identity)
+        yield run
+    for archived in Archive(archive, output, skip).runs():
+        if archived.recipe.identity not in seen:
+            yield archived
+
+
+def _on_disk(runs: Path, seen: set[str], skip: Skip) -> Iterator[StoredRun]:
+    """The finished runs of a folder; what lies under another name than its own last, unless it is in ``seen``."""
     renamed: list[StoredRun] = []
     for path in sorted(runs.iterdir()) if runs.is_dir() else []:
         if path.name.startswith(".") or _unfinished(path):
@@ -149,51 +71,45 @@ def finished_runs(output: Path | str = "outputs", *, quiet: bool = False) -> Ite
         if path.name != run.recipe.name:
             renamed.append(run)
         else:
-            seen.add(run.recipe.identity)
             yield run
     for run in renamed:
         if run.recipe.identity in seen:
             skip(run.folder.path, f"it is a copy of {run.recipe.name}")
         else:
-            seen.add(run.recipe.identity)
             yield run
 
 
-def rows(output: Path | str = "outputs") -> list[dict[str, Any]]:
+def rows(output: Path | str = "outputs", archive: Path | str | None = None) -> list[dict[str, Any]]:
     """One plain row per finished run and metric, and per metric of its ``evaluations/``; keys: :data:`COLUMNS`.
 
     ``value`` is of ``metric`` (``split/quantity``), taken on ``images`` images of the scheme ``tested_on``;
     ``complete``: all of the published test images; ``lossless``: pixels as published; ``evaluation``: name of the
-    record in ``evaluations/``, None for the run's own metrics; ``seconds``: NaN unless the run was done in one attempt.
+    record in ``evaluations/``, None for the run's own metrics; ``seconds``: of wall time over all attempts, NaN where
+    not known; ``archived``: whether only the numbers are here; ``path``: the run's directory or the archive's file.
+
+    Args:
+        output: the folder in which ``runs/`` lies.
+        archive: the folder of archived runs; None: there is none.
     """
     found: list[dict[str, Any]] = []
-    for run in finished_runs(output):
+    for run in finished_runs(output, archive):
         about = _about(run)
         found += [*_own_rows(run, about), *_evaluation_rows(run, about)]
     return found
 
 
-def results(output: Path | str = "outputs") -> DataFrame:
+def results(output: Path | str = "outputs", archive: Path | str | None = "results") -> DataFrame:
     """:func:`rows` as a pandas DataFrame; ``started`` is a time, ``images`` a whole number or missing.
 
     Args:
         output: the folder in which ``runs/`` lies.
+        archive: the folder of archived runs, those that are not there; None: there is none.
     """
     import pandas
 
-    frame = pandas.DataFrame.from_records(rows(output), columns=list(COLUMNS))
+    frame = pandas.DataFrame.from_records(rows(output, archive), columns=list(COLUMNS))
     frame["started"] = pandas.to_datetime(frame["started"], errors="coerce", utc=True)
     return frame.astype({"images": "Int64", "value": "float64", "seconds": "float64"})
-
-
-def hardware_text(attempt: Mapping[str, Any]) -> str:
-    """``NVIDIA H200``, ``2x NVIDIA H200`` or ``AMD EPYC, 2 threads``, from a record in ``environment.json``."""
-    gpus = list(attempt.get("gpus") or [])
-    if gpus:
-        kinds = dict.fromkeys(gpus)
-        return ", ".join(f"{gpus.count(kind)}x {kind}" if gpus.count(kind) > 1 else str(kind) for kind in kinds)
-    threads = attempt.get("threads")
-    return f"{attempt.get('cpu') or 'unknown CPU'}" + (f", {threads} thread{'s' * (threads != 1)}" if threads else "")
 
 
 def _unfinished(path: Path) -> bool:
@@ -204,23 +120,15 @@ def _unfinished(path: Path) -> bool:
     return not visible or (path / "recipe.json").exists()
 
 
-def _skip(path: Path, reason: str) -> None:
-    print(f"lacuna: {path} is left out: {reason}", file=sys.stderr)
-
-
-def _ignore(path: Path, reason: str) -> None:
-    pass
-
-
 def _about(run: StoredRun) -> dict[str, Any]:
     recipe, data = run.recipe, run.data
     return {
         "identity": recipe.identity,
-        "run": run.folder.path.name,
+        "run": run.recipe.name if run.archived else run.folder.path.name,
         "experiment": recipe.group,
         "family": recipe.family,
         "task": recipe.task,
-        "data": _name(recipe.content.get("data")),
+        "data": name_of(recipe.content.get("data")),
         "mask": run.mask,
         "method": run.method,
         "seed": recipe.content.get("seed"),
@@ -230,11 +138,12 @@ def _about(run: StoredRun) -> dict[str, Any]:
         "fingerprint": data.get("fingerprint"),
         "note": data.get("note"),
         "commit": ", ".join(run.commits) or None,
-        "cpu": ", ".join(_distinct(run.attempts, "cpu")) or None,
+        "cpu": ", ".join(run.distinct("cpu")) or None,
         "gpus": ", ".join(dict.fromkeys(str(g) for attempt in run.attempts for g in attempt.get("gpus") or ())) or None,
         "started": run.attempts[0].get("started") if run.attempts else None,
         "seconds": run.seconds,
-        "path": str(run.folder.path),
+        "archived": run.archived,
+        "path": str(run.place),
         "evaluation": None,
     }
 
@@ -255,29 +164,19 @@ def _own_rows(run: StoredRun, about: Mapping[str, Any]) -> Iterator[dict[str, An
 
 
 def _evaluation_rows(run: StoredRun, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for path in sorted((run.folder.path / "evaluations").glob("*.json")):
-        try:
-            record = files.read_json(path)
-            mask, split = str(record["mask"]["name"]), str(record["split"])
-            found = {f"{split}/{name}": float(value) for name, value in record["metrics"].items()}
-            there = {key: record.get(key, about[key]) for key in ("lossless", "fingerprint", "budget")}
-            there["complete"] = about["complete"] and record.get("complete")
-        except (LacunaError, AttributeError, KeyError, TypeError, ValueError) as error:
-            _skip(path, str(error))
-            continue
-        there |= {"evaluation": path.stem, "images": record.get("images"), "tested_on": mask}
-        for metric, value in found.items():
-            yield _row(about, metric=metric, value=value, protocol=phrase(metric, mask, about["task"]), **there)
+    for path, reason in run.damaged_evaluations.items():
+        left_out(path, reason)
+    for name, record in run.evaluations.items():
+        mask = str(record["mask"]["name"])
+        there = {key: record.get(key, about[key]) for key in ("lossless", "fingerprint", "budget")}
+        there["complete"] = about["complete"] and record.get("complete")
+        there |= {"evaluation": name, "images": record.get("images"), "tested_on": mask}
+        for quantity, value in record["metrics"].items():
+            metric = f"{record['split']}/{quantity}"
+            protocol = phrase(metric, mask, about["task"])
+            yield _row(about, metric=metric, value=float(value), protocol=protocol, **there)
 
 
 def _row(about: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     found = {**about, **more}
     return {column: found[column] for column in COLUMNS}
-
-
-def _distinct(attempts: list[dict[str, Any]], key: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(attempt[key]) for attempt in attempts if attempt.get(key)))
-
-
-def _name(part: Any) -> str | None:
-    return str(part["name"]) if isinstance(part, Mapping) and "name" in part else None

@@ -12,7 +12,8 @@ from typing import Any
 
 from lacuna.runs.environment import hardware
 from lacuna.runs.recipe import Recipe
-from lacuna.runs.store import StoredRun, finished_runs
+from lacuna.runs.store import finished_runs, ignored
+from lacuna.runs.stored import StoredRun
 
 Key = str
 ARGUMENTS_OF_SPEED = ("batch_size",)
@@ -22,16 +23,17 @@ class Estimates:
     """Seconds that a run will take, or None where nothing like it was done yet.
 
     Runs are alike that have the same task, data (and how many), method, network and budget; those with the same batch
-    size, and those on hardware like this machine's, are preferred. Only runs done in one attempt count. The
-    directories are read once, when the first estimate is asked for.
+    size, and those on hardware like this machine's, are preferred. Only runs count whose time is known, on one kind of
+    hardware. Directories and archive are read once, when the first estimate is asked for.
 
     Args:
         output: the folder in which ``runs/`` lies.
         accelerator: ``trainer.accelerator``, to know what hardware a run would have.
+        archive: the folder of archived runs; None: there is none.
     """
 
-    def __init__(self, output: Path | str, accelerator: str = "auto") -> None:
-        self.output, self.accelerator = Path(output), accelerator
+    def __init__(self, output: Path | str, accelerator: str = "auto", archive: Path | str | None = None) -> None:
+        self.output, self.accelerator, self.archive = Path(output), accelerator, archive
         self._known: dict[str, float | None] = {}
 
     def __call__(self, recipe: Recipe) -> float | None:
@@ -56,22 +58,22 @@ class Estimates:
     @cached_property
     def _index(self) -> dict[Key, list[tuple[str, float]]]:
         index: dict[Key, list[tuple[str, float]]] = {}
-        for run, seconds in _timed(self.output):
+        for run, seconds in _timed(self.output, self.archive):
             measured = (_where(run), seconds / _epochs(run.recipe))
             for key in _keys(run.recipe):
                 index.setdefault(key, []).append(measured)
         return index
 
 
-def _timed(output: Path) -> Iterator[tuple[StoredRun, float]]:
-    for run in finished_runs(output, quiet=True):
-        if math.isfinite(run.seconds) and run.seconds > 0:
+def _timed(output: Path, archive: Path | str | None) -> Iterator[tuple[StoredRun, float]]:
+    for run in finished_runs(output, archive, skip=ignored):
+        if math.isfinite(run.seconds) and run.seconds > 0 and len(run.hardware) <= 1:
             yield run, run.seconds
 
 
 def _where(run: StoredRun) -> str:
     """As :func:`lacuna.runs.environment.hardware` names it."""
-    attempt = run.attempts[0]
+    attempt = run.attempts[0] if run.attempts else {}
     return ", ".join(sorted(set(attempt.get("gpus") or ()))) or str(attempt.get("cpu"))
 
 

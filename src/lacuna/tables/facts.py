@@ -9,8 +9,8 @@ from typing import Any
 from lacuna.papers import CHANGED, experiments_of
 from lacuna.runs.protocol import mask_text, official_counts
 from lacuna.runs.recipe import FEATURES, WHOLE_BUDGETS, Recipe
-from lacuna.runs.store import StoredRun
-from lacuna.tables.gather import TableResult
+from lacuna.runs.stored import StoredRun
+from lacuna.tables.gather import TableResult, archive_note
 from lacuna.tables.noise import competitors, paper_interval, sample_of
 from lacuna.tables.significance import LEVEL
 
@@ -166,6 +166,7 @@ def protocol(result: TableResult) -> list[tuple[str, str]]:
     found += [(axis.label, axis.note) for axis in (*spec.columns, *spec.rows) if axis.note]
     found += _saw_complete(result)
     found.append(("budget", ", ".join(budgets(result))))
+    found += [("archive", archive_note(result))] if archive_note(result) else []
     found.append(("seeds", f"{', '.join(map(str, seeds))}; mean ± sample standard deviation (number of seeds)"))
     return [*found, *_differences(result), ("marks", marks_rule(result))]
 

@@ -17,7 +17,7 @@ from lacuna.errors import LacunaError
 from lacuna.report.boxes import box_plot
 from lacuna.report.panels import hole_picture, picture_panels, stacked
 from lacuna.report.pictures import Row, image_grid
-from lacuna.runs.store import StoredRun
+from lacuna.runs.stored import StoredRun
 from lacuna.tables.gather import CellResult, TableResult
 from lacuna.tables.recovered import recovered
 from lacuna.tables.spec import Axis

@@ -1,6 +1,6 @@
-"""From a plan to the numbers of its tables: what the run directories say now, and why a number is missing.
+"""From a plan to the numbers of its tables: what run directories and archive say now, and why a number is missing.
 
-A table is a pure function of run directories: it can be made at any time, with holes where nothing is done yet.
+A table is a pure function of the two: it can be made at any time, with holes where nothing is done yet.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lacuna.errors import LacunaError
-from lacuna.runs.store import StoredRun, read_run
+from lacuna.runs.stored import StoredRun, read_run
 from lacuna.tables import plan as planning
-from lacuna.tables.plan import DONE, PARTLY, TODO, Cell, Plan, PlannedRun, TablePlan, find_states
+from lacuna.tables.plan import ARCHIVED, DONE, PARTLY, TODO, Cell, Plan, PlannedRun, TablePlan, find_states
 from lacuna.tables.spec import Axis
 
 FAILED, RUNNING, BLOCKED, DAMAGED = "failed", "running", "blocked", "damaged"
 NO_DATA, NO_METRIC = "no data", "no metric"
+NUMBERS_ONLY = "only its numbers are archived, and a figure takes more"
 WORST_FIRST = (FAILED, DAMAGED, BLOCKED, NO_METRIC, NO_DATA, RUNNING, PARTLY, TODO)
 
 
@@ -28,15 +29,23 @@ class RunView:
 
     Args:
         planned: the run.
-        state: done, failed, blocked (what it needs failed), damaged (done, but unreadable), running, begun or to do.
+        state: done, archived, failed, blocked (what it needs failed), damaged (done, but unreadable), running, begun or
+            to do.
         why: the sentence behind failed, blocked and damaged; otherwise empty.
-        stored: its numbers, once it is done.
+        stored: its numbers, once it is done or archived.
+        folder: how its directory stands, where it is archived and something needs more of it than its numbers.
     """
 
     planned: PlannedRun
     state: str
     why: str = ""
     stored: StoredRun | None = None
+    folder: RunView | None = None
+
+    @property
+    def own(self) -> RunView:
+        """How its directory stands, whatever the archive has."""
+        return self.folder or self
 
     @property
     def seed(self) -> int:
@@ -166,19 +175,39 @@ class TableResult:
         return any(cell.cell.paper is not None for cell in self.cells)
 
 
+def archive_note(result: TableResult) -> str:
+    """Which share of the numbers is from the archive; empty where none is."""
+    runs = {run.recipe.identity: run for cell in result.cells for run in cell.done}
+    archived = [run for run in runs.values() if run.archived]
+    if not archived:
+        return ""
+    places = ", ".join(sorted({run.place.parent.name for run in archived}))
+    return (
+        f"{len(archived)} of {len(runs)} runs are from the archive {places}/: their numbers are here, not their models"
+    )
+
+
 def gather(plan: Plan) -> list[TableResult]:
     """The numbers of a plan's tables as they are now; every run directory is read once."""
     find_states(plan)
     views: dict[str, RunView] = {}
     for identity, planned in plan.runs.items():
         views[identity] = _view(planned, views)
-    return [
-        TableResult(table, tuple(_cell(cell, len(table.seeds), views) for cell in table.cells)) for table in plan.tables
-    ]
+    return [TableResult(table, tuple(_cell(table, cell, views) for cell in table.cells)) for table in plan.tables]
 
 
 def _view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
     """How a run stands; what it needs is in ``before`` already (a plan lists it first)."""
+    if planned.state == ARCHIVED:
+        return RunView(planned, ARCHIVED, stored=planned.archived)
+    own = _own_view(planned, before)
+    if planned.archived is None or own.state in (DONE, DAMAGED):
+        return own
+    return RunView(planned, ARCHIVED, stored=planned.archived, folder=own)
+
+
+def _own_view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
+    """As its directory tells."""
     if planned.state == DONE:
         try:
             return RunView(planned, DONE, stored=read_run(planned.folder.path, planned.recipe))
@@ -188,8 +217,8 @@ def _view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
         return RunView(planned, FAILED, failure(planned))
     for needed in planned.recipe.needs.values():
         first = before.get(needed.identity)
-        if first is not None and first.state in (FAILED, BLOCKED, DAMAGED):
-            return RunView(planned, BLOCKED, f"{needed.name} {first.state}: {first.why}")
+        if first is not None and first.own.state in (FAILED, BLOCKED, DAMAGED):
+            return RunView(planned, BLOCKED, f"{needed.name} {first.own.state}: {first.own.why}")
     return RunView(planned, RUNNING if planned.state == planning.RUNNING else planned.state)
 
 
@@ -199,11 +228,14 @@ def failure(planned: PlannedRun) -> str:
     return lines[-1].removeprefix("LacunaError: ").strip().rstrip(":") if lines else "no reason was recorded"
 
 
-def _cell(cell: Cell, wanted: int, views: Mapping[str, RunView]) -> CellResult:
+def _cell(table: TablePlan, cell: Cell, views: Mapping[str, RunView]) -> CellResult:
     runs = tuple(views[recipe.identity] for recipe in cell.recipes)
     values: dict[int, float] = {}
     missing: dict[int, tuple[str, str]] = {}
     for run in runs:
+        if table.spec.figure is not None and run.stored is not None and run.stored.archived:
+            missing[run.seed] = (run.own.state, run.own.why or NUMBERS_ONLY)
+            continue
         if run.stored is not None and not cell.metric:  # of a figure
             continue
         value = None if run.stored is None else run.stored.metrics.get(cell.metric)
@@ -213,4 +245,4 @@ def _cell(cell: Cell, wanted: int, views: Mapping[str, RunView]) -> CellResult:
             missing[run.seed] = (NO_METRIC, f"the run has no {cell.metric}" if value is None else f"it is {value}")
         else:
             missing[run.seed] = (run.state, run.why)
-    return CellResult(cell, wanted, runs, values, missing)
+    return CellResult(cell, len(table.seeds), runs, values, missing)

@@ -139,7 +139,7 @@ def _pictures(result: TableResult) -> list[Section]:
 
 def _picture_files(runs: Sequence[RunView]) -> list[Path]:
     """Readable pictures of the first run that is done."""
-    first = next((run for run in runs if run.stored is not None), None)
+    first = next((run for run in runs if run.stored is not None and not run.stored.archived), None)
     found = []
     for path in sorted(first.planned.folder.pictures.glob("*.png")) if first else []:
         try:
@@ -169,7 +169,7 @@ def data_section(result: TableResult) -> list[Section]:
 
 
 def _failures(result: TableResult) -> list[Section]:
-    failed = [run for run in result.runs.values() if run.state == FAILED]
+    failed = [run.own for run in result.runs.values() if run.own.state == FAILED]
     found: list[Section] = []
     for run in failed[:MOST_RUNS]:
         heading = None if found else "Failed runs"
@@ -200,7 +200,7 @@ def run_sections(result: TableResult, folder: Path) -> list[Section]:
     facts = [("hardware", "; ".join(where)), ("commits", ", ".join(commits))]
     return [
         Facts([fact for fact in facts if fact[1]], heading="Runs"),
-        Details(f"{len(runs)} runs, with links to their folders{more}", [Table(rows)]),
+        Details(f"{len(runs)} runs, with links to what is here of them{more}", [Table(rows)]),
     ]
 
 
@@ -211,7 +211,9 @@ def _hardware(run: RunView) -> Iterator[str]:
 
 def _run_row(run: RunView, folder: Path) -> dict[str, object]:
     path = run.planned.folder.path
-    link = "" if run.state != DONE and not path.is_dir() else _relative(path, folder)
+    link = "" if run.state != DONE and not path.is_dir() else f"{_relative(path, folder)}/"
+    if run.stored is not None and run.stored.archived:
+        link = _relative(run.stored.place, folder)
     seconds = run.stored.seconds if run.stored is not None else float("nan")
     return {
         "run": Cell(run.planned.recipe.name, link=link),
@@ -223,8 +225,8 @@ def _run_row(run: RunView, folder: Path) -> dict[str, object]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """The address of a run's folder, as seen from the page's."""
+    """The address of a run's folder or file, as seen from the page's."""
     try:
-        return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()) + "/"
+        return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
     except ValueError:  # another drive
         return path.resolve().as_uri()

@@ -1,5 +1,7 @@
 """From tables to the runs behind them: cells become recipes, equal recipes become one run, finished ones drop out.
 
+A run whose numbers are in the archive drops out, too, unless another one needs its weights or a figure its pictures.
+
 Nothing here imports torch and nothing is trained: a plan of thousands of cells takes seconds.
 """
 
@@ -13,15 +15,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lacuna import files
 from lacuna.composer import Composer
 from lacuna.errors import LacunaError
+from lacuna.runs.archived import Archive, ArchivedRun
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, data_key, fingerprint_at_hand, prepare_data, resolve
 from lacuna.runs.settings import Settings
+from lacuna.runs.store import left_out
+from lacuna.tables.known_data import fingerprint_in
 from lacuna.tables.spec import OF_DATA, Axis, TableSpec
 
 DONE, TODO, PARTLY, FAILED, RUNNING = "done", "to do", "begun", "failed before", "running elsewhere"
+ARCHIVED = "archived"
+"""Its numbers are in the archive, and nothing needs its weights or pictures."""
+UNNEEDED = "not needed"
+"""No cell shows its numbers, and whatever would build on it is done or archived."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,12 @@ class PlannedRun:
     state: str = TODO
     cpus: int | None = None
     """What the table asks for, where the executor's config leaves it open."""
+    shown: bool = False
+    """Whether a cell shows its numbers; otherwise others build on it."""
+    pictures: bool = False
+    """Whether a figure is drawn from what it leaves behind besides its numbers."""
+    archived: ArchivedRun | None = None
+    """Its numbers in the archive, whatever its own state."""
 
     @property
     def folder(self) -> RunFolder:
@@ -91,6 +105,7 @@ class Plan:
     output: Path
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     missing_data: tuple[str, ...] = ()
+    archive: Archive = field(default_factory=lambda: Archive(None))
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -101,8 +116,8 @@ class Plan:
         return found
 
     def open(self) -> list[PlannedRun]:
-        """What is not finished."""
-        return [run for run in self.runs.values() if run.state != DONE]
+        """What is to be run."""
+        return [run for run in self.runs.values() if run.state not in (DONE, ARCHIVED, UNNEEDED)]
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,7 @@ class Wishes:
         values: by dotted key, for every cell that has the key and does not set it itself.
         infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
         prepare: make the data where they are missing; otherwise their cells have no runs.
+        archive: the folder of archived runs; None: there is none.
     """
 
     budget: Mapping[str, Any]
@@ -124,6 +140,7 @@ class Wishes:
     values: Mapping[str, Any] = field(default_factory=dict)
     infrastructure: Mapping[str, Any] = field(default_factory=dict)
     prepare: bool = False
+    archive: Path | None = None
 
 
 def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) -> Plan:
@@ -141,7 +158,7 @@ def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) 
             raise LacunaError(f"{first}: every cell of these tables that has this key sets it itself.")
         raise LacunaError(f"{first}: no cell of these tables has this key.")
     output = Path(wishes.infrastructure["output"])
-    plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)))
+    plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)), planner.archive)
     find_states(plan)
     return plan
 
@@ -153,6 +170,7 @@ class _Planner:
         self.used: set[str] = set()
         self.own: set[str] = set()
         self.missing: set[str] = set()
+        self.archive = Archive(wishes.archive, wishes.infrastructure["output"], left_out)
         self._fingerprints: dict[str, str | None] = {}
 
     def table(self, spec: TableSpec) -> TablePlan:
@@ -180,6 +198,8 @@ class _Planner:
         settings = Settings.of(config)
         for recipe in cell.recipes:
             self._take(recipe, settings, f"{spec.name}: {cell.label}", spec.cpus)
+            run = self.runs[recipe.identity]
+            run.shown, run.pictures = True, run.pictures or spec.figure is not None
         return cell
 
     def _config(self, spec: TableSpec, row: Axis, column: Axis) -> dict[str, Any]:
@@ -219,7 +239,8 @@ class _Planner:
             found = fingerprint_at_hand(config)
             if found is None and self.wishes.prepare:
                 found = prepare_data(config)
-            self._fingerprints[key] = found or _fingerprint_in(Path(config["output"]), str(config["data"]["name"]))
+            known = found or fingerprint_in(Path(config["output"]), self.archive, str(config["data"]["name"]))
+            self._fingerprints[key] = known
         return self._fingerprints[key]
 
     def _take(self, recipe: Recipe, settings: Settings, cell: str, cpus: int | None) -> None:
@@ -232,17 +253,6 @@ class _Planner:
             run.cells.append(cell)
 
 
-def _fingerprint_in(output: Path, data: str) -> str | None:
-    """What finished runs say of data that are not on this machine (results that were copied here, say)."""
-    found: set[str] = set()
-    for path in (output / "runs").glob(f"{data}-*/recipe.json"):
-        try:
-            found.add(str(files.read_json(path)["data"]["fingerprint"]))
-        except (LacunaError, KeyError, TypeError):
-            continue
-    return found.pop() if len(found) == 1 else None
-
-
 def find_states(plan: Plan) -> None:
     """Look up how every run of a plan stands; one listing of the directory for those that never began."""
     try:
@@ -251,6 +261,18 @@ def find_states(plan: Plan) -> None:
         present = set()
     for run in plan.runs.values():
         run.state = _state(run.folder) if run.recipe.name in present else TODO
+        run.archived = plan.archive.get(run.recipe)
+    needed: set[str] = set()
+    for run in reversed(plan.runs.values()):  # what others need stands before them
+        if run.state == DONE:
+            continue
+        wanted = run.pictures or run.recipe.identity in needed
+        if not wanted and run.archived is not None:
+            run.state = ARCHIVED
+        elif not wanted and not run.shown:
+            run.state = UNNEEDED
+        else:
+            needed |= {other.identity for other in run.recipe.needs.values()}
     plan.__dict__.pop("counts", None)
 
 

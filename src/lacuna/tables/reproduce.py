@@ -39,7 +39,7 @@ def main(config: dict[str, Any]) -> int:
     plan = plan_tables(specs, composer, wishes(config, prepare=not look_only))
     composer.save()
     if config["plan"]:
-        print(plan_text(plan, Estimates(output, config["trainer"]["accelerator"])))
+        print(plan_text(plan, Estimates(output, config["trainer"]["accelerator"], config["results"])))
         return 0
     failed = [] if look_only else train(plan, config)
     written = render(plan, output / "tables")
@@ -75,7 +75,7 @@ def wishes(config: Mapping[str, Any], *, prepare: bool) -> Wishes:
     from lacuna.composing import split_overrides
 
     choices, values = split_overrides(CONFIGS, [str(word) for word in config["overrides"]])
-    for forbidden in ("seed", "output", "budget", "trainer", "logger", "data.root", "data.download"):
+    for forbidden in ("seed", "output", "results", "budget", "trainer", "logger", "data.root", "data.download"):
         if any(
             key == forbidden or key.startswith(f"{forbidden}.")
             for key in [*values, *(c.split("=")[0] for c in choices)]
@@ -95,6 +95,7 @@ def wishes(config: Mapping[str, Any], *, prepare: bool) -> Wishes:
         values=values,
         infrastructure=infrastructure,
         prepare=prepare,
+        archive=None if config["results"] is None else Path(str(config["results"])),
     )
 
 
@@ -140,7 +141,7 @@ def train(plan: Plan, config: Mapping[str, Any]) -> list[Task]:
             resources = Resources(resources.cpus, 0.0)
         jobs = [_job(run, resources, devices, config) for run in first_what_others_need(missing)]
         executor.check({job.resources for job in jobs})
-        estimates = Estimates(plan.output, config["trainer"]["accelerator"])
+        estimates = Estimates(plan.output, config["trainer"]["accelerator"], plan.archive.folder)
         expected = {job.identity: estimates(job.recipe) for job in jobs}
         with LiveView(len(plan.runs), len(plan.runs) - len(jobs), expected) as view:
             schedule = Schedule(executor, [view])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from lacuna.runs.recipe import Recipe
-from lacuna.tables.plan import DONE, Plan, PlannedRun
+from lacuna.tables.plan import ARCHIVED, DONE, UNNEEDED, Plan, PlannedRun
 
 MOST_LINES = 200
 """Groups of runs that are listed one by one."""
@@ -80,7 +80,7 @@ def _line(runs: list[PlannedRun], estimate: Estimate) -> str:
     for run in runs:
         states[run.state] = states.get(run.state, 0) + 1
     text = ", ".join(state if len(runs) == 1 else f"{count} {state}" for state, count in states.items())
-    left = [run for run in runs if run.state != DONE]
+    left = [run for run in runs if run.state not in (DONE, ARCHIVED, UNNEEDED)]
     known = estimate(left[0].recipe) if left else None
     about = "" if known is None else f", about {duration(known)}{' each' if len(left) > 1 else ''}"
     times = f" x{len(runs)}" if len(runs) > 1 else ""

@@ -11,7 +11,7 @@ from lacuna.report.latex import latex_table
 from lacuna.report.table import BEST, TIE, markdown_table, text_table
 from lacuna.tables.cells import holes_of, rows_of, rules_of
 from lacuna.tables.facts import facts_of, protocol, warning
-from lacuna.tables.gather import CellResult, TableResult
+from lacuna.tables.gather import CellResult, TableResult, archive_note
 from lacuna.tables.noise import paper_interval, table_marks
 from lacuna.tables.significance import LEVEL
 
@@ -19,7 +19,7 @@ CSV_COLUMNS = (
     "table", "row", "column", "row_label", "column_label", "metric", "better", "mean", "sd", "n", "wanted", "seeds",
     "values", "paper", "difference", "difference_low", "difference_high", "mark", "reference", "state", "reason",
     "budget", "data", "test_images", "train_images", "of_test_images", "complete", "lossless", "fingerprint", "note",
-    "protocol", "hardware", "commits", "runs",
+    "protocol", "hardware", "commits", "runs", "archived",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def as_text(result: TableResult) -> str:
     paper = f"[paper's, ours minus paper's{_span(result)}]" if result.has_paper else ""
     said = [seeds, paper, *(meaning for mark, meaning in meanings.items() if mark in marks)]
     lines += ["; ".join(part for part in said if part)] if any(said) else []
+    lines += [archive_note(result)] if archive_note(result) else []
     lines += [f"missing: {cells}: {reason}" for reason, cells in holes_of(result)]
     return "\n".join(lines).rstrip()
 
@@ -119,6 +120,7 @@ def _csv_row(result: TableResult, cell: CellResult, mark: str) -> dict[str, obje
         "hardware": _joined(dict.fromkeys(where for run in cell.done for where in run.hardware)),
         "commits": _joined(dict.fromkeys(commit for run in cell.done for commit in run.commits)),
         "runs": _joined(recipe.name for recipe in spec.recipes),
+        "archived": _joined(run.recipe.name for run in cell.done if run.archived),
     }
 
 

@@ -1,0 +1,34 @@
+"""Archive finished runs: one small JSON file each in results/, with numbers, provenance, hardware, commit and seconds.
+
+python scripts/archive.py                                    runs at a full budget of outputs/runs into results/
+python scripts/archive.py output=outputs results=results     the same
+python scripts/archive.py budgets=[quick]                    runs of other budgets
+python scripts/archive.py pack=runs.jsonl                    and then the whole archive as one file
+python scripts/archive.py input=runs.jsonl                   take the runs of such a file, from another machine say
+
+A run that is there already keeps its numbers; where they differ, a line says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from lacuna.errors import LacunaError
+from lacuna.runs.archive import main as archive
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 everything was refused, 2 a mistake the user can mend."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="key=value", help="output, results, budgets, input or pack")
+    arguments = parser.parse_args(argv)
+    try:
+        return archive(arguments.words)
+    except LacunaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
