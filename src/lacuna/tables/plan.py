@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -115,7 +115,7 @@ class Wishes:
         choices: group choices for every cell.
         values: by dotted key, for every cell that has the key and does not set it itself.
         infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
-        prepare: make the data where they are missing; otherwise their cells have no runs.
+        prepare: whether to make data that are missing now; otherwise their cells have no runs.
     """
 
     budget: Mapping[str, Any]
@@ -123,7 +123,7 @@ class Wishes:
     choices: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     infrastructure: Mapping[str, Any] = field(default_factory=dict)
-    prepare: bool = False
+    prepare: Callable[[], bool] = bool
 
 
 def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) -> Plan:
@@ -217,7 +217,7 @@ class _Planner:
         key = data_key(config)
         if key not in self._fingerprints:
             found = fingerprint_at_hand(config)
-            if found is None and self.wishes.prepare:
+            if found is None and self.wishes.prepare():
                 found = prepare_data(config)
             self._fingerprints[key] = found or _fingerprint_in(Path(config["output"]), str(config["data"]["name"]))
         return self._fingerprints[key]
