@@ -95,12 +95,13 @@ def test_a_step_that_does_not_end_is_not_waited_for(tmp_path: Path) -> None:
                 callback: Any = self.trainer.callbacks[0]
                 assert callback.interrupts.asked
                 time.sleep(60)
+                ended.append(True)
 
+    ended: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lacuna.runs.checkpoint.Interrupts", lambda: Interrupts(patience=0.1))
-        began = time.monotonic()
         assert stop(tmp_path, Endless("step6", signal.SIGINT)) == BATCHES
-        assert time.monotonic() - began < 60
+    assert ended == []
 
 
 def test_what_is_judged_after_the_training_is_interrupted_at_once(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,12 +170,9 @@ class TestRealRuns:
             assert [attempt["resumed"] for attempt in folder.attempts] == [False, True]
 
 
-def test_the_end_comes_between_two_looks(tmp_path: Path) -> None:
-    """The box is looked at more often than the executor would answer."""
+def test_its_end_comes_while_a_run_goes_on(tmp_path: Path) -> None:
     with Inline(work=follow_orders) as executor:
         schedule = Schedule(executor)
         schedule.add(job(tmp_path, "a", seconds=600))
-        began = time.monotonic()
         run(schedule, TimeBox(0.05))
-        assert time.monotonic() - began < 60
         assert states(schedule) == {"a": INTERRUPTED}

@@ -101,10 +101,8 @@ def test_in_time_boxes_to_the_same_table(
     output = tmp_path / "boxed"
     words = ("seeds=2", f"executor={executor}")
     for _ in range(3):
-        began = time.monotonic()
         boxed = reproduce(digits_root, output, *words, f"minutes={minutes}")
         assert boxed.returncode in (0, 75), boxed.stderr
-        assert time.monotonic() - began < 60 * minutes + 90  # to stop, and to render
         table(output)
         states = {RunFolder(path.parent).status.get("state") for path in (output / "runs").glob("*/status.json")}
         assert states <= {"done", "interrupted"}

@@ -225,7 +225,7 @@ def _left(ended: Ended, plan: Plan, box: TimeBox) -> str:
     text += f" ({ended.begun} of them begun here)" if ended.begun else ""
     text += f", and the data {', '.join(plan.missing_data)} to prepare" if plan.missing_data else ""
     text = f"the time box of {box} has ended: {text}" if box.over else text
-    short = (
-        "" if ended.moved or not box.over else " That was too short for a run to get anywhere: give it more minutes."
-    )
-    return f"{text}. Run the same command again to go on.{short}"
+    text += ". Run the same command again to go on."
+    if box.over and not ended.moved:
+        text += " That was too short for a run to get anywhere: give it more minutes."
+    return text
