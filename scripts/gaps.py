@@ -1,6 +1,7 @@
-"""Write which of MisConv's published gaps survive in the runs that are done: docs/misconv_gaps.md.
+"""Write which of a paper's published gaps the finished runs reproduce: docs/misconv_gaps.md, docs/prflow_gaps.md.
 
-python scripts/gaps.py output=outputs                           runs of the full setting, one seed
+python scripts/gaps.py output=outputs seeds=5                   MisConv, runs of the paper's setting
+python scripts/gaps.py --paper prflow output=outputs seeds=5    PRFlow
 python scripts/gaps.py output=outputs budget=quick seeds=3      any word that reproduce.py takes before --
 """
 
@@ -15,40 +16,50 @@ from lacuna.cli import CONFIGS
 from lacuna.composer import Composer
 from lacuna.composing import compose
 from lacuna.errors import LacunaError
-from lacuna.tables.gaps import gaps_page
+from lacuna.tables.gaps import PROPOSALS
+from lacuna.tables.gaps_page import gaps_page
 from lacuna.tables.gather import gather
 from lacuna.tables.plan import plan_tables
 from lacuna.tables.reproduce import find_tables, wishes
+from lacuna.tables.spec import TableSpec
 
-TABLE = "misconv/all"
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "misconv_gaps.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def page(words: list[str]) -> str:
+def page(paper: str, words: list[str]) -> str:
     """The page of the runs that ``reproduce.py words`` would show; nothing is trained."""
-    chosen = words if any(word.startswith("table=") for word in words) else [f"table={TABLE}", *words]
+    chosen = words if any(word.startswith("table=") for word in words) else [f"table={paper}/all", *words]
     config = compose(CONFIGS, "reproduce", chosen)
     cache = Path(config["output"]) / ".cache"
     specs = find_tables(config["table"], Composer(CONFIGS, "reproduce", cache))
-    tables = [spec for spec in specs if spec.paper == spec.name]  # each printed number once
+    if not any((spec.paper or "").startswith(f"{paper}/") for spec in specs):
+        raise LacunaError(f"{chosen[0]} shows no number of the paper {paper}: choose another table, or --paper.")
     composer = Composer(CONFIGS, "train", cache)
-    plan = plan_tables(tables, composer, wishes(config, prepare=False))
+    plan = plan_tables([spec for spec in specs if _prints(spec)], composer, wishes(config, prepare=False))
     composer.save()
-    return gaps_page(gather(plan))
+    return gaps_page(gather(plan), paper)
+
+
+def _prints(spec: TableSpec) -> bool:
+    """Whether a table is the one of its name in the paper, so that each printed number is counted once."""
+    paper, _, rest = (spec.paper or "").partition("/")
+    return spec.name == f"{paper}/{rest.replace('/', '_')}"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 for a mistake the user can mend."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="key=value", help="as for reproduce.py")
-    parser.add_argument("--to", type=Path, default=PAGE, help="the page to write (default: docs/misconv_gaps.md)")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--paper", choices=tuple(PROPOSALS), default="misconv", help="whose gaps (default: misconv)")
+    parser.add_argument("--to", type=Path, help="the page to write (default: docs/PAPER_gaps.md)")
+    arguments = parser.parse_intermixed_args(argv)
+    target = arguments.to or DOCS / f"{arguments.paper}_gaps.md"
     try:
-        files.write_text(arguments.to, page(arguments.words))
+        files.write_text(target, page(arguments.paper, arguments.words))
     except LacunaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(arguments.to)
+    print(target)
     return 0
 
 

@@ -18,15 +18,14 @@ from typing import Any
 
 import yaml
 
-from lacuna import registry
 from lacuna.data import given
 from lacuna.data.prepared import PreparedData
 from lacuna.data.sources.base import Source
 from lacuna.errors import LacunaError
+from lacuna.runs.budgeting import source_of
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "data"
 NOT_HERE = ("arrays", "folder")  # made from the user's files by every command that uses them
-SETTINGS = ("validation", "train_images", "validation_images", "test_images")
 
 
 def names() -> list[str]:
@@ -39,7 +38,7 @@ def named_source(name: str) -> Source:
     if name not in names():
         raise LacunaError(f"There is no data set '{name}': choose one of {', '.join(names())}.")
     spec = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-    source: Source = registry.build("data", {key: value for key, value in spec.items() if key not in SETTINGS})
+    source: Source = source_of(spec)
     return source
 
 

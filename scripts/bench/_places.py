@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from lacuna import registry
 from lacuna.cli import CONFIGS
 from lacuna.composer import Composer
 from lacuna.composing import compose
 from lacuna.data.prepared import Arrays, Description, write
-from lacuna.runs.budgeting import LIMITS
+from lacuna.runs.budgeting import source_of
 from lacuna.tables.plan import Plan, Wishes
 from lacuna.tables.spec import TableSpec, table_spec
 
 BEGUN, ENDED = "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"
 DATA = ("digits", "mnist", "svhn", "cifar10", "celeba32", "celeba64")
-NOT_ARGUMENTS = (*LIMITS, "validation", "root", "download")
 
 
 def make_up_data(root: Path) -> None:
@@ -27,7 +25,7 @@ def make_up_data(root: Path) -> None:
     rng = np.random.default_rng(0)
     for name in DATA:
         config = compose(CONFIGS, "train", [f"data={name}"])["data"]
-        source = registry.build("data", {k: v for k, v in config.items() if k not in NOT_ARGUMENTS})
+        source = source_of(config)
         splits = {}
         for split, n in (("train", 24), ("validation", 10), ("test", 10)):
             images = rng.integers(0, 256, (n, *source.shape), dtype=np.uint8)

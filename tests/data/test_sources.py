@@ -287,7 +287,7 @@ def test_configs_build(path, tmp_path):
     spec = yaml.safe_load(path.read_text())
     assert spec["name"] == path.stem
     limits = [spec.pop(key) for key in ("validation", "train_images", "validation_images", "test_images")]
-    assert limits[1:] == [None, None, None] and limits[0] >= 0
+    assert limits == [None, None, None, None] and spec.pop("default_validation") >= 0
     if path.stem == "arrays":
         np.save(tmp_path / "x.npy", pixels(4, 3, 3))
         spec["path"] = str(tmp_path / "x.npy")

@@ -20,6 +20,7 @@ from tests.runs.real import ROOT, config
 FINGERPRINT = "0123456789ab"
 DECIDING = ("task", "data", "mask", "density", "stem", "net", "budget", "precision", "seed")
 INFRASTRUCTURE = ("output", "data.root", "data.download")
+OF_OTHER_BUDGETS = ("data.default_validation",)
 
 
 def recipe(*words: str) -> Recipe:
@@ -95,7 +96,7 @@ def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
     [
         p
         for p in leaves(BASE)
-        if p.split(".")[0] in DECIDING and p not in (*INFRASTRUCTURE, "task.name") and not of_another_task(p)
+        if p.split(".")[0] in DECIDING and p not in (*INFRASTRUCTURE, *OF_OTHER_BUDGETS, "task.name") and not of_another_task(p)
     ],
 )
 def test_every_deciding_key_changes_the_identity(path: str) -> None:
@@ -110,6 +111,44 @@ def test_no_key_is_forgotten() -> None:
 
 def test_so_do_the_data() -> None:
     assert resolve(BASE, "another").identity != resolve(BASE, FINGERPRINT).identity
+
+
+def test_only_reduced_budgets_set_training_images_aside_unless_the_user_does() -> None:
+    def aside(*words: str) -> int:
+        found: int = recipe("experiment=mnist_zero", *words).content["data"]["validation"]
+        return found
+
+    assert aside() == 0 and aside("budget=quick") == aside("budget=smoke") == 5000
+    assert aside("data.validation=300") == aside("data.validation=300", "budget=quick") == 300
+    assert aside("data.validation=0", "budget=quick") == 0
+    with pytest.raises(LacunaError, match=r"data.validation=-1 must be null or a whole number of at least 0"):
+        aside("data.validation=-1")
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ((), "paper"),
+        (("stem=mask",), "paper"),
+        (("net.training.lr=2e-3",), "changed"),
+        (("net.training.epochs=20",), "changed"),
+        (("net.training.batch_size=48",), "changed"),
+        (("net.stages=[[32,1],[64,2]]",), "changed"),
+        (("stem.filters=16", "net.stages=[[16,0],[64,2]]"), "changed"),
+        (("data.train_images=50000",), "cut"),
+        (("data.test_images=100",), "cut"),
+        (("data.validation=5000",), "cut"),
+        (("stem=misconv", "density=dmfa_mnist"), "paper"),
+        (("stem=misconv", "density=dmfa_mnist", "density.training.lr=1e-3"), "changed"),
+        (("budget=quick",), "quick"),
+        (("budget=quick", "net.training.lr=2e-3"), "quick"),
+        (("experiment=digits_zero",), "full"),
+        (("experiment=digits_zero", "net.training.lr=2e-3"), "full"),
+    ],
+)
+def test_only_what_is_as_published_is_called_the_papers(words: tuple[str, ...], label: str) -> None:
+    found = recipe("experiment=mnist_zero", *words) if words[:1] != ("experiment=digits_zero",) else recipe(*words)
+    assert found.content["budget"] == label
 
 
 def test_what_a_run_does_not_use_is_no_part_of_it() -> None:

@@ -8,12 +8,14 @@ import statistics
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from lacuna.runs.recipe import Recipe
 from lacuna.tables import gather as gathering
 from lacuna.tables.estimate import Estimates
+from lacuna.tables.facts import marks_rule
 from lacuna.tables.gather import CellResult, TableResult, gather
-from lacuna.tables.noise import table_marks
+from lacuna.tables.noise import paper_interval, table_marks
 from lacuna.tables.plan import Plan
 from tests.tables.finished import ATTEMPT, DONE, begin, finish, plan
 from tests.tables.planning import spec
@@ -149,6 +151,51 @@ def test_references_and_other_data_do_not_compete(digits_root: Path, tmp_path: P
         moved.append(cell)
     (result,) = gather(dataclasses.replace(found, tables=(dataclasses.replace(table, cells=tuple(moved)),)))
     assert ("misconv", "square") not in table_marks(result)
+
+
+def test_one_seed_has_no_mark_and_leaves_its_column_without_a_winner(digits_root: Path, tmp_path: Path) -> None:
+    rows = {"zero": {}, "mask": {}, "misconv": {}}
+    high, low = (0.901, 0.900, 0.899), (0.801, 0.800, 0.799)
+    one = {(row, "square"): (value,) for row, value in (("zero", 0.1), ("mask", 0.5), ("misconv", 0.9))}
+    three = {("misconv", "noise"): high, ("zero", "noise"): low}
+    found = plan(digits_root, tmp_path, spec(rows=rows), seeds=SEEDS)
+    fill(found, {**one, **three, ("mask", "noise"): (0.99,)})
+    (result,) = gather(found)
+    # in `square` nothing can be compared; in `noise` the mask may be better than MisConv, or worse than zeros
+    assert table_marks(result) == {("misconv", "noise"): "tie"}
+    assert "a number of one seed has no winner" in marks_rule(result)
+    fill(found, {("mask", "noise"): (0.5, 0.501, 0.499)})
+    assert table_marks(gather(found)[0]) == {("misconv", "noise"): "best"}
+
+
+@pytest.mark.parametrize(("compare", "line"), [("columns", "column"), ("rows", "row")])
+def test_the_caption_says_that_one_seed_is_not_compared(
+    compare: str, line: str, digits_root: Path, tmp_path: Path
+) -> None:
+    found = plan(digits_root, tmp_path, spec(compare=compare), seeds=SEEDS)
+    fill(found, {where: (0.5,) for where in recipes(found)})
+    (result,) = gather(found)
+    assert table_marks(result) == {}
+    rule = marks_rule(result)
+    assert rule.startswith("none, ") and f"two numbers in a {line}, of two or more seeds" in rule
+    fill(found, {where: (0.5, 0.51, 0.52) for where in recipes(found)})
+    rule = marks_rule(gather(found)[0])
+    assert rule.startswith(f"bold: significantly better than every other in its {line};") and "Welch" in rule
+    assert f"5% for each {line}, not corrected for the number of {line}s" in rule and "one seed" not in rule
+
+
+def test_the_interval_of_a_difference_to_print_is_students(digits_root: Path, tmp_path: Path) -> None:
+    found = plan(digits_root, tmp_path, seeds=SEEDS)
+    values = (0.70, 0.74, 0.73)
+    fill(found, {("zero", "square"): values, ("zero", "noise"): (0.7,), ("misconv", "square"): values})
+    printed = {("zero", "square"): 0.6, ("zero", "noise"): 0.6, ("misconv", "noise"): 0.6}
+    given = tuple(dataclasses.replace(cell, paper=printed.get(key(cell))) for cell in found.tables[0].cells)
+    (result,) = gather(dataclasses.replace(found, tables=(dataclasses.replace(found.tables[0], cells=given),)))
+    intervals = {where: paper_interval(cell) for where, cell in cells(result).items()}
+    low, high = stats.ttest_1samp(values, 0.6).confidence_interval(0.95)
+    assert intervals.pop(("zero", "square")) == pytest.approx((low - 0.6, high - 0.6))
+    # neither one seed, nor a number that no paper prints, nor a hole has one
+    assert set(intervals.values()) == {None}
 
 
 def _planned(found: Plan, recipe: Recipe):

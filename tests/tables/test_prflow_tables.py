@@ -13,7 +13,8 @@ from lacuna.runs.run import execute
 from lacuna.runs.settings import Settings
 from lacuna.tables.gather import gather
 from lacuna.tables.reproduce import find_tables
-from lacuna.tables.spec import TableSpec, paper_table
+from lacuna.papers import paper_table
+from lacuna.tables.spec import TableSpec
 from lacuna.usage import options
 from tests.tables.finished import plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import io
 import re
 import shutil
@@ -19,6 +20,7 @@ from PIL import Image
 
 from lacuna.runs.recipe import Recipe
 from lacuna.tables import page
+from lacuna.tables.cells import spanned
 from lacuna.tables.curves import mean_curve, panels_of
 from lacuna.tables.gather import gather
 from lacuna.tables.plan import Plan
@@ -44,9 +46,11 @@ def with_budget(content: Mapping[str, Any], budget: str) -> dict[str, Any]:
     return {**content, "budget": budget} | ({"needs": needs} if needs else {})
 
 
-def filled(root: Path, output: Path, *specs, budget: str = "paper", paper: bool = True, **data: Any) -> Plan:
-    """A finished plan; MisConv wins in one column and ties in the other."""
-    found = plan(root, output, *specs, seeds=(0, 1, 2))
+def filled(
+    root: Path, output: Path, *specs, budget: str = "paper", paper: bool = True, seeds=(0, 1, 2), **data: Any
+) -> Plan:
+    """A finished plan; of all three seeds, MisConv wins in one column and ties in the other."""
+    found = plan(root, output, *specs, seeds=seeds)
     tables, runs = [], {}
     for table in found.tables:
         cells = []
@@ -87,6 +91,50 @@ def test_every_form_has_every_number(digits_root: Path, tmp_path: Path) -> None:
         assert float(row["mean"]) == pytest.approx(sum(values) / 3)
         assert float(row["difference"]) == pytest.approx(float(row["mean"]) - 0.85)
         assert (row["n"], row["wanted"], row["test_images"], row["state"]) == ("3", "3", "500", "done")
+
+
+def test_the_difference_to_print_shows_its_interval_in_every_form(digits_root: Path, tmp_path: Path) -> None:
+    forms = written(filled(digits_root, tmp_path), tmp_path / "tables")
+    # three seeds .001 apart: t of 2 degrees of freedom, 4.3027, times .001 / sqrt(3) is .00248
+    for name in ("table.md", "index.html", "text"):
+        plain = read(forms[name]).text if name == "index.html" else forms[name]
+        for shown in ("+0.050 (+0.048 to +0.052)", "−0.050 (−0.052 to −0.048)"):
+            assert f"paper 0.850, {shown}" in plain, (name, shown)
+    assert r"$-$0.050 ($-$0.052 to $-$0.048)" in forms["table.tex"]
+    for row in csv.DictReader(io.StringIO(forms["table.csv"])):
+        low, high = float(row["difference_low"]), float(row["difference_high"])
+        assert (low + high) / 2 == pytest.approx(float(row["difference"]))
+        assert high - low == pytest.approx(2 * 4.302653 * 0.001 / 3**0.5, rel=1e-5)
+    for name in ("table.md", "table.tex", "index.html"):
+        assert "Student's t" in html.unescape(forms[name]).replace("’", "'"), name
+    assert "[paper's, ours minus paper's (95% interval)]" in forms["text"]
+
+
+def test_one_seed_shows_its_difference_alone_and_no_mark(digits_root: Path, tmp_path: Path) -> None:
+    found = filled(digits_root, tmp_path, seeds=(0,))
+    forms = written(found, tmp_path / "tables")
+    for name, form in forms.items():
+        assert " to +" not in form and " to −" not in form and "95%" not in form, name
+    for name in ("table.md", "index.html", "text"):
+        plain = read(forms[name]).text if name == "index.html" else forms[name]
+        assert "0.901 (1)" in plain and "paper 0.850, +0.051" in plain, name
+    assert "†" not in forms["table.md"].split("\n\n- **")[0] and "**0." not in forms["table.md"]
+    assert r"\textbf{0." not in forms["table.tex"] and r"\underline{" not in forms["table.tex"]
+    assert "<strong>0." not in forms["index.html"] and 'class="number tie"' not in forms["index.html"]
+    assert "(1)*" not in forms["text"] and "†" not in forms["text"]
+    for row in csv.DictReader(io.StringIO(forms["table.csv"])):
+        assert (row["mark"], row["difference_low"], row["difference_high"]) == ("", "", "")
+        assert float(row["difference"]) == pytest.approx(float(row["mean"]) - 0.85)
+    assert "of one seed, so that it has no interval" in forms["table.md"]
+    assert "nothing can be compared" in forms["table.md"]
+
+
+@pytest.mark.parametrize(("interval", "shown"), [
+    ((0.0004, 0.02), " (+0.000 to +0.020)"), ((-0.02, -0.0004), " (−0.020 to −0.000)"), ((0, 0), " (0.000 to 0.000)"),
+    (None, ""),
+])  # fmt: skip
+def test_a_bound_keeps_its_sign_where_it_rounds_to_zero(interval: tuple[float, float] | None, shown: str) -> None:
+    assert spanned(interval, 3) == shown
 
 
 def test_winner_and_tie_in_every_form(digits_root: Path, tmp_path: Path) -> None:

@@ -173,8 +173,9 @@ def test_a_perfect_imputer_recovers_everything(digits_root, tmp_path, monkeypatc
 
 
 def test_looking_on_while_training_asks_no_judge(digits_root, tmp_path):
-    run(digits_root, tmp_path, *JUDGED)
-    task = task_of(digits_root, tmp_path, *JUDGED)
+    judged = (*JUDGED, "data.validation=60")
+    run(digits_root, tmp_path, *judged)
+    task = task_of(digits_root, tmp_path, *judged)
     task.prepare()
     assert {"rmse", "psnr"} <= task.validate().keys() and not {"fid", "scc"} & task.validate().keys()
     assert {"fid", "scc"} <= task.evaluate(task.data.validation).keys()

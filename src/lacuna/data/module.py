@@ -20,14 +20,16 @@ from lacuna.data.sources.base import Source, data_root
 from lacuna.errors import LacunaError
 
 _LIMITS = ("validation", "train_images", "validation_images", "test_images")
+_FOR_RECIPES = ("default_validation",)
+"""Keys of a data config that mean something to recipes only."""
 
 
 class IncompleteData(pl.LightningDataModule):
     """Train, validation and test images behind one mask scheme; works with and without a Trainer.
 
     A set without a validation split has ``data.validation`` images of its training split set aside, by a fixed
-    permutation. ``data.train_images``, ``data.validation_images`` and ``data.test_images`` keep the first n images.
-    Neither changes a mask: that depends on an image's position in the stored split only.
+    permutation (null: none). ``data.train_images``, ``data.validation_images`` and ``data.test_images`` keep the first
+    n images. Neither changes a mask: that depends on an image's position in the stored split only.
 
     Args:
         data: a data config: ``type``, the keys above, the source's arguments.
@@ -59,7 +61,9 @@ class IncompleteData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self._limits = {name: _count(name, data.get(name)) for name in _LIMITS}
-        self.source: Source = registry.build("data", {k: v for k, v in data.items() if k not in _LIMITS})
+        self.source: Source = registry.build(
+            "data", {k: v for k, v in data.items() if k not in (*_LIMITS, *_FOR_RECIPES)}
+        )
         self.scheme: MaskScheme = registry.build("mask", {k: v for k, v in mask.items() if k != "seed"})
         self.mask_seed = int(mask.get("seed", 0) if mask_seed is None else mask_seed)
         self.root, self.download, self.seed, self.drop_last = data_root(root), download, seed, drop_last

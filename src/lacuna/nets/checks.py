@@ -26,18 +26,18 @@ def check_kernel(key: str, size: Any) -> None:
         raise LacunaError(f"{key}={size}: the size of a kernel must be odd, such as 3 or 5.")
 
 
-def check_stage(key: str, stage: Any) -> None:
-    """Refuse anything but [filters, number of blocks]."""
-    if not _is_list(stage) or len(stage) != 2 or not all(map(_whole, stage)):
+def check_stage(key: str, stage: Any, blocks: int = 1) -> None:
+    """Refuse anything but [filters, number of blocks] with at least so many blocks."""
+    if not _is_list(stage) or len(stage) != 2 or not (_whole(stage[0]) and _whole(stage[1], blocks)):
         raise LacunaError(f"{key}={stage} must be [filters, number of blocks], such as [64,2].")
 
 
-def check_stages(key: str, stages: Any) -> None:
-    """Refuse anything but one or more [filters, number of blocks]."""
+def check_stages(key: str, stages: Any, first: int = 1) -> None:
+    """Refuse anything but one or more [filters, number of blocks]; the first stage has at least ``first`` blocks."""
     if not _is_list(stages) or not stages:
         raise LacunaError(f"{key}={stages} needs one or more [filters, number of blocks], such as [[32,1],[64,2]].")
     for number, stage in enumerate(stages):
-        check_stage(f"{key}[{number}]", stage)
+        check_stage(f"{key}[{number}]", stage, 1 if number else first)
 
 
 def check_variant(key: str, variant: Any) -> None:
@@ -46,8 +46,8 @@ def check_variant(key: str, variant: Any) -> None:
         raise LacunaError(f"{key}={variant!r} is neither 'paper' nor 'authors'.")
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _whole(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_list(value: Any) -> bool:

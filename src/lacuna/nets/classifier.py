@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lacuna.errors import LacunaError
 from lacuna.nets.checks import check_count, check_stages, check_variant
 from lacuna.nets.density_net import conv_block, down
 
@@ -18,11 +19,14 @@ class Classifier(nn.Module):
         filters: channels of the features the stem delivers.
         size: (H', W') of those features.
         classes: number of classes.
-        stages: [filters, number of blocks] a stage.
+        stages: [filters, number of blocks behind the stem] a stage; in the first stage of ``paper`` the number may
+            be 0, for the stem is the first convolution of the printed list: [conv32, down, [conv64] x 2] is
+            [[32, 0], [64, 2]].
         hidden: width of the first fully connected layer.
         dropout: probability of dropping, behind every block and the hidden layer.
-        variant: ``paper`` (the list in A.2: a halving between stages only) or ``authors`` (a plain convolution
-            first, a halving behind every stage, ReLU before the fully connected layers).
+        variant: ``paper`` (the list in A.2: batch normalisation, and dropout, of the stem's ReLU first, a halving
+            between stages only) or ``authors`` (their code: no normalisation of the stem, a plain convolution first,
+            a halving behind every stage, ReLU before the fully connected layers).
 
     Raises:
         LacunaError: a value that no network can have.
@@ -36,18 +40,25 @@ class Classifier(nn.Module):
         filters: int,
         size: tuple[int, int],
         classes: int,
-        stages: Sequence[Sequence[int]] = ((32, 1), (64, 2)),
+        stages: Sequence[Sequence[int]] = ((32, 0), (64, 2)),
         hidden: int = 20,
         dropout: float = 0.0,
         variant: str = "paper",
     ) -> None:
         super().__init__()
         check_variant("net.variant", variant)
-        check_stages("net.stages", stages)
+        check_stages("net.stages", stages, first=0 if variant == "paper" else 1)
+        if stages[0][1] == 0 and stages[0][0] != filters:
+            raise LacunaError(
+                f"net.stages[0]={list(stages[0])} has no convolution of its own, and the stem delivers {filters} "
+                f"channels: set stem.filters={stages[0][0]}, or give the stage a block."
+            )
         check_count("net.hidden", hidden)
         layers: list[nn.Module] = []
         if variant == "authors":
             layers.append(nn.Conv2d(filters, filters, 3, padding=1))
+        else:  # the rest of the block whose convolution and ReLU are the stem's
+            layers += [nn.BatchNorm2d(filters), *([nn.Dropout(dropout)] if dropout else [])]
         width = filters
         for number, (out, count) in enumerate(stages):
             if number and variant == "paper":

@@ -8,8 +8,11 @@ from typing import Any
 
 from lacuna import registry
 from lacuna.errors import LacunaError
+from lacuna.papers import CUT, PUBLISHED, label
 
 LIMITS = ("train_images", "validation_images", "test_images")
+VALIDATION = ("validation", "default_validation")
+"""Keys of ``data`` that say how many training images are set aside."""
 INFRASTRUCTURE = ("root", "download")
 BUDGET_PIXELS = 32 * 32
 MEASURED = {"timing": ("size", "hole", "batch")}
@@ -18,15 +21,19 @@ WHOLE = {"max_epochs": None, "lr_factor": 1.0, "max_repeats": None, "compiled": 
 """A budget that leaves a task as it is."""
 
 
-def budget_name(config: Mapping[str, Any], task: str) -> str:
-    """The budget's name; ``cut`` where ``paper`` was asked for and less than that is done."""
-    budget = config["budget"]
-    limits = [config["data"].get(limit) for limit in LIMITS] + [budget.get(limit) for limit in LIMITS]
-    if task in MEASURED:  # of no images
-        limits = []
+def budget_label(config: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """What a recipe's numbers may be called: the budget's name, but ``paper`` only where nothing differs from it.
+
+    At ``budget=paper`` a recipe is ``cut`` where it has fewer images or less training than its configuration says,
+    ``changed`` where something that the papers state is otherwise, and ``full`` where no paper says how it is done.
+    """
+    budget, task = config["budget"], content["task"]["name"]
+    if budget["name"] != PUBLISHED:
+        return str(budget["name"])
+    limits = [] if task in MEASURED else [*map(config["data"].get, LIMITS), *map(budget.get, LIMITS)]
     as_it_is = all(WHOLE.get(key) == value for key, value in budget[task].items())
     whole = as_it_is and all(limit is None for limit in limits)
-    return str(budget["name"]) if whole or budget["name"] != "paper" else "cut"
+    return label(content) if whole else CUT
 
 
 def budget_share(data: Mapping[str, Any]) -> float:
@@ -35,10 +42,24 @@ def budget_share(data: Mapping[str, Any]) -> float:
     return 1.0 if shape is None else min(1.0, BUDGET_PIXELS / (shape[1] * shape[2]))
 
 
+def validation_images(data: Mapping[str, Any], budget: Mapping[str, Any]) -> int:
+    """How many training images are set aside: ``data.validation``, or what the budget says where that is null.
+
+    Raises:
+        LacunaError: not a whole number of at least 0.
+    """
+    for value in (data.get("validation"), budget.get("validation"), data.get("default_validation"), 0):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise LacunaError(f"data.validation={value} must be null or a whole number of at least 0.")
+        return value
+    raise AssertionError
+
+
 def source_of(data: Mapping[str, Any]) -> Any:
     """The source a ``data`` config describes."""
-    """The source a ``data`` config describes."""
-    arguments = {key: value for key, value in data.items() if key not in (*LIMITS, *INFRASTRUCTURE, "validation")}
+    arguments = {key: value for key, value in data.items() if key not in (*LIMITS, *INFRASTRUCTURE, *VALIDATION)}
     return registry.build("data", arguments)
 
 

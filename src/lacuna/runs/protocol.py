@@ -9,7 +9,7 @@ from typing import Any
 
 from lacuna import registry
 from lacuna.errors import LacunaError
-from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS
+from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS, VALIDATION
 from lacuna.runs.recipe import PLACES
 
 QUANTITIES = {
@@ -78,7 +78,7 @@ def mask_text(mask: Mapping[str, Any]) -> str:
 
 def official_counts(data: Mapping[str, Any]) -> Mapping[str, int]:
     """Images per split of the published set behind a recipe's ``data``; empty where there is none."""
-    left_out = (*LIMITS, *INFRASTRUCTURE, *PLACES, "validation", "fingerprint")
+    left_out = (*LIMITS, *INFRASTRUCTURE, *PLACES, *VALIDATION, "fingerprint")
     return _official(json.dumps({key: value for key, value in data.items() if key not in left_out}, sort_keys=True))
 
 

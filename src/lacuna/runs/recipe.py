@@ -17,9 +17,20 @@ from typing import Any
 
 from lacuna.data.prepared import PreparedData
 from lacuna.errors import LacunaError
-from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS, MEASURED, budget_name, budget_share, source_of, within
+from lacuna.papers import CHANGED, PUBLISHED, UNPUBLISHED
+from lacuna.runs.budgeting import (
+    INFRASTRUCTURE,
+    LIMITS,
+    MEASURED,
+    VALIDATION,
+    budget_label,
+    budget_share,
+    source_of,
+    validation_images,
+    within,
+)
 
-VERSION = 1
+VERSION = 2
 """Raised when the same recipe would give other numbers, so that old runs are not mistaken for new ones."""
 
 PLACES = ("path",)
@@ -38,6 +49,8 @@ BEHIND_A_STEM = ("classify", "generate")
 """Tasks that train a net behind a stem."""
 JUDGED_BY_FEATURES = ("generate", "impute")
 """Tasks that a feature net judges, unless there is none."""
+WHOLE_BUDGETS = (PUBLISHED, UNPUBLISHED)
+"""Labels of recipes that leave nothing out; they are not part of a run's name."""
 MADE_UP = {"name": "random", "fingerprint": "random"}
 """What stands for data where random numbers do."""
 
@@ -79,7 +92,7 @@ class Recipe:
             parts = [self.content["data"]["name"], self.content["mask"]["name"], method["name"]]
             if self.task == "generate" or method["name"] == "image":  # a classifier is called after its stem
                 parts.append(self.content["net"]["name"])
-        if self.content["budget"] != "paper":
+        if self.content["budget"] not in WHOLE_BUDGETS:
             parts.append(self.content["budget"])
         return "-".join(parts)
 
@@ -129,13 +142,13 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
     if task not in budget:
         raise LacunaError(f"task.name={task}: budget={budget['name']} does not know this task; choose with task=... .")
     if task in MEASURED:
-        return Recipe(json.loads(json.dumps(_measurement(config, task))))
+        return _labelled(config, _measurement(config, task))
     content: dict[str, Any] = {
         "version": VERSION,
         "task": trained_by(config, task),
         "data": _data(config["data"], budget, fingerprint),
         "mask": config["mask"],
-        "budget": budget_name(config, task),
+        "budget": None,  # said once the rest is known
         "precision": config["precision"],
         "seed": config["seed"],
     }
@@ -153,7 +166,16 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         content["needs"] = {part: _derived(config, part, fingerprint) for part in needed}
     if content[maker].get("complete"):
         content["mask"] = NO_MASK
-    return Recipe(json.loads(json.dumps(content)))
+    return _labelled(config, content)
+
+
+def _labelled(config: Mapping[str, Any], content: Mapping[str, Any]) -> Recipe:
+    """The recipe, called after its budget or, at the full one, after what the papers say of it."""
+    plain = json.loads(json.dumps(content))
+    label = budget_label(config, plain)
+    if label in WHOLE_BUDGETS and any(first["budget"] == CHANGED for first in plain.get("needs", {}).values()):
+        label = CHANGED  # so is what builds on something that was changed
+    return Recipe({**plain, "budget": label})
 
 
 def _stem(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +205,7 @@ def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "data": MADE_UP,
         "mask": {"name": "square"},
         task: part,
-        "budget": budget_name(config, task),
+        "budget": None,
         "precision": config["precision"],
         "seed": config["seed"],
         "hardware": where or hardware(config["trainer"].get("accelerator") or "auto"),
@@ -243,7 +265,8 @@ def _needs(spec: Any) -> Iterator[str]:
 
 
 def _data(data: Mapping[str, Any], budget: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    kept = {key: value for key, value in data.items() if key not in INFRASTRUCTURE}
+    kept = {key: value for key, value in data.items() if key not in (*INFRASTRUCTURE, *VALIDATION)}
+    kept["validation"] = validation_images(data, budget)
     share = budget_share(data)
     for limit in LIMITS:
         most = budget.get(limit)
@@ -258,7 +281,7 @@ def data_key(config: Mapping[str, Any]) -> str:
     """The same for configurations whose data are the same files."""
     if config["task"]["name"] in MEASURED:
         return str(MADE_UP["fingerprint"])
-    data = {key: value for key, value in config["data"].items() if key not in (*LIMITS, "validation", "download")}
+    data = {key: value for key, value in config["data"].items() if key not in (*LIMITS, *VALIDATION, "download")}
     return json.dumps(data, sort_keys=True)
 
 

@@ -25,6 +25,8 @@ def train_words(problem: Problem, raw: dict[str, Any], words: Iterable[str]) -> 
         words: the overrides that ``sweep.py`` was given.
     """
     values = problem.values(raw)
+    if problem.config["budget"].get("validation") is not None:  # train.py would set other images aside
+        values = {"data.validation": problem.config["data"]["validation"], **values}
     kept = [word for word in words if word.split("=")[0].split(".")[0] not in OWN and word.split("=")[0] not in values]
     return kept + [f"{key}={override_value(value)}" for key, value in values.items()]
 

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lacuna import files, registry
+from lacuna import files
 from lacuna.composer import Composer
 from lacuna.errors import LacunaError
-from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS
+from lacuna.runs.budgeting import source_of
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, resolve
 from lacuna.runs.settings import Settings
@@ -69,6 +69,7 @@ class Problem:
             raise LacunaError("search is empty: choose one, for instance search=classifier; --help lists them.")
         who = f"search={search['name']}"
         _check_search(search, config, who)
+        config = _with_validation(config)
         wanted = {key: spec for key, spec in search["parameters"].items() if key not in kept}
         for key in wanted:
             if wanted[key] is not None and not Composer.has(config, key):
@@ -239,11 +240,18 @@ def _seeds(config: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
+def _with_validation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A search judges by validation images at every budget: as many as the data's config gives by default."""
+    data = config["data"]
+    if data.get("validation") is not None:
+        return dict(config)
+    return {**config, "data": {**data, "validation": data.get("default_validation", 0)}}
+
+
 def _prepare(config: Mapping[str, Any], who: str) -> str:
     """The data's fingerprint; refuses data without validation images, for then there is nothing to judge by."""
     data = config["data"]
-    arguments = {key: value for key, value in data.items() if key not in (*LIMITS, *INFRASTRUCTURE, "validation")}
-    provenance = registry.build("data", arguments).prepare(data["root"], data["download"]).provenance
+    provenance = source_of(data).prepare(data["root"], data["download"]).provenance
     if not data["validation"] and "validation" not in provenance.counts:
         raise LacunaError(
             f"{who} needs validation images: set data.validation to how many training images to set aside."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lacuna.report.table import HOLE, Cell
 from lacuna.tables.gather import CellResult, TableResult
-from lacuna.tables.noise import table_marks
+from lacuna.tables.noise import paper_interval, table_marks
+from lacuna.tables.significance import Interval
 
 NAMES = ""
 """Title of the column that names the rows."""
@@ -12,7 +13,7 @@ ARROWS = {"max": " ↑", "min": " ↓"}
 
 
 def rows_of(result: TableResult) -> list[dict[str, str | Cell]]:
-    """One row a row of the table: mean, behind it sd and n, below it the paper's number and ours minus it."""
+    """One row a row of the table: mean, behind it sd and n, below it the paper's number and the difference to it."""
     marks, titles = table_marks(result), titles_of(result)
     rows: list[dict[str, str | Cell]] = []
     for row in result.plan.spec.rows:
@@ -67,7 +68,8 @@ def _paper(result: CellResult) -> str:
     text = f"paper {number(result.cell.paper, result.cell.digits)}"
     if result.difference is None:
         return text
-    return f"{text}, {signed(result.difference, result.cell.digits)}"
+    interval = spanned(paper_interval(result), result.cell.digits)
+    return f"{text}, {signed(result.difference, result.cell.digits)}{interval}"
 
 
 def number(value: float, digits: int) -> str:
@@ -80,6 +82,19 @@ def signed(value: float, digits: int) -> str:
     """With its sign; ± where it rounds to zero."""
     text = number(value, digits)
     return f"±{text}" if float(text.replace("−", "-")) == 0 else text if text.startswith("−") else f"+{text}"
+
+
+def spanned(interval: Interval | None, digits: int) -> str:
+    """An interval as it stands behind a difference: `` (−0.001 to +0.010)``; nothing for None.
+
+    A bound that rounds to zero keeps its sign, which says on which side of it the interval ends.
+    """
+    return "" if interval is None else f" ({' to '.join(_bound(value, digits) for value in interval)})"
+
+
+def _bound(value: float, digits: int) -> str:
+    sign = "" if value == 0 else "+" if value > 0 else "−"
+    return f"{sign}{abs(value):.{digits}f}"
 
 
 def _some(labels: list[str], most: int = 6) -> str:

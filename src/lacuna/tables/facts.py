@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lacuna.runs.protocol import mask_text, official_counts
 from lacuna.runs.recipe import FEATURES, Recipe
 from lacuna.runs.store import StoredRun
-from lacuna.tables.gather import CellResult, TableResult
-from lacuna.tables.noise import LEVEL, competitors, sample_of
+from lacuna.tables.gather import TableResult
+from lacuna.tables.noise import competitors, paper_interval, sample_of
+from lacuna.tables.significance import LEVEL
 
 SHOWN = "paper"
 """The budget that leaves nothing out."""
@@ -152,7 +153,7 @@ def protocol(result: TableResult) -> list[tuple[str, str]]:
     found += _saw_complete(result)
     found.append(("budget", ", ".join(budgets(result))))
     found.append(("seeds", f"{', '.join(map(str, seeds))}; mean ± sample standard deviation (number of seeds)"))
-    return [*found, ("marks", noise_rule(result))]
+    return [*found, *_differences(result), ("marks", marks_rule(result))]
 
 
 def _metrics(result: TableResult) -> list[tuple[str, str]]:
@@ -214,31 +215,35 @@ def _advantages(recipe: Recipe) -> Iterator[str]:
         yield "an advantage: its holes are filled from complete training images"
 
 
-def noise_rule(result: TableResult) -> str:
+def _differences(result: TableResult) -> list[tuple[str, str]]:
+    """What stands behind the paper's numbers."""
+    if all(cell.difference is None for cell in result.cells):
+        return []
+    if all(paper_interval(cell) is None for cell in result.cells):
+        return [("difference", "ours minus the paper's; of one seed, so that it has no interval")]
+    how = (
+        f"ours minus the paper's, with its {1 - LEVEL:.0%} interval over seeds (Student's t; the paper's number is "
+        "taken as exact; each cell alone, not corrected for their number)"
+    )
+    single = any(cell.difference is not None and paper_interval(cell) is None for cell in result.cells)
+    return [("difference", how + "; of one seed there is none" * single)]
+
+
+def marks_rule(result: TableResult) -> str:
     """What bold and † mean in this table, by the comparisons that were made in it."""
     line = "row" if result.plan.spec.compare == "rows" else "column"
-    kinds = {kind for group in result.groups for rivals in competitors(group) for kind in _kinds(rivals)}
-    if not kinds:
-        return "none, for nothing here can be compared beyond noise: that takes two rows, and two seeds or an accuracy"
-    tests = {
-        "seeds": "Welch's t test over seeds",
-        "images": "with one seed the sampling error of the accuracy on so many test images",
-    }
-    how = "; ".join(text for kind, text in tests.items() if kind in kinds)
+    compared = [rivals for group in result.groups for rivals in competitors(group)]
+    if not any(sum(sample_of(rival) is not None for rival in rivals) > 1 for rivals in compared):
+        return f"none, for nothing can be compared: that takes two numbers in a {line}, of two or more seeds each"
+    single = any(rival.n == 1 for rivals in compared for rival in rivals)
+    numbers = "numbers of two or more seeds" if single else "those that are there"
+    hole = "a hole or a number of one seed has no winner; one seed has no mark" if single else "a hole has no winner"
     return (
-        f"bold: better than every other in its {line} beyond noise; underlined or †: the best of its {line} and what "
-        f"cannot be told from it. A {line} with a hole has no winner; references do not compete. "
-        f"Noise: {how}; two-sided at {LEVEL:.0%} for each {line}, not corrected for the number of {line}s"
+        f"bold: significantly better than every other in its {line}; underlined or †: the best of its {line} among "
+        f"{numbers}, and what does not differ significantly from it. Significant: by Welch's t test over seeds, "
+        f"two-sided at {LEVEL:.0%} for each {line}, not corrected for the number of {line}s. A {line} with {hole}; "
+        "references do not compete"
     )
-
-
-def _kinds(rivals: Sequence[CellResult]) -> set[str]:
-    """Which comparisons there are among some cells."""
-    there = [sample for sample in map(sample_of, rivals) if sample is not None]
-    seeds = [sample for sample in there if sample.n > 1]
-    images = [sample for sample in there if sample.images]
-    found = {"seeds"} if len(seeds) > 1 else set()
-    return found | ({"images"} if len(images) > 1 and any(sample.n == 1 for sample in images) else set())
 
 
 def count(number: int) -> str:

@@ -1,47 +1,51 @@
-"""Which published gaps survive: MisConv against every other method, in print and in our own runs.
+"""Which published gaps are there in our own runs: what a paper proposes against every other method of its tables.
 
-A pure function of gathered tables. Whether a gap of ours is one is said as in the tables (:mod:`lacuna.tables.noise`);
-of the papers' no noise is known.
+A pure function of gathered tables. A gap is the difference between two numbers of a column; the verdict compares the
+printed one with the interval of ours (:mod:`lacuna.tables.significance`). Of the printed numbers no spread is known.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lacuna.tables.cells import number, signed
-from lacuna.tables.facts import warning
-from lacuna.tables.gather import CellResult, TableResult
-from lacuna.tables.noise import LEVEL, margin, sample_of
+from lacuna.tables.gather import CellResult, Group, TableResult
+from lacuna.tables.noise import sample_of
+from lacuna.tables.significance import Difference, Interval, corrected_intervals, difference
 from lacuna.tables.spec import Axis
-from lacuna.tables.written import plain
 
-HEROES = ("misconv", "dmfa")
-"""Keys of what the paper proposes: the layer, and in tables of densities its density."""
-UPPER_BOUND = ("gt",)
-SURVIVES, VANISHES, REVERSED = "survives", "vanishes", "reversed"
-UNJUDGED, UNMEASURED, UNCLAIMED = "not judged", "not measured", "no gap in print"
-MEANINGS = {
-    SURVIVES: "ours has the same sign and is larger than the noise",
-    VANISHES: "ours is within the noise, so that nothing can be told from it",
-    REVERSED: "ours has the other sign and is larger than the noise",
-    UNJUDGED: "measured once, and with one seed nothing is known of this metric's noise",
-    UNMEASURED: "one of the two runs is not done",
-    UNCLAIMED: "the paper prints the same number for both",
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a paper proposes.
+
+    Args:
+        name: for people.
+        keys: of its rows (or columns), the first that stands in a table being the one that is compared.
+        meaning: of "a gap" in its tables.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    meaning: str
+
+
+PROPOSALS = {
+    "misconv": Proposal(
+        "MisConv", ("misconv", "dmfa"), "MisConv (in tables of densities: DMFA) against another method"
+    ),
+    "prflow": Proposal("PRFlow", ("prflow",), "PRFlow against another method at one rate of missing pixels"),
 }
-
-RULE = (
-    "A gap is MisConv (in tables of densities: DMFA) against another method, + where MisConv is better (more accuracy, "
-    f"less FID). Noise, behind ±: as in the tables, two-sided at {LEVEL:.0%} for every gap and not corrected for their "
-    "number: Welch's t test over seeds, or, with one seed, the sampling error of an accuracy on so many test images, "
-    "which says nothing of what another seed would give. Of the printed numbers no noise is known."
-)
+"""By the name of the paper in ``papers.yaml``."""
+UPPER_BOUND = ("gt",)
+REPRODUCED, REVERSED, REFUTED, INCONCLUSIVE = "reproduced", "reversed", "refuted", "inconclusive"
+ONE_SEED, UNMEASURED, UNCLAIMED = "one seed: no verdict", "not measured", "no gap in print"
 
 
 @dataclass(frozen=True)
 class Gap:
-    """MisConv against one method in one place; positive is in favour of MisConv, whichever direction is better.
+    """What is proposed against one method in one place; positive is in its favour, whichever direction is better.
 
     Args:
         table: its name.
@@ -49,8 +53,8 @@ class Gap:
         rival: the method.
         published: as printed.
         ours: None where not measured.
-        noise: how large ours must be to be one; None where that cannot be said.
-        seeds: of MisConv and of the rival.
+        interval: of ours, corrected for the gaps of the table; None for one seed, and where nothing is to be judged.
+        seeds: of the proposed method and of the rival.
         digits: after the decimal point.
     """
 
@@ -59,133 +63,73 @@ class Gap:
     rival: Axis
     published: float
     ours: float | None
-    noise: float | None
+    interval: Interval | None
     seeds: tuple[int, int]
     digits: int
 
     @property
+    def claimed(self) -> bool:
+        """Whether there is a gap in print."""
+        return round(self.published, 9) != 0
+
+    @property
     def verdict(self) -> str:
         """What became of the published gap."""
-        if round(self.published, 9) == 0:
+        if not self.claimed:
             return UNCLAIMED
         if self.ours is None:
             return UNMEASURED
-        if self.noise is None:
-            return UNJUDGED
-        if abs(self.ours) <= self.noise:
-            return VANISHES
-        return SURVIVES if (self.ours > 0) == (self.published > 0) else REVERSED
+        return ONE_SEED if self.interval is None else judge(self.published, self.interval)
 
 
-def gaps(result: TableResult) -> list[Gap]:
-    """Every gap that a table has in print; none where MisConv does not stand in it."""
-    found = []
-    for group in result.groups:
-        heroes = [(axis, cell) for axis, cell in group.members if axis.key in HEROES]
-        if not heroes or group.axis.reference:
-            continue
-        hero, cell = heroes[0]
+def judge(published: float, interval: Interval) -> str:
+    """The verdict on a published gap, not 0, by the interval of ours."""
+    low, high = interval
+    if low > 0 or high < 0:
+        return REPRODUCED if (low > 0) == (published > 0) else REVERSED
+    return INCONCLUSIVE if low <= published <= high else REFUTED
+
+
+def gaps(result: TableResult, proposal: Proposal) -> list[Gap]:
+    """Every gap that a table has in print; none where the proposed method does not stand in it."""
+    found = [
+        _gap(result.plan.spec.name, group.axis, axis, hero, rival)
+        for group in result.groups
+        if not group.axis.reference
+        for axis, hero, rival in _pairs(group, proposal)
+    ]
+    claimed = [i for i, (gap, _) in enumerate(found) if gap.claimed]
+    intervals = corrected_intervals([found[i][1] for i in claimed])
+    by_place = dict(zip(claimed, intervals, strict=True))
+    return [dataclasses.replace(gap, interval=by_place.get(i)) for i, (gap, _) in enumerate(found)]
+
+
+def _pairs(group: Group, proposal: Proposal) -> Iterator[tuple[Axis, CellResult, CellResult]]:
+    """Every rival with the proposed method's cell and its own, where both numbers are printed."""
+    heroes = [(axis, cell) for axis, cell in group.members if axis.key in proposal.keys]
+    for own, hero in heroes[:1]:
         for axis, rival in group.members:
-            if axis.value == hero.value or axis.key in UPPER_BOUND:  # itself, maybe by another formula
+            if axis.value == own.value or axis.key in UPPER_BOUND:  # itself, maybe by another formula
                 continue
-            made = _gap(result.plan.spec.name, group.axis, axis, cell, rival)
-            found += [] if made is None else [made]
-    return found
+            printed = hero.cell.paper is not None and rival.cell.paper is not None
+            if printed and hero.cell.metric == rival.cell.metric:
+                yield axis, hero, rival
 
 
-def _gap(table: str, where: Axis, axis: Axis, hero: CellResult, rival: CellResult) -> Gap | None:
-    if hero.cell.paper is None or rival.cell.paper is None or hero.cell.metric != rival.cell.metric:
-        return None
-    sign = 1 if hero.cell.better == "max" else -1
-    one, other = sample_of(hero), sample_of(rival)
-    both = one is not None and other is not None
-    return Gap(
+def _gap(table: str, where: Axis, axis: Axis, hero: CellResult, rival: CellResult) -> tuple[Gap, Difference | None]:
+    """A gap without its interval, and what that is made of; None for one seed."""
+    better, worse = (hero, rival) if hero.cell.better == "max" else (rival, hero)
+    assert better.cell.paper is not None and worse.cell.paper is not None
+    a, b = sample_of(better), sample_of(worse)
+    measured = better.mean is not None and worse.mean is not None
+    gap = Gap(
         table=table,
         where=where,
         rival=axis,
-        published=sign * (hero.cell.paper - rival.cell.paper),
-        ours=sign * (one.mean - other.mean) if one is not None and other is not None else None,
-        noise=margin(one, other) if one is not None and other is not None else None,
-        seeds=(hero.n, rival.n) if both else (0, 0),
+        published=better.cell.paper - worse.cell.paper,
+        ours=better.mean - worse.mean if better.mean is not None and worse.mean is not None else None,
+        interval=None,
+        seeds=(hero.n, rival.n) if measured else (0, 0),
         digits=hero.cell.digits,
     )
-
-
-def gaps_page(results: Sequence[TableResult], title: str = "MisConv: which published gaps survive") -> str:
-    """The page in Markdown; nothing in it is written by hand."""
-    by_table = {result.plan.spec.name: (result, found) for result in results if (found := gaps(result))}
-    everything = [gap for _, found in by_table.values() for gap in found]
-    parts = [f"# {plain(title)}", _summary(everything)]
-    parts.append("\n".join(f"- **{verdict}**: {meaning}" for verdict, meaning in MEANINGS.items()))
-    parts.append(RULE)
-    parts += _caveats([result for result, _ in by_table.values()])
-    for result, found in by_table.values():
-        spec = result.plan.spec
-        parts += [f"## {plain(spec.name)}: {plain(spec.title)}", *_about(result, found), _table(found)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _summary(everything: Sequence[Gap]) -> str:
-    lines = []
-    counted = [gap for gap in everything if not gap.rival.reference and gap.verdict != UNCLAIMED]
-    for text, chosen in (
-        ("in favour of MisConv", [gap for gap in counted if gap.published > 0]),
-        ("against it", [gap for gap in counted if gap.published < 0]),
-    ):
-        counts = Counter(gap.verdict for gap in chosen)
-        said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in MEANINGS if counts[verdict])
-        lines.append(f"Of {len(chosen)} published gaps {text}: {said or 'none'}.")
-    references = any(gap.rival.reference for gap in everything)
-    return " ".join([*lines, *["References are listed below and not counted."] * references])
-
-
-def _caveats(results: Iterable[TableResult]) -> list[str]:
-    """What keeps the numbers from being compared with the paper's, each point once with its tables."""
-    points: dict[str, list[str]] = {}
-    for result in results:
-        for point in (warning(result) or ("", []))[1]:
-            points.setdefault(point, []).append(result.plan.spec.name.rpartition("/")[2])
-    if not points:
-        return []
-    listed = [f"> - {plain(point)} ({', '.join(tables)})" for point, tables in points.items()]
-    head = "> **Not the paper's setting: a gap that vanishes here may be there in the full one.**"
-    return ["\n".join([head, ">", *listed])]
-
-
-def _about(result: TableResult, found: Sequence[Gap]) -> Iterator[str]:
-    """Budget, seeds and test images behind a table's gaps."""
-    seeds = sorted({n for gap in found for n in gap.seeds if n})
-    images = sorted({cell.test_images for cell in result.cells if cell.test_images})
-    yield "; ".join(
-        [
-            f"budget {result.plan.budget}",
-            f"values a number: {_range(seeds) if seeds else 'none yet'}",
-            *([f"test images: {_range(images)}"] if images else []),
-        ]
-    )
-
-
-def _range(values: Sequence[int]) -> str:
-    return str(values[0]) if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
-
-
-def _table(found: Sequence[Gap]) -> str:
-    """A row a rival, a column a place."""
-    places = list(dict.fromkeys(gap.where.key for gap in found))
-    rivals = list(dict.fromkeys(gap.rival.key for gap in found))
-    at = {(gap.rival.key, gap.where.key): gap for gap in found}
-    labels = {gap.where.key: gap.where.label for gap in found}
-    names = {gap.rival.key: gap.rival.label + (" (a reference)" if gap.rival.reference else "") for gap in found}
-    rows = [["against", *(plain(labels[place]) for place in places)], ["---"] * (len(places) + 1)]
-    rows += [[plain(names[rival]), *(_cell(at.get((rival, place))) for place in places)] for rival in rivals]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cell(gap: Gap | None) -> str:
-    if gap is None:
-        return ""
-    ours = ""
-    if gap.ours is not None:
-        noise = "" if gap.noise is None else f" ± {number(gap.noise, gap.digits)}"
-        ours = f", here {signed(gap.ours, gap.digits)}{noise}"
-    return f"**{gap.verdict}**: in print {signed(gap.published, gap.digits)}{ours}"
+    return gap, None if a is None or b is None else difference(a, b)

@@ -1,13 +1,7 @@
-"""Which cells win: the best one is bold only if it beats every other beyond noise.
+"""Which cells win: the best one is bold only if it is significantly better than every other.
 
-Noise between two cells is
-
-* with two or more seeds each, the spread over seeds: Welch's t test (Welch, Biometrika 1947; two-sided, 5 %);
-* otherwise, for an accuracy, the sampling error of so many test images: the interval of Agresti and Caffo (The American
-  Statistician 2000) for the difference of two proportions, which adds a right and a wrong answer to each so that it
-  holds for few images and near 0 and 1 too. All cells see the same test images, so it is wide rather than narrow; of
-  what another seed would give it says nothing;
-* otherwise unknown, and then nobody wins.
+Significant: by Welch's t test over seeds (:mod:`lacuna.tables.significance`), two-sided at 5 %. Cells of one seed have
+no mark, for nothing is known of what another seed would give.
 
 No further correction for looking at several rows: that one cell beats all the others is one claim, not k - 1, and
 comparing it two-sidedly with each pays for having chosen it by looking (Gutmann and Maymin, Annals of Statistics 1987;
@@ -17,54 +11,23 @@ have it in bold. Between the groups of a table nothing is corrected either; the 
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lacuna.tables.gather import CellResult, Group, TableResult
+from lacuna.tables.significance import LEVEL, Interval, Sample, difference, difference_to
 
 BEST, TIE = "best", "tie"
-LEVEL = 0.05
-RESOLUTION = 1 / 12
-"""Variance of rounding to whole steps: seeds that agree to the last test image have at least this spread."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a comparison needs of a cell.
-
-    Args:
-        mean: over seeds.
-        sd: over seeds; 0 for one seed.
-        n: seeds.
-        images: test images, if the metric is an accuracy; None otherwise.
-    """
-
-    mean: float
-    sd: float = 0.0
-    n: int = 1
-    images: int | None = None
-
-
-def margin(a: Sample, b: Sample, level: float = LEVEL) -> float | None:
-    """How far apart two means must be to be called different; None where that cannot be said."""
-    if a.n > 1 and b.n > 1:
-        return _welch(a, b, level)
-    if a.images and b.images:
-        return _agresti_caffo(a, b, level)
-    return None
 
 
 def marks(samples: Sequence[Sample | None], better: str, level: float = LEVEL) -> list[str]:
     """``best``, ``tie`` or nothing for each cell of a group.
 
-    ``best``: beats every other beyond noise. If no cell does, ``tie`` marks the one with the best mean and those that
-    cannot be told from it. A hole (None) may be better than all, so a group with one has no ``best``; a group in which
-    nothing can be compared has no marks.
+    ``best``: significantly better than every other. If no cell is, ``tie`` marks the one with the best mean and those
+    that do not differ significantly from it. A cell that cannot be compared may be better than all, so a group with one
+    has no ``best``.
 
     Args:
-        samples: of the cells that compete; None for a hole.
+        samples: of the cells that compete; None for what cannot be compared, a hole or a number of one seed.
         better: ``max`` or ``min``.
     """
     found = [""] * len(samples)
@@ -73,13 +36,11 @@ def marks(samples: Sequence[Sample | None], better: str, level: float = LEVEL) -
         return found
     sign = 1 if better == "max" else -1
     first = max(there, key=lambda i: sign * there[i].mean)
-    beaten = {i: _beaten(there[first], other, level) for i, other in there.items() if i != first}
-    if all(verdict is None for verdict in beaten.values()):
-        return found
-    if all(beaten.values()) and len(there) == len(samples):
+    tied = [i for i in there if i != first and not _differ(there[first], there[i], level)]
+    if not tied and len(there) == len(samples):
         found[first] = BEST
         return found
-    for i in [first, *(i for i, verdict in beaten.items() if not verdict)]:
+    for i in [first, *tied]:
         found[i] = TIE
     return found
 
@@ -96,11 +57,19 @@ def table_marks(result: TableResult) -> dict[tuple[str, str], str]:
 
 
 def sample_of(cell: CellResult) -> Sample | None:
-    """A cell as a comparison sees it; None for a hole."""
-    if cell.mean is None:
+    """A cell as a comparison sees it; None for a hole, and for a number of one seed."""
+    if cell.mean is None or cell.sd is None:
         return None
     accuracy = cell.cell.metric.rpartition("/")[2] == "accuracy"
-    return Sample(cell.mean, cell.sd or 0.0, cell.n, cell.test_images if accuracy else None)
+    return Sample(cell.mean, cell.sd, cell.n, cell.test_images if accuracy else None)
+
+
+def paper_interval(cell: CellResult) -> Interval | None:
+    """The 95 % interval of a cell's number minus the paper's; None where either is missing, and for one seed."""
+    sample = sample_of(cell)
+    if sample is None or cell.cell.paper is None:
+        return None
+    return difference_to(sample, cell.cell.paper).interval()
 
 
 def competitors(group: Group) -> list[list[CellResult]]:
@@ -118,31 +87,6 @@ def competitors(group: Group) -> list[list[CellResult]]:
     return list(found.values())
 
 
-def _beaten(first: Sample, other: Sample, level: float) -> bool | None:
-    needed = margin(first, other, level)
-    return None if needed is None else abs(first.mean - other.mean) > needed
-
-
-def _welch(a: Sample, b: Sample, level: float) -> float:
-    squares = [max(s.sd**2, RESOLUTION / s.images**2 if s.images else 0.0) / s.n for s in (a, b)]
-    total = sum(squares)
-    if total == 0:
-        return 0.0
-    freedom = total**2 / sum(square**2 / (s.n - 1) for square, s in zip(squares, (a, b), strict=True))
-    return _t_quantile(freedom, 1 - level / 2) * math.sqrt(total)
-
-
-def _agresti_caffo(a: Sample, b: Sample, level: float) -> float:
-    """Half the interval, and how far its centre lies from the plain difference."""
-    assert a.images and b.images
-    shares = [(s.mean * s.images + 1) / (s.images + 2) for s in (a, b) if s.images]
-    variance = sum(p * (1 - p) / (n + 2) for p, n in zip(shares, (a.images, b.images), strict=True))
-    shift = abs(a.mean - b.mean) - abs(shares[0] - shares[1])
-    return _t_quantile(math.inf, 1 - level / 2) * math.sqrt(variance) + shift
-
-
-@functools.lru_cache(maxsize=4096)
-def _t_quantile(freedom: float, probability: float) -> float:
-    from scipy.special import ndtri, stdtrit
-
-    return float(ndtri(probability) if math.isinf(freedom) else stdtrit(freedom, probability))
+def _differ(a: Sample, b: Sample, level: float) -> bool:
+    found = difference(a, b)
+    return abs(found.value) > found.margin(level)

@@ -87,7 +87,8 @@ def _numbers(result: TableResult) -> Table:
         if len(tested) == 1:
             heads[titles[column.key]] = tested.pop()
     heads = heads if len(set(heads.values())) > 1 else {}
-    below = "Below each number: the paper's, and ours minus it." if result.has_paper else ""
+    below = "Below each number: the paper's, and ours minus it, with its interval from two seeds on."
+    below = below if result.has_paper else ""
     return Table(rows_of(result), caption=below, heads=heads, row_heads=True, rules=rules_of(result))
 
 

@@ -30,15 +30,12 @@ as ``mask=noise``) and ``set`` (values by dotted key), and may have ``metric``, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lacuna.errors import LacunaError
+from lacuna.papers import paper_table
 
 AXIS_KEYS = ("label", "as", "paper", "choose", "set", "metric", "better", "digits", "reference", "note")
 TABLE_KEYS = (
@@ -67,7 +64,6 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
 """Kinds of figures -> their options."""
 OF_DATA = ("masks",)
 """Figures that show data; no run stands behind their cells."""
-PAPERS = Path(__file__).with_name("papers.yaml")
 
 
 @dataclass(frozen=True)
@@ -229,26 +225,3 @@ def _axes(name: str, where: str, config: Mapping[str, Any]) -> tuple[Axis, ...]:
             )
         )
     return tuple(axes)
-
-
-@functools.cache
-def _papers() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(PAPERS.read_text(encoding="utf-8"))
-    return found
-
-
-def paper_table(name: str) -> dict[str, Any]:
-    """The printed table ``paper/table`` (of PRFlow's ``paper/table/data``): ``columns`` and ``rows``.
-
-    Raises:
-        LacunaError: no paper prints such a table.
-    """
-    paper, _, rest = name.partition("/")
-    found: Any = _papers().get(paper, {})
-    table, _, part = rest.partition("/")
-    found = found.get(table)
-    if found is None or (part and part not in found):
-        raise LacunaError(f"paper={name} names no table in papers.yaml.")
-    if part:  # PRFlow's tables: one block of rows a data set, the columns are the rates
-        return {"columns": [f"{rate:g}" for rate in _papers()[paper]["rates"]], "rows": found[part]}
-    return {"columns": list(found["columns"]), "rows": found["rows"]}

@@ -12,13 +12,14 @@ from lacuna.report.table import BEST, TIE, markdown_table, text_table
 from lacuna.tables.cells import holes_of, rows_of, rules_of
 from lacuna.tables.facts import facts_of, protocol, warning
 from lacuna.tables.gather import CellResult, TableResult
-from lacuna.tables.noise import table_marks
+from lacuna.tables.noise import paper_interval, table_marks
+from lacuna.tables.significance import LEVEL
 
 CSV_COLUMNS = (
     "table", "row", "column", "row_label", "column_label", "metric", "better", "mean", "sd", "n", "wanted", "seeds",
-    "values", "paper", "difference", "mark", "reference", "state", "reason", "budget", "data", "test_images",
-    "train_images", "of_test_images", "complete", "lossless", "fingerprint", "note", "protocol", "hardware", "commits",
-    "runs",
+    "values", "paper", "difference", "difference_low", "difference_high", "mark", "reference", "state", "reason",
+    "budget", "data", "test_images", "train_images", "of_test_images", "complete", "lossless", "fingerprint", "note",
+    "protocol", "hardware", "commits", "runs",
 )  # fmt: skip
 
 
@@ -27,9 +28,9 @@ def as_text(result: TableResult) -> str:
     spec = result.plan.spec
     lines = [f"{spec.name}: {spec.title}", *_warning_lines(result), "", text_table(rows_of(result)), ""]
     marks = set(table_marks(result).values())
-    meanings = {BEST: "* better than every other beyond noise", TIE: "† not to be told from the best"}
+    meanings = {BEST: "* significantly better than every other", TIE: "† best, or not significantly different"}
     seeds = "" if len(result.plan.seeds) == 1 else "mean ± sd (seeds)"
-    paper = "[paper's, ours minus paper's]" if result.has_paper else ""
+    paper = f"[paper's, ours minus paper's{_span(result)}]" if result.has_paper else ""
     said = [seeds, paper, *(meaning for mark, meaning in meanings.items() if mark in marks)]
     lines += ["; ".join(part for part in said if part)] if any(said) else []
     lines += [f"missing: {cells}: {reason}" for reason, cells in holes_of(result)]
@@ -81,6 +82,7 @@ def as_csv(result: TableResult) -> str:
 
 def _csv_row(result: TableResult, cell: CellResult, mark: str) -> dict[str, object]:
     spec, facts = cell.cell, facts_of(cell.done)
+    low, high = paper_interval(cell) or (None, None)
     return {
         "table": result.plan.spec.name,
         "row": spec.row.key,
@@ -97,6 +99,8 @@ def _csv_row(result: TableResult, cell: CellResult, mark: str) -> dict[str, obje
         "values": _joined(cell.values.values()),
         "paper": spec.paper,
         "difference": cell.difference,
+        "difference_low": low,
+        "difference_high": high,
         "mark": mark,
         "reference": spec.row.reference or spec.column.reference,
         "state": cell.state,
@@ -120,6 +124,12 @@ def _csv_row(result: TableResult, cell: CellResult, mark: str) -> dict[str, obje
 
 def _joined(values: Iterable[object]) -> str:
     return ";".join("" if value is None else str(value) for value in values)
+
+
+def _span(result: TableResult) -> str:
+    """That there are intervals, if so."""
+    there = any(paper_interval(cell) is not None for cell in result.cells)
+    return f" ({1 - LEVEL:.0%} interval)" * there
 
 
 def _warning_lines(result: TableResult) -> list[str]:

@@ -1,0 +1,165 @@
+"""What the two papers print, as data: the numbers of their tables and the settings of their experiments.
+
+``papers.yaml`` beside this file holds both. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lacuna.errors import LacunaError
+
+PAPERS = Path(__file__).with_name("papers.yaml")
+SETTINGS = "settings"
+CHANGED, PUBLISHED, UNPUBLISHED, CUT = "changed", "paper", "full", "cut"
+"""Labels of a recipe at the full budget: something that the papers state was changed; all as in the papers; nothing is
+published for it; fewer images."""
+MISSING = object()
+
+
+@functools.cache
+def papers() -> dict[str, Any]:
+    """The whole file."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: dict[str, Any] = yaml.load(PAPERS.read_text(encoding="utf-8"), loader)
+    return found
+
+
+def paper_table(name: str) -> dict[str, Any]:
+    """The printed table ``paper/table`` (of PRFlow's ``paper/table/data``): ``columns`` and ``rows``.
+
+    Raises:
+        LacunaError: no paper prints such a table.
+    """
+    paper, _, rest = name.partition("/")
+    found: Any = papers().get(paper, {})
+    table, _, part = rest.partition("/")
+    found = found.get(table)
+    if found is None or (part and part not in found):
+        raise LacunaError(f"paper={name} names no table in papers.yaml.")
+    if part:  # PRFlow's tables: one block of rows a data set, the columns are the rates
+        return {"columns": [f"{rate:g}" for rate in papers()[paper]["rates"]], "rows": found[part]}
+    return {"columns": list(found["columns"]), "rows": found["rows"]}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of an experiment.
+
+    Args:
+        key: dotted, in a recipe.
+        paper: as printed, in the recipe's form; None where the paper is silent.
+        code: of the authors' code, where that is known and differs or says more than the paper.
+        here: ours, where it is neither of the two.
+        also: other values that stand in rows of their own.
+        reason: why ours is not the printed value; what the paper leaves open.
+    """
+
+    key: str
+    paper: Any = None
+    code: Any = None
+    here: Any = None
+    also: tuple[Any, ...] = ()
+    reason: str = ""
+
+    @property
+    def expected(self) -> Any:
+        """The value at ``budget=paper``: ours where we differ, else the paper's, else the authors'."""
+        return next((value for value in (self.here, self.paper, self.code) if value is not None), None)
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a recipe may have this value and still be called the paper's."""
+        return any(same(value, one) for one in (self.expected, *self.also))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The settings of one experiment, and the recipes they are about.
+
+    Args:
+        name: for people: ``classifier of MNIST``.
+        source: paper and section.
+        where: dotted key -> value, or list of values, that a recipe must have.
+        settings: by key.
+        general: whether many experiments have these settings, so that they make no recipe the paper's alone.
+    """
+
+    name: str
+    source: str
+    where: Mapping[str, Any]
+    settings: Mapping[str, Setting]
+    general: bool = False
+
+    def about(self, content: Mapping[str, Any]) -> bool:
+        """Whether this is a recipe of the experiment."""
+        for key, wanted in self.where.items():
+            value = at(content, key)
+            if value not in (wanted if isinstance(wanted, list) else [wanted]):
+                return False
+        return True
+
+    def differences(self, content: Mapping[str, Any]) -> Iterator[tuple[Setting, Any]]:
+        """The settings that a recipe has otherwise, with its value (None where it lacks the key)."""
+        for setting in self.settings.values():
+            value = at(content, setting.key)
+            if not setting.accepts(None if value is MISSING else value):
+                yield setting, None if value is MISSING else value
+
+
+@functools.cache
+def experiments() -> tuple[Experiment, ...]:
+    """Every experiment whose settings are published, more general ones first.
+
+    An entry of ``papers.yaml`` may begin with the settings of another one (``like: name``) and drop some (``null``).
+    """
+    found: dict[str, Experiment] = {}
+    for entry in papers()[SETTINGS]["experiments"]:
+        values = dict(found[entry["like"]].settings) if "like" in entry else {}
+        for key, given in (entry.get("values") or {}).items():
+            if given is None:
+                values.pop(key, None)
+                continue
+            options = dict(given) if isinstance(given, Mapping) else {"paper": given}
+            values[key] = Setting(key, **{**options, "also": tuple(options.get("also", ()))})
+        found[entry["name"]] = Experiment(
+            entry["name"], entry["source"], entry["where"], values, bool(entry.get("general"))
+        )
+    return tuple(found.values())
+
+
+def experiments_of(content: Mapping[str, Any]) -> list[Experiment]:
+    """The experiments that a recipe belongs to."""
+    return [experiment for experiment in experiments() if experiment.about(content)]
+
+
+def label(content: Mapping[str, Any]) -> str:
+    """What a recipe at the full budget may be called: ``paper``, ``changed``, ``cut`` or ``full``."""
+    found = experiments_of(content)
+    if all(one.general for one in found):
+        return UNPUBLISHED
+    if content["data"].get("validation"):
+        return CUT
+    return CHANGED if any(True for one in found for _ in one.differences(content)) else PUBLISHED
+
+
+def at(content: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; :data:`MISSING` where there is none."""
+    found: Any = content
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return MISSING
+        found = found[part]
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal as JSON: 1 and 1.0 are the same number, True is no number."""
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
