@@ -16,12 +16,15 @@ from typing import Any
 from lacuna import files
 from lacuna.composer import Composer
 from lacuna.errors import LacunaError
+from lacuna.runs.budgeting import source_of
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, data_key, fingerprint_at_hand, prepare_data, resolve
 from lacuna.runs.settings import Settings
 from lacuna.tables.spec import OF_DATA, Axis, TableSpec
 
 DONE, TODO, PARTLY, FAILED, RUNNING = "done", "to do", "begun", "failed before", "running elsewhere"
+NOT_HERE = "unknown"
+"""Stands for the fingerprint of data that are not on this machine: no such run can be done."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Plan:
     output: Path
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     missing_data: tuple[str, ...] = ()
+    assumed_data: tuple[str, ...] = ()
+    """Not here, but planned from their published counts: to look at, never to be run."""
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -116,6 +121,7 @@ class Wishes:
         values: by dotted key, for every cell that has the key and does not set it itself.
         infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
         prepare: whether to make data that are missing now; otherwise their cells have no runs.
+        assume: plan runs of published data that are not here all the same, as runs whose identity is not known.
     """
 
     budget: Mapping[str, Any]
@@ -124,6 +130,7 @@ class Wishes:
     values: Mapping[str, Any] = field(default_factory=dict)
     infrastructure: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[], bool] = bool
+    assume: bool = False
 
 
 def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) -> Plan:
@@ -141,7 +148,7 @@ def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) 
             raise LacunaError(f"{first}: every cell of these tables that has this key sets it itself.")
         raise LacunaError(f"{first}: no cell of these tables has this key.")
     output = Path(wishes.infrastructure["output"])
-    plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)))
+    plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)), tuple(sorted(planner.assumed)))
     find_states(plan)
     return plan
 
@@ -153,6 +160,7 @@ class _Planner:
         self.used: set[str] = set()
         self.own: set[str] = set()
         self.missing: set[str] = set()
+        self.assumed: set[str] = set()
         self._fingerprints: dict[str, str | None] = {}
 
     def table(self, spec: TableSpec) -> TablePlan:
@@ -201,8 +209,11 @@ class _Planner:
     def _recipes(self, config: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Recipe, ...]:
         fingerprint = self._fingerprint(config)
         if fingerprint is None:
-            self.missing.add(str(config["data"]["name"]))
-            return ()
+            known = self.wishes.assume and source_of(config["data"]).official_counts
+            (self.assumed if known else self.missing).add(str(config["data"]["name"]))
+            if not known:
+                return ()
+            fingerprint = NOT_HERE
         first = resolve({**config, "seed": seeds[0]}, fingerprint)
         return tuple(first.with_seed(seed) for seed in seeds)
 

@@ -14,6 +14,7 @@ from lacuna.composer import Composer
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Resources
 from lacuna.executors.signals import stop_on_sigterm
+from lacuna.runs.steps import Trainings
 from lacuna.tables.box import TimeBox, work_off
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.live import LiveView
@@ -48,11 +49,12 @@ def main(config: dict[str, Any], started: float | None = None) -> int:
     specs = narrowed(chosen, config["rates"], config["rows"])
     look_only = bool(config["plan"] or config["render"])
     composer = Composer(CONFIGS, "train", cache)
-    plan = plan_tables(specs, composer, wishes(config, prepare=not look_only, box=box))
+    plan = plan_tables(specs, composer, wishes(config, prepare=not look_only, box=box, assume=config["plan"]))
     composer.save()
     if config["plan"]:
-        print(plan_text(plan, Estimates(output, config["trainer"]["accelerator"])))
-        return 0
+        estimates = Estimates(output, config["trainer"]["accelerator"])
+        print(plan_text(plan, estimates, trainings=Trainings(config["data"]["root"])))
+        return DONE
     ended = Ended() if look_only else train(plan, config, box)
     written = render(plan, output / "tables")
     print(text(plan))
@@ -78,8 +80,14 @@ def find_tables(config: Mapping[str, Any] | None, composer: Composer) -> list[Ta
     return found
 
 
-def wishes(config: Mapping[str, Any], *, prepare: bool, box: TimeBox | None = None) -> Wishes:
+def wishes(config: Mapping[str, Any], *, prepare: bool, box: TimeBox | None = None, assume: bool = False) -> Wishes:
     """What the verb's config asks of every run.
+
+    Args:
+        config: of the verb.
+        prepare: whether to make data that are missing, as long as the ``box`` lasts.
+        box: when to stop.
+        assume: whether to plan with the published counts of what is missing.
 
     Raises:
         LacunaError: seeds that are no numbers, or an override that cannot be read.
@@ -107,6 +115,7 @@ def wishes(config: Mapping[str, Any], *, prepare: bool, box: TimeBox | None = No
         values=values,
         infrastructure=infrastructure,
         prepare=lambda: prepare and not (box and box.over),
+        assume=assume,
     )
 
 
@@ -157,6 +166,8 @@ class Ended:
 
 def train(plan: Plan, config: Mapping[str, Any], box: TimeBox) -> Ended:
     """Do what is not done, as long as the box lasts."""
+    if plan.assumed_data:
+        raise ValueError("a plan from published counts is to be looked at only")
     missing = plan.open()
     if not missing or box.over:
         return Ended(left=len(missing))
