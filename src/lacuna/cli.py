@@ -10,8 +10,8 @@ from one job into the next, and one that fails stops nobody else.
 
 Where a verb starts runs of its own, what stands behind ``--`` is for those, as it would stand behind ``train.py``.
 
-Exit codes: 0 done, 1 a crash (with traceback) or failed jobs under ``-m``, 2 a mistake the user can mend (one
-sentence), 130 interrupted.
+Exit codes: 0 done, 1 a crash (with traceback), failed runs, or failed jobs under ``-m``, 2 a mistake the user can mend
+(one sentence), 75 (``EX_TEMPFAIL`` of sysexits.h) there is more to do and the same command goes on, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import inspect
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lacuna.errors import LacunaError
 
-DONE, CRASHED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, CRASHED, MISTAKE, MORE, INTERRUPTED = 0, 1, 2, 75, 130
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -42,9 +43,9 @@ def verb(config_name: str, target: str, configs: Path | None = None) -> Callable
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
-        words = list(sys.argv[1:] if arguments is None else arguments)
+        words, started = list(sys.argv[1:] if arguments is None else arguments), time.monotonic()
         try:
-            return _run(config_name, target, configs or CONFIGS, words)
+            return _run(config_name, target, configs or CONFIGS, words, started)
         except LacunaError as error:
             _say(f"error: {error}")
             return MISTAKE
@@ -72,7 +73,7 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
+def _run(config_name: str, target: str, configs: Path, words: list[str], started: float) -> int:
     words, behind = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     flags = {word for word in words if word.startswith("-")}
     overrides = [word for word in words if not word.startswith("-")]
@@ -102,36 +103,46 @@ def _run(config_name: str, target: str, configs: Path, words: list[str]) -> int:
     if "--cfg" in flags:
         print(composing.to_yaml(config), end="", flush=True)
         return DONE
-    return _call(target, config, overrides)
+    return _call(target, config, {"words": overrides, "started": started})
 
 
-def _call(target: str, config: dict[str, Any], words: list[str]) -> int:
-    """Call a verb's function; one with a parameter ``words`` is also given the overrides as they were typed."""
+def _call(target: str, config: dict[str, Any], more: dict[str, Any]) -> int:
+    """Call a verb's function.
+
+    Args:
+        more: what a function gets that has a parameter of this name: ``words``, the overrides as they were typed, and
+            ``started``, when the command began on the monotonic clock.
+    """
     module_name, _, function_name = target.partition(":")
     function = getattr(importlib.import_module(module_name), function_name)
-    more = {"words": words} if "words" in inspect.signature(function).parameters else {}
-    result = function(config, **more)
+    wanted = inspect.signature(function).parameters
+    result = function(config, **{name: value for name, value in more.items() if name in wanted})
     return result if type(result) is int else DONE
 
 
 def _run_many(jobs: list[list[str]]) -> int:
     """Run every job in a process of its own; say at once which one failed, and at the end how many did."""
     failed: list[str] = []
+    more = 0
     for number, overrides in enumerate(jobs, start=1):
         label = " ".join(overrides) or "(no overrides)"
         _say(f"[{number}/{len(jobs)}] {label}")
         code = _spawn([sys.executable, sys.argv[0], *overrides])
         if code == INTERRUPTED:
             raise KeyboardInterrupt
-        if code != DONE:
+        if code == MORE:
+            more += 1
+        elif code != DONE:
             failed.append(label)
             _say(f"[{number}/{len(jobs)}] failed with exit code {code}: {label}")
     if failed:
         _say(f"{len(failed)} of {len(jobs)} jobs failed:")
         for label in failed:
             _say(f"  {label}")
-        return CRASHED
-    return DONE
+    if more:
+        _say(f"{more} of {len(jobs)} jobs have more to do: run the same command again to go on.")
+        return MORE
+    return CRASHED if failed else DONE
 
 
 def _spawn(command: list[str]) -> int:

@@ -17,6 +17,7 @@ EXAMPLES = {
         "table=demo",
         "table=misconv/table1 budget=quick plan=true",
         "table=misconv/table1 seeds=5 executor=ray",
+        "table=misconv/table1 minutes=30",
         "table=misconv/table1 formula=authors",
         "table=prflow/table1_mnist rates=[0.5,0.95] rows=[linear,biharmonic,prflow]",
         "table=misconv/table1 -- net.training.lr=1e-4",

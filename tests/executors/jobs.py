@@ -54,6 +54,12 @@ def follow_orders(job: Job) -> Outcome:
     return Outcome(job.identity)
 
 
+def hear_nothing(job: Job) -> Outcome:
+    """The same by a worker that does not listen."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return follow_orders(job)
+
+
 def _found() -> dict[str, Any]:
     keys = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
     found = {"pid": os.getpid(), "began": time.time(), "cwd": os.getcwd(), "argv": sys.argv}

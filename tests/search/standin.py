@@ -96,6 +96,9 @@ class Analytic(Executor):
     def done(self) -> set[str]:
         return {recipe.identity for recipe in self.trained}
 
+    def stop(self) -> None:
+        pass
+
     def wait(self, timeout: float) -> list[Outcome]:
         job = self.running.pop(-1 if self.newest_first else 0)
         number = len(self.trained)

@@ -11,7 +11,10 @@ import pytest
 
 from lacuna.errors import LacunaError
 from lacuna.runs.folder import RunFolder
+from lacuna.runs.steps import Trainings
+from lacuna.tables.box import TimeBox
 from lacuna.tables.plan import DONE, FAILED, PARTLY, TODO, find_states
+from lacuna.tables.reproduce import train
 from lacuna.tables.show_plan import duration, plan_text
 from tests.runs.real import ROOT, recipe
 from tests.tables.planning import plan, spec
@@ -125,11 +128,29 @@ def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-@pytest.mark.parametrize(("table", "runs"), [("demo", 8), ("demo_generate", 9)])
+def test_published_data_that_are_not_here_are_planned_from_their_counts(digits_root: Path, tmp_path: Path) -> None:
+    here = plan(digits_root, tmp_path)
+    for run in here.runs.values():
+        finish(run.folder, {**run.recipe.content, "data": {}})  # nobody can say of which data they are
+    found = plan(tmp_path / "no data", tmp_path, assume=True)
+    assert (found.missing_data, found.assumed_data) == ((), ("digits",))
+    assert [run.recipe.group for run in found.runs.values()] == [run.recipe.group for run in here.runs.values()]
+    assert found.counts == {TODO: 7} and not set(found.runs) & set(here.runs)
+    text = plan_text(found, lambda recipe: None, trainings=Trainings(tmp_path / "no data"))
+    assert "data not here: digits (planned from the published counts" in text
+    # 48 training images of smoke, one epoch in batches of 24 and 32
+    assert "digits-square-zero-smoke  [to do; 1 epoch x 2 batches = 2 steps]" in text
+    with pytest.raises(ValueError, match="to be looked at only"):
+        train(found, {}, TimeBox())
+    assert not (tmp_path / "no data").exists()
+
+
+@pytest.mark.parametrize(("table", "runs", "here"), [("demo", 8, True), ("demo_generate", 9, True), ("demo", 8, False)])
 def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(
-    table: str, runs: int, digits_root: Path, tmp_path: Path
+    table: str, runs: int, here: bool, digits_root: Path, tmp_path: Path
 ) -> None:
-    words = [f"table={table}", "budget=smoke", "plan=true", f"output={tmp_path / 'out'}", f"data.root={digits_root}"]
+    root = digits_root if here else tmp_path / "no data"
+    words = [f"table={table}", "budget=smoke", "plan=true", f"output={tmp_path / 'out'}", f"data.root={root}"]
     code = (
         "import sys; from lacuna.cli import verb\n"
         f"code = verb('reproduce', 'lacuna.tables.reproduce:main')({words!r})\n"
@@ -138,5 +159,6 @@ def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"{runs} runs: {runs} to do" in done.stdout
+    assert f"{runs} runs: {runs} to do" in done.stdout and "training: " in done.stdout
+    assert ("planned from the published counts" in done.stdout) != here
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".cache"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lacuna.cli import verb
 from lacuna.errors import LacunaError
 from lacuna.runs.folder import RunFolder
 from lacuna.tables.reproduce import first_what_others_need, seeds_of
@@ -90,6 +91,41 @@ def test_ray_gives_the_same_numbers(numbers: Numbers, digits_root: Path, tmp_pat
     done = reproduce(digits_root, tmp_path / "ray", "seeds=2", "executor=ray")
     assert done.returncode == 0, done.stderr
     assert table(tmp_path / "ray") == numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("executor", "minutes"), [("inline", 0.2), ("ray", 0.4)])
+def test_in_time_boxes_to_the_same_table(
+    executor: str, minutes: float, numbers: Numbers, digits_root: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "boxed"
+    words = ("seeds=2", f"executor={executor}")
+    for _ in range(3):
+        boxed = reproduce(digits_root, output, *words, f"minutes={minutes}")
+        assert boxed.returncode in (0, 75), boxed.stderr
+        table(output)
+        states = {RunFolder(path.parent).status.get("state") for path in (output / "runs").glob("*/status.json")}
+        assert states <= {"done", "interrupted"}
+        if boxed.returncode == 0:
+            break
+        last = boxed.stderr.splitlines()[-1]
+        assert "runs are left" in last and "Run the same command again to go on." in last
+    done = reproduce(digits_root, output, *words)
+    assert done.returncode == 0, done.stderr
+    assert table(output) == numbers
+
+
+def test_when_the_time_box_has_ended_nothing_begins_and_what_there_is_is_shown(
+    digits_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    own = (f"data.root={digits_root}", f"output={output}", "budget=smoke", "table=demo", "minutes=1e-6")
+    assert verb("reproduce", "lacuna.tables.reproduce:main")(own) == 75
+    assert capsys.readouterr().err == (
+        f"the time box of 1 s has ended: {RUNS} of {RUNS} runs are left. Run the same command again to go on. "
+        "That was too short for a run to get anywhere: give it more minutes.\n"
+    )
+    assert all(not row["mean"] for row in table(output)) and not (output / "runs").exists()
 
 
 @pytest.mark.slow
@@ -181,6 +217,7 @@ def test_no_seeds_are_one_sentence(given: object) -> None:
         (("table=misconv/tabel1",), "There is no table 'misconv/tabel1'"),
         (("table=demo", "--", "seed=3"), "seed is not set behind -- but before it"),
         (("table=demo", "--", "data.test_imgs=3"), "data.test_imgs: no cell of these tables has this key"),
+        (("table=demo", "minutes=0"), "minutes=0 must be null or a number above 0"),
         (("table=demo", "executor=slurm"), "There is no executor 'slurm'"),
         (("table=demo", "executor.cpus=4096", "seeds=1"), "executor.cpus=4096"),
     ],
@@ -188,8 +225,6 @@ def test_no_seeds_are_one_sentence(given: object) -> None:
 def test_mistakes_are_one_sentence(
     words: tuple[str, ...], sentence: str, digits_root: Path, tmp_path: Path, capsys
 ) -> None:
-    from lacuna.cli import verb
-
     own = (f"data.root={digits_root}", f"output={tmp_path / 'out'}", "budget=smoke")
     assert verb("reproduce", "lacuna.tables.reproduce:main")([*own, *words]) == 2
     err = capsys.readouterr().err

@@ -50,6 +50,9 @@ class Fake(Executor):
             return [Outcome(job.identity, "interrupted", interrupted=True)]
         return [Outcome(job.identity, "it broke" if name(job) in self.failing else None)]
 
+    def stop(self) -> None:
+        self.stopped |= {name(job) for job in self.running}
+
     def close(self) -> None:
         pass
 

@@ -64,6 +64,11 @@ class Outcome:
     error: str | None = None
     interrupted: bool = False
 
+    @classmethod
+    def stopped(cls, identity: str) -> Outcome:
+        """Of a job that was interrupted."""
+        return cls(identity, error="interrupted", interrupted=True)
+
     @property
     def done(self) -> bool:
         """Whether the run is finished."""
@@ -100,6 +105,14 @@ class Executor(ABC):
     @abstractmethod
     def wait(self, timeout: float) -> list[Outcome]:
         """What has ended by now; waits up to ``timeout`` seconds for the first."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Have every job that was submitted stop as soon as its state is saved; returns at once.
+
+        :meth:`wait` then gives their outcomes: interrupted, or done by then. None is taken up again, and no other one
+        may be submitted.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -54,6 +54,7 @@ class Inline(Executor):
         self._job: Job | None = None
         self._lost = 0
         self._threads = 0
+        self._told: float | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -105,14 +106,26 @@ class Inline(Executor):
             self._retire()
         return [outcome]
 
+    def stop(self) -> None:
+        """Tell the worker to stop, if it is at work and was not told before."""
+        process = self._process
+        if self._told is None and self._job is not None:
+            self._told = time.monotonic()
+            if process is not None and process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
+
     def close(self) -> None:
-        """Tell the worker to stop; it saves what it can."""
+        """Tell the worker to stop; it saves what it can, in so many seconds since it was told."""
         process, busy = self._process, self._job is not None
-        self._job = None
-        if busy and process is not None and process.pid is not None and process.is_alive():
-            os.kill(process.pid, signal.SIGINT)
-            process.join(GRACE)
-        self._retire()
+        try:
+            if busy and process is not None:
+                self.stop()
+                process.join(max(0.0, GRACE - (time.monotonic() - (self._told or 0.0))))
+                if process.is_alive():
+                    process.kill()
+        finally:
+            self._job = self._told = None
+            self._retire()
 
     def _send(self, job: Job) -> None:
         if self._threads != job.resources.cpus:  # some libraries read their number of threads once
@@ -130,7 +143,7 @@ class Inline(Executor):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.gpus == 0 else {}
-        with _environment({"OMP_NUM_THREADS": str(threads), **hidden}):
+        with _environment({"OMP_NUM_THREADS": str(threads), **hidden}), _deaf():
             self._process = context.Process(target=_serve, args=(theirs, self.work), daemon=False, name="lacuna-worker")
             self._process.start()
         theirs.close()
@@ -149,6 +162,9 @@ class Inline(Executor):
         _await_end(self._process)
         code = self._process.exitcode
         self._process, self._lost = None, self._lost + 1
+        if self._told is not None:  # it stopped before it could say so
+            self._job = None
+            return [Outcome.stopped(job.identity)]
         if self._lost <= self.retries:
             self._send(job)
             return []
@@ -167,9 +183,10 @@ def _await_end(process: multiprocessing.process.BaseProcess) -> None:
 
 def _serve(pipe: Connection, work: Callable[[Job], Outcome]) -> None:
     """A worker's life: jobs in, outcomes out, until the pipe closes or it is interrupted."""
-    hear_one_interrupt()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        hear_one_interrupt()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _deaf
         while True:
             outcome = work(pipe.recv())
             pipe.send(outcome)
@@ -177,6 +194,16 @@ def _serve(pipe: Connection, work: Callable[[Job], Outcome]) -> None:
                 return
     except (EOFError, OSError, KeyboardInterrupt):
         return
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """A process started now hears SIGINT when it is ready to: one that came earlier would end it with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

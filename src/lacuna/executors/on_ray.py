@@ -100,6 +100,8 @@ class OnRay(Executor):
         self._places: list[Place] = []
         self._losses: Counter[str] = Counter()
         self._markers: dict[Path, Path] = {}
+        self._told: float | None = None
+        self._stopped: list[Outcome] = []
 
     def resources(self, devices: int) -> Resources:
         """``cpus`` for each process; whole GPUs, one each, for a run of several.
@@ -148,6 +150,9 @@ class OnRay(Executor):
         """What has ended; workers that were lost meanwhile are replaced."""
         until = time.monotonic() + timeout
         while True:
+            if self._stopped:
+                stopped, self._stopped = self._stopped, []
+                return stopped
             self._fill()
             pending = {place.pending: place for place in self._places if place.pending is not None}
             if not pending:
@@ -160,27 +165,35 @@ class OnRay(Executor):
                 self._fill()
                 return outcomes
 
+    def stop(self) -> None:
+        """Interrupt what runs, if that was not done before; what waits for a place gets none."""
+        self._stopped += [Outcome.stopped(job.identity) for _, job in self._queue]
+        self._queue.clear()
+        if self._told is not None:
+            return
+        self._told = time.monotonic()
+        with contextlib.suppress(Exception):  # Ray may be gone, and them with it
+            for place in self._places:
+                if place.job is not None:
+                    self._cluster.interrupt(str(place.node), int(place.pid or 0))
+
     def close(self) -> None:
         """Interrupt what still runs, give it time to save its state, and leave Ray."""
-        places, self._places = self._places, []
-        self._queue.clear()
         try:
-            self._interrupt([place for place in places if place.job is not None])
+            self.stop()
+            pending = [place.pending for place in self._places if place.job is not None]
+            with contextlib.suppress(Exception):
+                if pending:
+                    left = GRACE - (time.monotonic() - (self._told or 0.0))
+                    self._cluster.connect().wait(pending, num_returns=len(pending), timeout=max(0.0, left))
         finally:
+            places, self._places, self._stopped, self._told = self._places, [], [], None
             for place in places:
                 self._end(place)
             for marker in self._markers.values():
                 marker.unlink(missing_ok=True)
             self._markers.clear()
             self._cluster.close()
-
-    def _interrupt(self, busy: list[Place]) -> None:
-        with contextlib.suppress(Exception):  # Ray may be gone, and them with it
-            for place in busy:
-                self._cluster.interrupt(str(place.node), int(place.pid or 0))
-            pending = [place.pending for place in busy]
-            if pending:
-                self._cluster.connect().wait(pending, num_returns=len(pending), timeout=GRACE)
 
     def _in_hand(self) -> list[Job]:
         return [place.job for place in self._places if place.job is not None] + [job for _, job in self._queue]
@@ -243,6 +256,8 @@ class OnRay(Executor):
         job = place.job or next((job for _, job in self._queue if job.resources == place.resources), None)
         if job is None:
             return None
+        if self._told is not None:  # it stopped before it could say so
+            return Outcome.stopped(job.identity)
         self._losses[job.identity] += 1
         losses = self._losses[job.identity]
         if place.job is not None:

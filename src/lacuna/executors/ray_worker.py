@@ -59,4 +59,4 @@ class Worker:
         try:
             return work(job)
         except KeyboardInterrupt:
-            return Outcome(job.identity, error="interrupted", interrupted=True)
+            return Outcome.stopped(job.identity)

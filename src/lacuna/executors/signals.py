@@ -5,18 +5,12 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from lacuna.runs.interrupts import OneInterrupt
+
 
 def hear_one_interrupt() -> None:
     """Take SIGINT for the user's word to stop, once: terminal and parent may both say it, and saving takes a moment."""
-    told = False
-
-    def handler(signum: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, OneInterrupt())
 
 
 def stop_on_sigterm() -> None:

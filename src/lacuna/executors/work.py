@@ -16,7 +16,7 @@ def work(job: Job) -> Outcome:
         set_up(job.settings.trainer.get("threads") or job.resources.cpus)
         execute(job.recipe, job.settings, announce=False)
     except KeyboardInterrupt:
-        return Outcome(job.identity, error="interrupted", interrupted=True)
+        return Outcome.stopped(job.identity)
     except BaseException as error:  # a SystemExit out of a library must not end the worker in silence either
         return Outcome(job.identity, error=describe_error(error, traceback.format_exc()))
     return Outcome(job.identity)

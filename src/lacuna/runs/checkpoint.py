@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import math
 import pickle
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.apply_func import move_data_to_device
@@ -24,7 +22,10 @@ from pytorch_lightning.callbacks import Callback
 
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
+from lacuna.runs.interrupts import PATIENCE, Interrupts
 from lacuna.runs.logging import DiskLogger
+from lacuna.runs.random_state import random_state, set_random_state
+from lacuna.tasks import sharing
 from lacuna.tasks.running import RunningMean
 
 State = dict[str, Any]
@@ -85,6 +86,9 @@ class Resume(Callback):
     loader without the latter is saved at epoch ends only. No mid-epoch checkpoint is taken where it could not be exact:
     inside an accumulation of gradients, or on a batch followed by a validation. Nor is one taken while a
     weight or a running mean is not finite: the last good one stays.
+
+    An interrupt (SIGINT, SIGTERM) waits for the end of the batch, is followed by a checkpoint, and only then raises
+    KeyboardInterrupt: see :class:`lacuna.runs.interrupts.Interrupts`.
     """
 
     def __init__(self, folder: Path | str, recipe_hash: str, every_seconds: float = 60.0) -> None:
@@ -92,6 +96,7 @@ class Resume(Callback):
         self.path = Path(folder) / LAST
         self.recipe_hash = recipe_hash
         self.every_seconds = every_seconds
+        self.interrupts = Interrupts()
         self._saved_at = time.monotonic()
         self._restored: dict[str, Any] | None = None
         self._checked = False
@@ -124,24 +129,37 @@ class Resume(Callback):
                 for name in ("on_advance_start", "on_advance_end"):
                     vars(loop).pop(name, None)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Interrupts stop what comes after the training at once; its last checkpoint is there."""
+        if self._agreed(trainer, self.interrupts.asked):
+            self.interrupts.answer()
+        self.interrupts.remove()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """There is nothing more to save."""
+        self.interrupts.remove()
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Without a checkpoint, drop what an earlier attempt wrote to the history."""
         if self._restored is None:
             for logger in _disk_loggers(trainer):
                 logger.drop_inherited()
+        if trainer.world_size > 1:  # the parent waits less long for ranks than for a process of its own
+            self.interrupts.patience = PATIENCE / 2
+        self.interrupts.install()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: State) -> None:
         """Add what Lightning leaves out."""
         parts = {name: part for name, part in pl_module.named_modules() if isinstance(part, TrainingState)}
         mine = {
-            "rng": _rng_state(pl_module.device),
+            "rng": random_state(pl_module.device),
             # on the CPU: no rank is to open the devices of the others
             "modules": {name: move_data_to_device(part.training_state(), "cpu") for name, part in parts.items()},
         }
         epoch: Any = trainer.fit_loop.epoch_progress.current
         checkpoint[KEY] = {
             "recipe": self.recipe_hash,
-            "ranks": _gather(mine),
+            "ranks": sharing.of_all_ranks(mine),
             "loaders": [loader.state_dict() if _stateful(loader) else None for loader in _loaders(trainer)],
             "mid_epoch": epoch.processed != epoch.ready,
             "should_stop": bool(trainer.should_stop),
@@ -167,7 +185,7 @@ class Resume(Callback):
             logger.truncate(lines)
         # Lightning resets the flag before it loads; a fit that was to stop must not train another epoch.
         trainer.should_stop = state["should_stop"]
-        _set_rng_state(mine["rng"], pl_module.device)
+        set_random_state(mine["rng"], pl_module.device)
 
     # The loops' ends
 
@@ -184,7 +202,7 @@ class Resume(Callback):
         if state:
             # Lightning made its iterator before the loaders knew where they stand.
             iter(loop._data_fetcher)
-            _set_rng_state(state["ranks"][trainer.global_rank]["rng"], trainer.lightning_module.device)
+            set_random_state(state["ranks"][trainer.global_rank]["rng"], trainer.lightning_module.device)
 
     def _batch_ended(self, trainer: pl.Trainer) -> None:
         loop = trainer.fit_loop.epoch_loop
@@ -192,24 +210,35 @@ class Resume(Callback):
         trainer.fit_loop._restarting = False
         if not self._checked:
             self._refuse_epoch_sums(trainer)
-        if not self._due(trainer) or loop._should_accumulate() or loop._num_ready_batches_reached():
+        due, asked = self._due(trainer)
+        if not due or loop._should_accumulate() or loop._num_ready_batches_reached():
             return
         fetcher = trainer.fit_loop._data_fetcher
         if fetcher is None or loop._should_check_val_fx(fetcher) or not all(map(_stateful, _loaders(trainer))):
             return
         self._save(trainer)
+        if asked:
+            self.interrupts.answer()
 
     def _epoch_ended(self, trainer: pl.Trainer) -> None:
         self._save(trainer)
+        if self._agreed(trainer, self.interrupts.asked):
+            self.interrupts.answer()
 
-    def _due(self, trainer: pl.Trainer) -> bool:
-        due = time.monotonic() - self._saved_at >= self.every_seconds
-        if trainer.world_size == 1:
-            return due
+    def _due(self, trainer: pl.Trainer) -> tuple[bool, bool]:
+        """Whether it is time for a checkpoint, and whether it is to be the last one."""
+        asked = self.interrupts.asked
+        due = asked or time.monotonic() - self._saved_at >= self.every_seconds
         # All ranks must agree, and asking costs a broadcast: do it now and then only.
-        if trainer.fit_loop.epoch_loop.batch_idx % 50:
-            return False
-        return bool(trainer.strategy.broadcast(due))
+        if trainer.world_size > 1 and trainer.fit_loop.epoch_loop.batch_idx % 50:
+            return False, False
+        found: tuple[bool, bool] = self._agreed(trainer, (due, asked))
+        return found
+
+    @staticmethod
+    def _agreed(trainer: pl.Trainer, value: Any) -> Any:
+        """What the first rank says."""
+        return value if trainer.world_size == 1 else trainer.strategy.broadcast(value)
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_at = time.monotonic()
@@ -269,31 +298,3 @@ def _stateful(loader: Any) -> bool:
 
 def _disk_loggers(trainer: pl.Trainer) -> list[DiskLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, DiskLogger)]
-
-
-def _gather(value: dict[str, Any]) -> list[dict[str, Any]]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
-
-
-def _rng_state(device: torch.device) -> dict[str, Any]:
-    """Every random state as plain values and tensors, for ``weights_only`` loading takes nothing else."""
-    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(gauss)),
-        "python": random.getstate(),
-    }
-
-
-def _set_rng_state(state: dict[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-    keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    random.setstate((state["python"][0], tuple(state["python"][1]), state["python"][2]))

@@ -46,6 +46,7 @@ class LiveView:
         estimates: seconds that the others are expected to take, by identity; None where nothing is known.
         console: where to; by default the terminal behind stderr.
         clock: the one that stamps the tasks, in seconds.
+        box: says how much of the time box is left; empty where there is none.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class LiveView:
         estimates: Mapping[str, float | None],
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        box: Callable[[], str] = str,
     ) -> None:
         self.total, self.cached = total, cached
         self.console = console or Console(stderr=True)
         self.forecast = Forecast(estimates)
-        self._clock = clock
+        self._clock, self._box = clock, box
         self._tasks: dict[str, Task] = {}
         self._states: dict[str, str] = {}
         self._counts = dict.fromkeys(STATES, 0)
@@ -74,6 +76,8 @@ class LiveView:
             # No refresh thread: the loop that trains draws, once a second
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
             self._live.start()
+        elif self._box():
+            self.say(self._box())
         return self
 
     def __exit__(
@@ -83,7 +87,7 @@ class LiveView:
         if live is not None:
             live.stop()
         spent = duration(self._clock() - self._begun)
-        self._print(f"{'stopped' if error is not None else 'ended'} after {spent}: {self._counted()}")
+        self.say(f"{'stopped' if error is not None else 'ended'} after {spent}: {self._counted()}")
 
     # ------------------------------------------------------------------ what happens
 
@@ -102,7 +106,7 @@ class LiveView:
         elif before == RUNNING:
             self._ends(task)
         elif task.state == FAILED:
-            self._print(_failure(task))
+            self.say(_failure(task))
 
     def tick(self, running: list[Task]) -> None:
         """Look at what runs and show it; call it about once a second."""
@@ -115,23 +119,24 @@ class LiveView:
             self._live.update(self._display(now), refresh=True)
         elif now - self._spoke >= HEARTBEAT:
             self._spoke = now
-            self._print(self._standing(now))
+            self.say(self._standing(now))
 
     def _starts(self, task: Task) -> None:
         watch = Watch(_history(task), _epochs(task), task.started or self._clock())
         self._running[task.job.identity] = (task, watch)
         self._slots = max(self._slots, len(self._running))
         if self._live is None:
-            self._print(f"{'going on' if watch.resumed else 'started'}: {task.job.title}{_for(task)}")
+            self.say(f"{'going on' if watch.resumed else 'started'}: {task.job.title}{_for(task)}")
 
     def _ends(self, task: Task) -> None:
         _, watch = self._running.pop(task.job.identity)
+        watch.look(self._clock())
         if not watch.resumed:
             self.forecast.ended(task)
         if task.state == FAILED:
-            self._print(_failure(task))
+            self.say(_failure(task))
         elif self._live is None:
-            self._print(f"{task.state}: {task.job.title}{_after(task)}{_result(task)}")
+            self.say(f"{task.state}: {task.job.title}{_after(task)}{_result(task)}{_where(task, watch)}")
 
     # ------------------------------------------------------------------ how it looks
 
@@ -166,12 +171,14 @@ class LiveView:
         waiting = (task for task in self._tasks.values() if task.state == WAITING)
         left = self.forecast.left(waiting, self._running, now)
         seconds = left.seconds(self._slots)
-        if seconds is None or not self._counts[RUNNING] + self._counts[WAITING]:
-            return self._counted()
-        more = f" (without {left.unknown} like none before)" if left.unknown else ""
-        return f"{self._counted()}; about {duration(seconds)} left{more}"
+        parts = [self._counted()]
+        if seconds is not None and self._counts[RUNNING] + self._counts[WAITING]:
+            more = f" (without {left.unknown} like none before)" if left.unknown else ""
+            parts.append(f"about {duration(seconds)} left{more}")
+        return "; ".join(part for part in (*parts, self._box()) if part)
 
-    def _print(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """One line, above the display where there is one."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -210,6 +217,15 @@ def _after(task: Task) -> str:
     if task.started is None or task.ended is None:
         return ""
     return f" after {duration(task.ended - task.started)}"
+
+
+def _where(task: Task, watch: Watch) -> str:
+    """How far an interrupted run is."""
+    if task.state != INTERRUPTED or not watch.epochs:
+        return ""
+    if watch.done >= watch.epochs:
+        return f", after its {watch.epochs} epochs: it is to be judged"
+    return f", in epoch {watch.done + 1} of {watch.epochs}"
 
 
 def _failure(task: Task) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from lacuna.composer import Composer
 from lacuna.errors import LacunaError
 from lacuna.runs.archived import Archive, ArchivedRun
+from lacuna.runs.budgeting import source_of
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, data_key, fingerprint_at_hand, prepare_data, resolve
 from lacuna.runs.settings import Settings
@@ -30,6 +31,8 @@ ARCHIVED = "archived"
 """Its numbers are in the archive, and nothing needs its weights or pictures."""
 UNNEEDED = "not needed"
 """No cell shows its numbers, and whatever would build on it is done or archived."""
+NOT_HERE = "unknown"
+"""Stands for the fingerprint of data that are not on this machine: no such run can be done."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class Plan:
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     missing_data: tuple[str, ...] = ()
     archive: Archive = field(default_factory=lambda: Archive(None))
+    assumed_data: tuple[str, ...] = ()
+    """Not here, but planned from their published counts: to look at, never to be run."""
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -130,7 +135,8 @@ class Wishes:
         choices: group choices for every cell.
         values: by dotted key, for every cell that has the key and does not set it itself.
         infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
-        prepare: make the data where they are missing; otherwise their cells have no runs.
+        prepare: whether to make data that are missing now; otherwise their cells have no runs.
+        assume: plan runs of published data that are not here all the same, as runs whose identity is not known.
         archive: the folder of archived runs; None: there is none.
     """
 
@@ -139,7 +145,8 @@ class Wishes:
     choices: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     infrastructure: Mapping[str, Any] = field(default_factory=dict)
-    prepare: bool = False
+    prepare: Callable[[], bool] = bool
+    assume: bool = False
     archive: Path | None = None
 
 
@@ -158,7 +165,8 @@ def plan_tables(specs: Iterable[TableSpec], composer: Composer, wishes: Wishes) 
             raise LacunaError(f"{first}: every cell of these tables that has this key sets it itself.")
         raise LacunaError(f"{first}: no cell of these tables has this key.")
     output = Path(wishes.infrastructure["output"])
-    plan = Plan(tables, output, planner.runs, tuple(sorted(planner.missing)), planner.archive)
+    missing, assumed = tuple(sorted(planner.missing)), tuple(sorted(planner.assumed))
+    plan = Plan(tables, output, planner.runs, missing, planner.archive, assumed)
     find_states(plan)
     return plan
 
@@ -171,6 +179,7 @@ class _Planner:
         self.own: set[str] = set()
         self.missing: set[str] = set()
         self.archive = Archive(wishes.archive, wishes.infrastructure["output"], left_out)
+        self.assumed: set[str] = set()
         self._fingerprints: dict[str, str | None] = {}
 
     def table(self, spec: TableSpec) -> TablePlan:
@@ -221,8 +230,11 @@ class _Planner:
     def _recipes(self, config: dict[str, Any], seeds: tuple[int, ...]) -> tuple[Recipe, ...]:
         fingerprint = self._fingerprint(config)
         if fingerprint is None:
-            self.missing.add(str(config["data"]["name"]))
-            return ()
+            known = self.wishes.assume and source_of(config["data"]).official_counts
+            (self.assumed if known else self.missing).add(str(config["data"]["name"]))
+            if not known:
+                return ()
+            fingerprint = NOT_HERE
         first = resolve({**config, "seed": seeds[0]}, fingerprint)
         return tuple(first.with_seed(seed) for seed in seeds)
 
@@ -237,7 +249,7 @@ class _Planner:
         key = data_key(config)
         if key not in self._fingerprints:
             found = fingerprint_at_hand(config)
-            if found is None and self.wishes.prepare:
+            if found is None and self.wishes.prepare():
                 found = prepare_data(config)
             known = found or fingerprint_in(Path(config["output"]), self.archive, str(config["data"]["name"]))
             self._fingerprints[key] = known

@@ -4,49 +4,63 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lacuna import registry
-from lacuna.cli import CONFIGS
+from lacuna.cli import CONFIGS, CRASHED, DONE, MORE
 from lacuna.composer import Composer
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Resources
 from lacuna.executors.signals import stop_on_sigterm
+from lacuna.runs.steps import Trainings
+from lacuna.tables.box import TimeBox, work_off
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.live import LiveView
 from lacuna.tables.narrow import narrowed
+from lacuna.tables.plan import FAILED as FAILED_BEFORE
 from lacuna.tables.plan import Plan, PlannedRun, Wishes, plan_tables
 from lacuna.tables.render import render, text
-from lacuna.tables.schedule import BLOCKED, FAILED, Schedule, Task
+from lacuna.tables.schedule import BLOCKED, FAILED, INTERRUPTED, WAITING, Schedule, Task
+from lacuna.tables.schedule import DONE as DONE_HERE
 from lacuna.tables.show_plan import plan_text
 from lacuna.tables.spec import TableSpec, table_spec
 
 FORMULAS = ("exact", "paper", "authors")
 FORMULA = "stem.formula"
-TICK = 1.0
-"""Seconds between two looks at what runs."""
 
 
-def main(config: dict[str, Any]) -> int:
-    """Do what is missing and show the tables; 1 if runs failed."""
+def main(config: dict[str, Any], started: float | None = None) -> int:
+    """Do what is missing and show the tables.
+
+    Args:
+        config: of the verb.
+        started: when the command began, on the monotonic clock: ``minutes`` count from there.
+
+    Returns:
+        0; 75 where the time box ended, or something stopped a run, before everything was tried; otherwise 1 if runs
+        failed.
+    """
+    box = TimeBox(config["minutes"], started)
     output = Path(config["output"])
     cache = output / ".cache"
     chosen = find_tables(config.get("table"), Composer(CONFIGS, "reproduce", cache))
     specs = narrowed(chosen, config["rates"], config["rows"])
     look_only = bool(config["plan"] or config["render"])
     composer = Composer(CONFIGS, "train", cache)
-    plan = plan_tables(specs, composer, wishes(config, prepare=not look_only))
+    plan = plan_tables(specs, composer, wishes(config, prepare=not look_only, box=box, assume=config["plan"]))
     composer.save()
     if config["plan"]:
-        print(plan_text(plan, Estimates(output, config["trainer"]["accelerator"], config["results"])))
-        return 0
-    failed = [] if look_only else train(plan, config)
+        estimates = Estimates(output, config["trainer"]["accelerator"], config["results"])
+        print(plan_text(plan, estimates, trainings=Trainings(config["data"]["root"])))
+        return DONE
+    ended = Ended() if look_only else train(plan, config, box)
     written = render(plan, output / "tables")
     print(text(plan))
     for path in written:
         print(f"look at {path}")
-    return _conclude(failed)
+    return DONE if look_only else conclude(ended, plan, box)
 
 
 def find_tables(config: Mapping[str, Any] | None, composer: Composer) -> list[TableSpec]:
@@ -66,8 +80,14 @@ def find_tables(config: Mapping[str, Any] | None, composer: Composer) -> list[Ta
     return found
 
 
-def wishes(config: Mapping[str, Any], *, prepare: bool) -> Wishes:
+def wishes(config: Mapping[str, Any], *, prepare: bool, box: TimeBox | None = None, assume: bool = False) -> Wishes:
     """What the verb's config asks of every run.
+
+    Args:
+        config: of the verb.
+        prepare: whether to make data that are missing, as long as the ``box`` lasts.
+        box: when to stop.
+        assume: whether to plan with the published counts of what is missing.
 
     Raises:
         LacunaError: seeds that are no numbers, or an override that cannot be read.
@@ -94,7 +114,8 @@ def wishes(config: Mapping[str, Any], *, prepare: bool) -> Wishes:
         choices=choices,
         values=values,
         infrastructure=infrastructure,
-        prepare=prepare,
+        prepare=lambda: prepare and not (box and box.over),
+        assume=assume,
         archive=None if config["results"] is None else Path(str(config["results"])),
     )
 
@@ -127,11 +148,30 @@ def seeds_of(given: Any) -> tuple[int, ...]:
     )
 
 
-def train(plan: Plan, config: Mapping[str, Any]) -> list[Task]:
-    """Do what is not done; the tasks that failed or were blocked."""
+@dataclass(frozen=True)
+class Ended:
+    """What was not done.
+
+    Args:
+        failed: tasks that failed, or need one that did.
+        left: how many runs were not tried to their end.
+        begun: how many of those have begun here.
+        moved: whether anything was done that lasts: a run, or a step of one.
+    """
+
+    failed: tuple[Task, ...] = ()
+    left: int = 0
+    begun: int = 0
+    moved: bool = False
+
+
+def train(plan: Plan, config: Mapping[str, Any], box: TimeBox) -> Ended:
+    """Do what is not done, as long as the box lasts."""
+    if plan.assumed_data:
+        raise ValueError("a plan from published counts is to be looked at only")
     missing = plan.open()
-    if not missing:
-        return []
+    if not missing or box.over:
+        return Ended(left=len(missing))
     stop_on_sigterm()
     executor: Executor = registry.build("executor", config["executor"])
     devices = config["trainer"].get("devices") or 1
@@ -143,20 +183,28 @@ def train(plan: Plan, config: Mapping[str, Any]) -> list[Task]:
         executor.check({job.resources for job in jobs})
         estimates = Estimates(plan.output, config["trainer"]["accelerator"], plan.archive.folder)
         expected = {job.identity: estimates(job.recipe) for job in jobs}
-        with LiveView(len(plan.runs), len(plan.runs) - len(jobs), expected) as view:
+        with LiveView(len(plan.runs), len(plan.runs) - len(jobs), expected, box=lambda: box.text) as view:
             schedule = Schedule(executor, [view])
             for job in jobs:
                 schedule.add(job, plan.runs[job.identity].cells)
-            while schedule.open:
-                schedule.advance(TICK)
-                view.tick(schedule.running())
-    return [task for task in schedule.tasks.values() if task.state in (FAILED, BLOCKED)]
+            work_off(schedule, box, lambda: view.tick(schedule.running()), view.say)
+    tasks = schedule.tasks.values()
+    left = [task for task in tasks if task.state in (WAITING, INTERRUPTED)]
+    return Ended(
+        failed=tuple(task for task in tasks if task.state in (FAILED, BLOCKED)),
+        left=len(left),
+        begun=sum(task.started is not None for task in left),
+        moved=any(task.state == DONE_HERE or (task.started and task.job.folder.resumable) for task in tasks),
+    )
 
 
 def first_what_others_need(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Needed runs before those that need them, and before what nobody waits for: so the last ones to end are short."""
+    """Needed runs before those that need them, and before what nobody waits for: so the last ones to end are short.
+
+    What failed before comes last: it must not take the time of every time box.
+    """
     needed = {other.identity for run in runs for other in run.recipe.needs.values()}
-    return sorted(runs, key=lambda run: run.recipe.identity not in needed)
+    return sorted(runs, key=lambda run: (run.state == FAILED_BEFORE, run.recipe.identity not in needed))
 
 
 def _job(run: PlannedRun, resources: Resources, devices: int, config: Mapping[str, Any]) -> Job:
@@ -165,14 +213,31 @@ def _job(run: PlannedRun, resources: Resources, devices: int, config: Mapping[st
     return Job(run.recipe, run.settings, resources)
 
 
-def _conclude(failed: Sequence[Task]) -> int:
-    if not failed:
-        return 0
-    print(f"{len(failed)} runs are missing:", file=sys.stderr)
-    for task in failed:
+def conclude(ended: Ended, plan: Plan, box: TimeBox) -> int:
+    """Say what is missing and how to go on; the exit code."""
+    if ended.failed:
+        print(f"{len(ended.failed)} runs are missing:", file=sys.stderr)
+    for task in ended.failed:
         reason = (task.error or "").strip().splitlines() or [task.state]
         where = task.cells[0] if task.cells else ""
         more = f" and {len(task.cells) - 1} more cells" if len(task.cells) > 1 else ""
         print(f"  {task.job.title} ({where}{more}): {reason[-1]}", file=sys.stderr)
-    print("Run the same command again to try them once more.", file=sys.stderr)
-    return 1
+    if ended.left or (box.over and plan.missing_data):
+        print(_left(ended, plan, box), file=sys.stderr)
+        return MORE
+    if ended.failed:
+        print("Run the same command again to try them once more.", file=sys.stderr)
+        return CRASHED
+    return DONE
+
+
+def _left(ended: Ended, plan: Plan, box: TimeBox) -> str:
+    """One line: what is left, and that the same command goes on."""
+    text = f"{ended.left} of {len(plan.runs)} runs are left"
+    text += f" ({ended.begun} of them begun here)" if ended.begun else ""
+    text += f", and the data {', '.join(plan.missing_data)} to prepare" if plan.missing_data else ""
+    text = f"the time box of {box} has ended: {text}" if box.over else text
+    text += ". Run the same command again to go on."
+    if box.over and not ended.moved:
+        text += " That was too short for a run to get anywhere: give it more minutes."
+    return text

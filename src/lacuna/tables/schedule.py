@@ -57,6 +57,7 @@ class Schedule:
         self._ready: deque[str] = deque()
         self._dependents: dict[str, list[str]] = {}
         self._running = 0
+        self._stopping = False
 
     def add(self, job: Job, cells: Iterable[str] = ()) -> Task:
         """Take up a job, after those it needs that are not finished; one that was added before stays as it is.
@@ -86,7 +87,7 @@ class Schedule:
     @property
     def open(self) -> bool:
         """Whether anything still waits or runs."""
-        return bool(self._running or self._ready)
+        return bool(self._running or (self._ready and not self._stopping))
 
     def running(self) -> list[Task]:
         """The tasks that run now."""
@@ -94,7 +95,7 @@ class Schedule:
 
     def advance(self, timeout: float) -> list[Task]:
         """Hand over what is ready, then wait up to ``timeout`` seconds for something to end; what has ended."""
-        while self._ready and self._running < self.executor.slots:
+        while self._ready and not self._stopping and self._running < self.executor.slots:
             task = self.tasks[self._ready.popleft()]
             task.state, task.started = RUNNING, time.monotonic()
             self._running += 1
@@ -107,10 +108,26 @@ class Schedule:
             ended += self._take(outcome)
         return ended
 
+    def stop(self) -> None:
+        """Begin nothing more, and have what runs save its state and end; :meth:`advance` until nothing is open.
+
+        What is interrupted then blocks nothing: it goes on, and what needs it follows, when the same is asked for
+        again.
+        """
+        self._stopping = True
+        self.executor.stop()
+
+    def give_up(self) -> None:
+        """End what did not stop in time, by force: it goes on later from the checkpoint that it has."""
+        self.executor.close()
+        for task in self.running():
+            self._running -= 1
+            self._end(task, INTERRUPTED, "it did not stop in time")
+
     def _take(self, outcome: Outcome) -> list[Task]:
         task = self.tasks[outcome.identity]
         self._running -= 1
-        if outcome.done:
+        if outcome.done or (outcome.interrupted and task.job.folder.finished):
             self._end(task, DONE)
             for identity in self._dependents.pop(outcome.identity, ()):
                 dependent = self.tasks[identity]
@@ -120,7 +137,7 @@ class Schedule:
                     self._ready.appendleft(identity)
             return [task]
         self._end(task, INTERRUPTED if outcome.interrupted else FAILED, outcome.error)
-        return [task, *self._block(task)]
+        return [task] if outcome.interrupted and self._stopping else [task, *self._block(task)]
 
     def _block(self, task: Task) -> list[Task]:
         blocked: list[Task] = []

@@ -43,6 +43,15 @@ def on_first_rank(function: Callable[[], T]) -> T:
     return result
 
 
+def of_all_ranks(value: T) -> list[T]:
+    """The values of all ranks, in their order; each may be anything that can be pickled."""
+    if ranks() == 1:
+        return [value]
+    values: list[T | None] = [None] * ranks()
+    distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """For a while there is no group: who asks for one finds none, and who does not fails instead of hanging."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ class Digits(Source):
     shape = (1, 8, 8)
     classes = 10
     set_name = "digits"
+    official_counts: Mapping[str, int] = {"train": 1297, "test": _TEST}
 
     def read(self, root: Path, *, download: bool) -> Content:
         """The digits in a fixed random order (the first 500 are the test split), levels 0..16 spread over 0..255."""
