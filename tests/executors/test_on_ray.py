@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,7 @@ from lacuna.executors.inline import Inline
 from lacuna.executors.on_ray import OnRay
 from lacuna.executors.ray_cluster import Cluster, import_path
 from lacuna.runs.settings import Settings
-from lacuna.tables.schedule import DONE, FAILED, Schedule
+from lacuna.tables.schedule import DONE, FAILED, INTERRUPTED, WAITING, Schedule
 from tests.executors.jobs import alive, do, finish, follow_orders, job, told, wait_for
 from tests.runs.real import ROOT, TINY, contents, recipe
 
@@ -173,6 +174,24 @@ def test_workers_import_what_we_can_import(ray: ModuleType, tmp_path: Path) -> N
     entries = import_path().split(os.pathsep)
     assert str(Path(found_by_path.__file__ or "").parent) in entries and str(ROOT) in entries
     assert not [entry for entry in entries if "site-packages" in entry or not Path(entry).is_absolute()]
+
+
+def test_at_the_end_of_a_time_box_what_runs_stops_and_what_waits_is_left(executor: OnRay, tmp_path: Path) -> None:
+    schedule = Schedule(executor)
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        schedule.add(job(tmp_path, name, Resources(2), seconds=600))  # two at a time
+    while len([name for name in names if told(tmp_path / name)]) < 2:
+        schedule.advance(0.1)
+    workers = [told(tmp_path / name)[0]["pid"] for name in ("a", "b")]
+    schedule.stop()
+    until = time.monotonic() + 120
+    while schedule.open and time.monotonic() < until:
+        schedule.advance(1.0)
+    assert {task.state for task in schedule.tasks.values()} <= {INTERRUPTED, WAITING} and not schedule.open
+    assert all((tmp_path / f"{name}.interrupted").exists() for name in ("a", "b"))
+    assert not told(tmp_path / "c") and not told(tmp_path / "d")
+    wait_for(lambda: not any(map(alive, workers)))
 
 
 def test_close_interrupts_what_runs(ray: ModuleType, tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def _after(task: Task) -> str:
 
 def _where(task: Task, watch: Watch) -> str:
     """How far an interrupted run is."""
-    if task.state != INTERRUPTED or not watch.epochs:
+    if task.state != INTERRUPTED or not watch.epochs or not watch.row:  # it may not have begun its training
         return ""
     if watch.done >= watch.epochs:
         return f", after its {watch.epochs} epochs: it is to be judged"
