@@ -52,6 +52,9 @@ archive: $(STAMP) ## Archive the finished runs of outputs/runs: one small file e
 docs-tables: $(STAMP) ## Write the numbers of results/ into the tables of README and docs
 	$(BIN)/python scripts/docs_tables.py $(ARGS)
 
+gpu: ## Tests, times and results on a GPU machine without network, in a time box: make gpu ARGS="minutes=12 data=DIR output=DIR"
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) scripts/gpu.py $(ARGS)
+
 clean: ## Remove caches and builds (data and runs under outputs/ stay)
 	rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -134,7 +134,7 @@ def test_moving(arrays):
     assert isinstance(batch, EvalBatch) and batch.truth.device.type == "meta"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "host"])
 def test_the_same_on_a_gpu(arrays, resident_bytes):
     here = make(arrays).batch(range(N))

@@ -128,7 +128,7 @@ def test_something_is_always_observed(scheme, shape):
     assert draw(scheme, 500, shape).flatten(1).any(1).all()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @every
 @shapes
 def test_the_same_on_a_gpu(scheme, shape):

@@ -35,6 +35,7 @@ class Inline(Executor):
         gpus: GPUs of a run; None: as many as it has devices, where there are any.
         retries: how often a job is taken up again after its worker died.
         work: what the worker does with a job.
+        device: the GPU that the worker sees, as in ``CUDA_VISIBLE_DEVICES``; None: all that this process sees.
 
     Raises:
         LacunaError: a value out of its range.
@@ -46,11 +47,12 @@ class Inline(Executor):
         gpus: float | None = None,
         retries: int = 2,
         work: Callable[[Job], Outcome] = train,
+        device: str | None = None,
     ) -> None:
         whole("cpus", cpus, 1)
         whole("retries", retries, 0)
         gpu_share(gpus)
-        self.cpus, self.gpus, self.retries, self.work = cpus, gpus, retries, work
+        self.cpus, self.gpus, self.retries, self.work, self.device = cpus, gpus, retries, work, device
         self._job: Job | None = None
         self._lost = 0
         self._threads = 0
@@ -92,8 +94,7 @@ class Inline(Executor):
         if self._job is None:
             return []
         assert self._pipe is not None and self._process is not None
-        ready = multiprocessing.connection.wait([self._pipe, self._process.sentinel], timeout)
-        if not ready:
+        if not multiprocessing.connection.wait(self.watched(), timeout):
             return []
         try:
             outcome: Outcome | None = self._pipe.recv() if self._pipe.poll() else None
@@ -105,6 +106,18 @@ class Inline(Executor):
         if not outcome.done:  # after an error CUDA may be of no more use in that process
             self._retire()
         return [outcome]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is with the worker."""
+        return self._job is not None
+
+    def watched(self) -> list[Connection | int]:
+        """What becomes ready when the job ends, for :func:`multiprocessing.connection.wait`; empty without a job."""
+        if self._job is None:
+            return []
+        assert self._pipe is not None and self._process is not None
+        return [self._pipe, self._process.sentinel]
 
     def stop(self) -> None:
         """Tell the worker to stop, if it is at work and was not told before."""
@@ -142,7 +155,8 @@ class Inline(Executor):
         self._threads = threads
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.gpus == 0 else {}
+        seen = "" if self.gpus == 0 else self.device
+        hidden = {} if seen is None else {"CUDA_VISIBLE_DEVICES": seen}
         with _environment({"OMP_NUM_THREADS": str(threads), **hidden}), _deaf():
             self._process = context.Process(target=_serve, args=(theirs, self.work), daemon=False, name="lacuna-worker")
             self._process.start()

@@ -30,9 +30,13 @@ def _share() -> float:
 
 def gpu_count() -> int:
     """NVIDIA GPUs that a process started here would see."""
+    return len(visible_gpus())
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that a process started here would see, as ``CUDA_VISIBLE_DEVICES`` names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     present = [path for path in DEVICES.glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", path.name)]
-    if visible is not None:
-        listed = [word for word in visible.split(",") if word.strip() not in ("", "-1")]
-        return min(len(listed), len(present)) if present else 0
-    return len(present)
+    if visible is None:
+        return [str(number) for number in range(len(present))]
+    return [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")][: len(present)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from lacuna.errors import LacunaError
 from lacuna.executors.machine import gpu_count
 
 PACKAGES = ("lacuna", "torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
+COMMIT = "LACUNA_COMMIT"
+"""Environment variable that names the commit of a source without a repository."""
 
 
 def describe() -> dict[str, Any]:
@@ -47,7 +50,7 @@ def _commit() -> str | None:
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get(COMMIT)  # a copy without its repository
     return result.stdout.strip() or None
 
 

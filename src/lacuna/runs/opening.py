@@ -78,13 +78,20 @@ def _bytes(settings: Settings, key: str, default: float) -> float:
 
 
 def make_task(
-    recipe: Recipe, settings: Settings, data: IncompleteData, runs: Path | None = None, sizes: Sizes | None = None
+    recipe: Recipe,
+    settings: Settings,
+    data: IncompleteData,
+    runs: Path | None = None,
+    sizes: Sizes | None = None,
+    *,
+    untrained: bool = False,
 ) -> Task:
     """The LightningModule of a recipe, on top of the finished runs it needs.
 
     Args:
         runs: where those are; by default the output's.
         sizes: of a model that exists; by default the data's.
+        untrained: take what it needs as it is before any training, for measurements that ask what a step costs.
     """
     runs = runs or settings.output / "runs"
     if sizes is None:
@@ -92,7 +99,11 @@ def make_task(
         splits = [data.train, data.test, *([data.validation] if data.has_validation else [])]
         channels = max(images.batch([0]).mask.shape[1] for images in splits)
         sizes = Sizes(data.shape, data.classes, channels, data.attributes)
-    parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
+    if untrained:
+        made = {name: _built(needed, sizes)[-1] for name, needed in recipe.needs.items()}
+        parts = {name: model.requires_grad_(False).eval() for name, model in made.items()}
+    else:
+        parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
     task: Task = build(
         "task",
         recipe.content["task"],

@@ -1,0 +1,46 @@
+"""Plans for a machine: tables, a budget and folders, without ``reproduce.py``'s command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lacuna.cli import CONFIGS
+from lacuna.composer import Composer
+from lacuna.gpu.site import ROOT
+from lacuna.tables.plan import Plan, Wishes, plan_tables
+from lacuna.tables.reproduce import find_tables
+
+
+def plan_of(
+    tables: Sequence[str], composer: Composer, budget: str, root: Path, output: Path, trainer: Mapping[str, Any]
+) -> Plan:
+    """The plan of some tables at a budget, with one seed; what the repository's archive has counts as done.
+
+    Args:
+        tables: choices of the group ``table``.
+        composer: of ``train``'s configurations.
+        budget: its name.
+        root: data folder; sets that are not prepared there are left out.
+        output: folder of the runs.
+        trainer: settings of ``trainer`` besides its own.
+
+    Raises:
+        LacunaError: a table that does not exist.
+    """
+    verb = Composer(CONFIGS, "reproduce", output / ".cache")
+    config = verb.base([f"budget={budget}"])
+    specs = [spec for name in tables for spec in find_tables(verb.base([f"table={name}"])["table"], verb)]
+    infrastructure = {
+        "output": str(output),
+        "trainer": {**config["trainer"], **trainer},
+        "logger": config["logger"],
+        "data": {"root": str(root), "download": False},
+    }
+    plan = plan_tables(
+        specs, composer, Wishes(config["budget"], (0,), infrastructure=infrastructure, archive=ROOT / "results")
+    )
+    composer.save()
+    verb.save()
+    return plan

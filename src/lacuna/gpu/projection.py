@@ -1,0 +1,127 @@
+"""From milliseconds a step to the hours of all runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lacuna import files
+from lacuna.errors import LacunaError
+from lacuna.gpu.kinds import Kind, kind_key, steps_of, train_images
+from lacuna.runs.recipe import Recipe
+
+Rows = Mapping[str, Mapping[str, Any]]
+"""What was measured, by the key of the kind: ``ms`` a step alone, ``side_by_side`` {n: ms a step of each of n}, ..."""
+
+NOTE = (
+    "hours = steps x ms, and what a run does before its first step, scaled to all training images; judging, pictures, "
+    "validation, new imputations between epochs and runs without steps are not in it"
+)
+
+
+def projection(kinds: Sequence[Kind], rows: Rows, others: int) -> dict[str, Any]:
+    """Every kind with its hours, the totals, and one line that says them.
+
+    Args:
+        kinds: of the runs.
+        rows: what was measured, by the kind's key (:class:`lacuna.gpu.stepping.Stepping`).
+        others: runs that take no steps.
+
+    Returns:
+        ``hours_alone``: one run after another. ``hours_best``: every kind with as many side by side as was best for
+        it. ``kinds``: those with the most hours first. ``not_measured``: names. ``lower_bound``: whether there are any.
+    """
+    measured, missing = [], []
+    for kind in kinds:
+        row = rows.get(kind.key)
+        if row is None or "ms" not in row:
+            reason = "no time" if row is None else str(row["error"])
+            missing.append({"name": kind.name, "runs": kind.runs, "steps": sum(kind.steps), "reason": reason})
+        else:
+            measured.append(_hours(kind, row))
+    measured.sort(key=lambda entry: -float(entry["hours_alone"]))
+    found: dict[str, Any] = {
+        "hours_alone": sum(entry["hours_alone"] for entry in measured),
+        "hours_best": sum(entry["hours_best"] for entry in measured),
+        "lower_bound": bool(missing),
+        "runs": sum(kind.runs for kind in kinds),
+        "runs_without_steps": others,
+        "note": NOTE,
+        "kinds": measured,
+        "not_measured": missing,
+    }
+    return found | {"line": _line(found)}
+
+
+def _hours(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
+    together = dict(row.get("side_by_side") or {})
+    per_run = {1: row["ms"], **{n: ms / n for n, ms in together.items()}}
+    best = min(per_run, key=lambda n: per_run[n])
+    begin = kind.runs * row["begin_seconds"] * kind.images / max(1, row["images"])
+    steps = sum(kind.steps)
+    more = {"side_by_side_error": row["side_by_side_error"]} if "side_by_side_error" in row else {}
+    return {
+        "name": kind.name,
+        "runs": kind.runs,
+        "steps": steps,
+        "batch_size": row["batch_size"],
+        "ms": row["ms"],
+        "side_by_side_ms": {str(n): ms for n, ms in together.items()},
+        "best_number": best,
+        "begin_seconds_a_run": begin / kind.runs,
+        "bytes": row["bytes"],
+        "hours_alone": (steps * row["ms"] / 1e3 + begin) / 3600,
+        "hours_best": (steps * per_run[best] / 1e3 + begin) / 3600,
+        **more,
+    }
+
+
+def seconds_of(recipe: Recipe, rows: Rows) -> float | None:
+    """Seconds that a run takes alone, without what it needs; None where runs of its kind were not measured."""
+    row = rows.get(kind_key(recipe))
+    if row is None or "ms" not in row:
+        return None
+    begin = row["begin_seconds"] * train_images(recipe) / max(1, row["images"])
+    return float(steps_of(recipe) * row["ms"] / 1e3 + begin)
+
+
+def best_number(rows: Rows) -> int | None:
+    """How many runs side by side take most steps together, in the median over what was measured."""
+    best = []
+    for row in rows.values():
+        if row.get("side_by_side"):
+            speeds = {1: 1 / row["ms"], **{n: n / ms for n, ms in row["side_by_side"].items()}}
+            best.append(max(speeds, key=lambda n: speeds[n]))
+    return round(statistics.median_high(best)) if best else None
+
+
+def keep_rows(file: Path, hardware: str, rows: Rows) -> None:
+    """Keep what was measured for a later command on the same hardware."""
+    files.write_json(file, {"hardware": hardware, "rows": dict(rows)})
+
+
+def kept_rows(file: Path, hardware: str) -> dict[str, dict[str, Any]]:
+    """What :func:`keep_rows` kept, without what could not be measured; empty where nothing is of this hardware."""
+    try:
+        kept = files.read_json(file)
+    except LacunaError:
+        return {}
+    if kept["hardware"] != hardware:
+        return {}
+    rows: dict[str, dict[str, Any]] = {key: row for key, row in kept["rows"].items() if "ms" in row}
+    for row in rows.values():
+        if "side_by_side" in row:
+            row["side_by_side"] = {int(n): ms for n, ms in row["side_by_side"].items()}
+    return rows
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    measured, missing = len(found["kinds"]), len(found["not_measured"])
+    bound = "at least " if missing else ""
+    rest = f"; {missing} kinds of runs not measured" if missing else ""
+    return (
+        f"{found['runs']} runs in steps: {bound}{found['hours_alone']:.1f} h one after another, "
+        f"{found['hours_best']:.1f} h side by side ({measured} kinds measured{rest})"
+    )

@@ -1,0 +1,169 @@
+"""The parts of one command on a GPU machine, one after another in a time box."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from functools import partial
+from typing import Any
+
+from lacuna.cli import CONFIGS
+from lacuna.composer import Composer
+from lacuna.errors import LacunaError
+from lacuna.gpu.carrying import pack_runs
+from lacuna.gpu.clock import Clock
+from lacuna.gpu.kinds import kinds_of
+from lacuna.gpu.made_up import make_up
+from lacuna.gpu.making import Making, expected
+from lacuna.gpu.options import Options
+from lacuna.gpu.packed import Preparing
+from lacuna.gpu.planning import plan_of
+from lacuna.gpu.pool import Pool
+from lacuna.gpu.projection import best_number, keep_rows, kept_rows
+from lacuna.gpu.results import DONE, FAILED, STOPPED, Results
+from lacuna.gpu.stepping import LEVELS, Stepping
+from lacuna.gpu.testing import run_tests
+from lacuna.runs.archive import FULL, archive_runs, pack
+from lacuna.runs.recipe import Recipe
+from lacuna.tables.plan import Plan
+
+ARCHIVE, RESUME = "archive.jsonl", "resume.tgz"
+PREPARING = 300.0
+"""Seconds in which the data sets should be there."""
+
+
+class Session:
+    """The parts in their order; what one finds out helps those after it.
+
+    Args:
+        options: what the user asks for.
+        clock: already running.
+        results: where everything is kept.
+    """
+
+    def __init__(self, options: Options, clock: Clock, results: Results) -> None:
+        self.options, self.clock, self.results = options, clock, results
+        # measured by this command, or an earlier one
+        self._kept = options.work / "steps" / f"{options.budget}.json"
+        self._hardware = str(results.about["machine"]["hardware"])
+        self.rows = kept_rows(self._kept, self._hardware)
+        self.recipes: list[Recipe] = []
+        self._composer = Composer(CONFIGS, "train", options.work / ".cache")
+        names = options.cells if "cells" in options.parts else ()
+        self.preparing = Preparing(options.data, options.work / "data", names)
+        # planning and the import of torch take a while, in which the tests run
+        self._background = ThreadPoolExecutor(1)
+        self._timed = self._background.submit(self._plan_steps) if "steps" in options.parts else None
+        self._pool = Pool(max(LEVELS))
+        self._pool.start(int("steps" in options.parts))
+
+    def run(self) -> bool:
+        """Do the parts, those after a part that fails, too; whether all went well."""
+        parts: dict[str, Callable[[], bool]] = {
+            "tests": self._tests,
+            "steps": self._steps,
+            "cells": self._cells,
+            "archive": self._archive,
+        }
+        went_well = []
+        try:
+            for part in self.options.parts:
+                seconds = self.clock.begin(part)
+                self.clock.say(f"{part}: up to {seconds:.0f} s")
+                went_well.append(self._guarded(part, parts[part]))
+                self.clock.say(self.results.lines.get(part, part))
+        finally:
+            self.preparing.close()
+            self._pool.close()
+            self._background.shutdown(wait=False, cancel_futures=True)
+        self.clock.part = ""
+        self.clock.say(f"results: {self.options.output}")
+        return all(went_well)
+
+    def _guarded(self, part: str, work: Callable[[], bool]) -> bool:
+        try:
+            return work()
+        except Exception as error:
+            trace = [] if isinstance(error, LacunaError) else traceback.format_exc().splitlines()
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.results.write(part, FAILED, reason, {"traceback": trace})
+            return False
+        except KeyboardInterrupt:
+            if part != "archive" and "archive" in self.options.parts:  # what was made until now
+                self._guarded("archive", self._archive)
+            raise
+
+    def _writer(self, part: str) -> Callable[[str, str, dict[str, Any]], None]:
+        return partial(self.results.write, part)
+
+    def _plan_steps(self) -> Plan:
+        """The runs whose steps are timed; random images are made for them."""
+        options, work = self.options, self.options.work / "steps"
+        make_up(work / "data")
+        more = {"accelerator": options.accelerator}
+        return plan_of(options.tables, self._composer, options.budget, work / "data", work, more)
+
+    def _tests(self) -> bool:
+        return run_tests(self.clock, self.options.work, self._writer("tests"))
+
+    def _steps(self) -> bool:
+        options, work = self.options, self.options.work / "steps"
+        assert self._timed is not None
+        try:
+            plan = self._timed.result(timeout=max(0.1, self.clock.part_left))
+        except TimeoutError:
+            self.results.write("steps", STOPPED, "the runs were not planned in time: give more minutes", {})
+            return True
+        kinds, others = kinds_of(run.recipe for run in plan.runs.values())
+        self.clock.say(f"steps: {len(plan.runs)} runs, {len(kinds)} kinds of steps, {others} runs without steps")
+        stepping = Stepping(
+            kinds,
+            others,
+            self.clock,
+            self._writer("steps"),
+            root=work / "data",
+            work=work,
+            accelerator=options.accelerator,
+            seconds=options.seconds,
+            pool=self._pool,
+            rows=self.rows,
+        )
+        try:
+            return stepping.run()
+        finally:
+            keep_rows(self._kept, self._hardware, self.rows)
+
+    def _cells(self) -> bool:
+        options = self.options
+        missing = self.preparing.wait(min(PREPARING, self.clock.part_left))
+        if set(missing) >= set(options.cells):
+            reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+            self.results.write("cells", FAILED, f"no data set is there ({reasons})", {"missing_data": missing})
+            return options.data is None
+        making = Making(
+            self.clock,
+            self._writer("cells"),
+            self._composer,
+            work=options.work,
+            budget=options.budget,
+            accelerator=options.accelerator,
+            sets=options.cells,
+            missing=missing,
+            number=options.runs or best_number(self.rows),
+            seconds=lambda recipe: expected(recipe, self.rows),
+        )
+        self.recipes = making.recipes()
+        return making.run()
+
+    def _archive(self) -> bool:
+        options, archive = self.options, self.options.work / "results"
+        budgets = FULL if options.budget == "paper" else (options.budget,)
+        report = archive_runs(options.work, archive, budgets=budgets)
+        number = pack(archive, options.output / ARCHIVE)
+        packed, left_out = pack_runs(self.recipes, options.work, options.output / RESUME)
+        content = {"runs": number, "report": report.lines, "to_go_on": packed, "too_large_to_go_on": left_out}
+        line = f"{number} finished runs in {ARCHIVE}; {len(packed)} runs in {RESUME} to go on from"
+        line += f", {len(left_out)} are too large for it" if left_out else ""
+        self.results.write("archive", DONE, line, content)
+        return not report.refused
