@@ -25,7 +25,7 @@ from lacuna.executors.base import Executor
 from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Stem
-from lacuna.runs.budgeting import LIMITS, MEASURED
+from lacuna.runs.budgeting import LIMITS, MEASURED, VALIDATION
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.opening import load
 from lacuna.runs.recipe import TRAINED, Recipe, resolve
@@ -44,7 +44,7 @@ HEAVY = ("mnist_dmfa", "mnist_mfa_mean", "mnist_misconv", "mnist_wae")
 
 
 def source_of(data: dict[str, Any]) -> Source:
-    not_arguments = (*LIMITS, "validation", "root", "download")
+    not_arguments = (*LIMITS, *VALIDATION, "root", "download")
     source: Source = registry.build("data", {k: v for k, v in data.items() if k not in not_arguments})
     return source
 

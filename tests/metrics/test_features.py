@@ -26,7 +26,7 @@ def nets() -> dict[str, nn.Module]:
     return {
         "lenet": LeNet(3, (16, 16), 4),
         "resnet": ResNet(3, (16, 16), 4, ((8, 1), (16, 1))),
-        "classifier": Classifier(3, (16, 16), 4, dropout=0.5),
+        "classifier": Classifier(3, (16, 16), 4, ((8, 1), (16, 1)), dropout=0.5),
         "a user's": nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4 * 14 * 14, 6)),
     }
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A few steps an epoch, so that there is something to interrupt.
 TINY = (
     "data.train_images=96",
+    "data.validation=100",
     "data.validation_images=24",
     "data.test_images=48",
     "density.training.epochs=2",

@@ -98,7 +98,7 @@ def own_data(path: Path, classes: int | None = 3) -> list[str]:
     rng = np.random.default_rng(0)
     labels = {} if classes is None else {"labels": np.arange(60) % classes}
     np.savez(path, images=rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8), **labels)
-    return ["data=arrays", f"data.path={path}", "data.validation=10", *real.TINY]
+    return [*real.TINY, "data=arrays", f"data.path={path}", "data.validation=10"]
 
 
 def words_for(*words: str) -> list[str]:

@@ -20,9 +20,10 @@ from tests.runs.tiny import BATCHES, EPOCHS, Tiny, fit, outcome
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Ctrl-C as an interpreter starts with it; what the tests, and Lightning, make of it is undone."""
+    """Ctrl-C and SIGTERM as an interpreter starts with them; what the tests, and Lightning, make of it is undone."""
     before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     for number, handler in before:
         signal.signal(number, handler)

@@ -76,7 +76,7 @@ def test_metrics(misconv: RunFolder) -> None:
     assert [row["epoch"] for row in history] == [0, 1]
     assert history[-1]["validation/accuracy"] == pytest.approx(found["validation/accuracy"])
     density = RunFolder.find(misconv.path.parents[1], "digits-square-dmfa").metrics["metrics"]
-    expected = {"nll", "nll_per_dim", "mse", "rmse", "sse", "psnr", "ssim"}
+    expected = {"nll", "nll_per_dim", "mse", "rmse", "sse", "psnr", "ssim", "ssim_range2"}
     assert set(density) == {f"test/{name}" for name in expected}
     assert density["test/rmse"] ** 2 == pytest.approx(density["test/mse"])
     assert density["test/sse"] == pytest.approx(16 * density["test/mse"])  # 4x4 hidden pixels of an image

@@ -157,7 +157,15 @@ def test_winner_and_tie_in_every_form(digits_root: Path, tmp_path: Path) -> None
     ("changes", "said"),
     [
         ({"images": {"train": 9, "test": 400}}, "400 of 500 test images"),
-        ({"complete": False, "note": "some"}, "500 test images (a sample of the set)"),
+        (
+            {
+                "complete": False,
+                "note": "some",
+                "stored": {"train": 900, "test": 400},
+                "images": {"train": 900, "test": 400},
+            },
+            "400 of 500 test images (a sample of the set)",
+        ),
         ({"lossless": False, "note": "JPEG"}, "pixels of a lossy copy (JPEG)"),
         ({"budget": "quick"}, "budget quick"),
     ],

@@ -33,6 +33,7 @@ RUN = (
     "imputer.training.batch_size=32",
     "imputer.training.critic_steps=2",
     "data.train_images=100",
+    "data.validation=100",
     "data.validation_images=20",
     "data.test_images=30",
     "trainer.accelerator=cpu",

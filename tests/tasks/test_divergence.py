@@ -30,6 +30,7 @@ COMMON = (
     "features=none",
     "imputer.training.batch_size=32",
     "data.train_images=100",
+    "data.validation=100",
     "data.validation_images=20",
     "data.test_images=30",
     "trainer.accelerator=cpu",

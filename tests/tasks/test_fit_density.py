@@ -23,6 +23,7 @@ EM_RUN = (
     "density.factors=2",
     "density.training.epochs=4",
     "density.training.batch_size=100",
+    "data.validation=100",
     "data.train_images=300",
     "data.test_images=100",
     "trainer.accelerator=cpu",

@@ -29,6 +29,7 @@ FLOW = (
     "flow.training.lr_milestones=[[1,5e-4]]",
     "flow.training.lr=1e-3",
     "data.train_images=300",
+    "data.validation=100",
     "data.validation_images=20",
     "data.test_images=40",
     "trainer.accelerator=cpu",

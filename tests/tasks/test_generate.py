@@ -31,6 +31,7 @@ WAE_RUN = (
     "stem=zero",
     "stem.filters=4",
     "data.train_images=96",
+    "data.validation=100",
     "data.validation_images=24",
     "data.test_images=100",
     "trainer.accelerator=cpu",

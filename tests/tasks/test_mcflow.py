@@ -33,6 +33,7 @@ TINY = (
     "imputer.training.coupled=leaky",
     "imputer.training.prior.rule=running",
     "data.train_images=150",
+    "data.validation=100",
     "data.validation_images=20",
     "data.test_images=40",
     "trainer.checkpoint_seconds=0",

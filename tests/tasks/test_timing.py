@@ -202,7 +202,7 @@ def test_a_budget_caps_the_repeats_and_never_raises_them() -> None:
     assert changed(composed, budget__timing__compiled=False).content["budget"] == "cut"
     assert paper.measured and paper.training == {} and not paper.needs
     trained = resolve(config("experiment=digits_zero"), "0123456789ab")
-    assert not trained.measured and trained.content["budget"] == "paper" and "hardware" not in trained.content
+    assert not trained.measured and trained.content["budget"] == "full" and "hardware" not in trained.content
 
 
 def test_the_machine_is_found_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
