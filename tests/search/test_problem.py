@@ -58,7 +58,7 @@ def test_later_learning_rates_keep_their_ratio(make: Any, digits_root: Path) -> 
     assert resolve(compose(CONFIGS, "train", again), searched.fingerprint).identity == searched.recipes(raw)[0].identity
     # unless somebody set them, or there are none
     assert "net.training.lr_milestones" not in make(*words, "net.training.lr_milestones=[[5,1e-6]]").values(raw)
-    assert "net.training.lr_milestones" not in make("experiment=digits_zero").values(raw)
+    assert "net.training.lr_milestones" not in make("experiment=digits_zero", "net=classifier_mnist").values(raw)
 
 
 def test_what_the_command_line_sets_is_not_searched(make: Any) -> None:

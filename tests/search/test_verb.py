@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shlex
@@ -91,7 +92,7 @@ def test_three_trials_by_the_real_command(whole: tuple[list[str], str]) -> None:
     assert len(list((searched.settings.output / "runs").iterdir())) == 4
     page = (searched.folder / "index.html").read_text()
     command = next(line for line in out.splitlines() if line.startswith("python train.py "))
-    assert command in page and str(searched.folder / "index.html") in out
+    assert command in html.unescape(page) and str(searched.folder / "index.html") in out
 
 
 @pytest.mark.slow
