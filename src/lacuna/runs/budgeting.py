@@ -48,13 +48,11 @@ def validation_images(data: Mapping[str, Any], budget: Mapping[str, Any]) -> int
     Raises:
         LacunaError: not a whole number of at least 0.
     """
-    for value in (data.get("validation"), budget.get("validation"), data.get("default_validation"), 0):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise LacunaError(f"data.validation={value} must be null or a whole number of at least 0.")
-        return value
-    raise AssertionError
+    given = (data.get("validation"), budget.get("validation"), data.get("default_validation"))
+    value = next((one for one in given if one is not None), 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise LacunaError(f"data.validation={value} must be null or a whole number of at least 0.")
+    return value
 
 
 def source_of(data: Mapping[str, Any]) -> Any:
