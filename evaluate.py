@@ -2,9 +2,9 @@
 
 import sys
 
-from lacuna.cli import verb
+from lacuna.verbs.command import verb
 
-main = verb("evaluate", "lacuna.runs.evaluate:main")
+main = verb("evaluate", "lacuna.verbs.evaluate:main")
 
 if __name__ == "__main__":
     sys.exit(main())

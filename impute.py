@@ -2,9 +2,9 @@
 
 import sys
 
-from lacuna.cli import verb
+from lacuna.verbs.command import verb
 
-main = verb("impute", "lacuna.runs.impute:main")
+main = verb("impute", "lacuna.verbs.impute:main")
 
 if __name__ == "__main__":
     sys.exit(main())

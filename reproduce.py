@@ -2,9 +2,9 @@
 
 import sys
 
-from lacuna.cli import verb
+from lacuna.verbs.command import verb
 
-main = verb("reproduce", "lacuna.tables.reproduce:main")
+main = verb("reproduce", "lacuna.verbs.reproduce:main")
 
 if __name__ == "__main__":
     sys.exit(main())

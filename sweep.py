@@ -2,9 +2,9 @@
 
 import sys
 
-from lacuna.cli import verb
+from lacuna.verbs.command import verb
 
-main = verb("sweep", "lacuna.search.sweep:main")
+main = verb("sweep", "lacuna.verbs.sweep:main")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,9 +2,9 @@
 
 import sys
 
-from lacuna.cli import verb
+from lacuna.verbs.command import verb
 
-main = verb("train", "lacuna.runs.train:main")
+main = verb("train", "lacuna.verbs.train:main")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from lacuna.config.key_values import read_words
 from lacuna.errors import LacunaError
-from lacuna.tables.docs_tables import update
-from lacuna.words import read_words
+from lacuna.report.docs_tables import update
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 
 from lacuna import files
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
+from lacuna.report.gaps_page import gaps_page
 from lacuna.tables.gaps import PROPOSALS
-from lacuna.tables.gaps_page import gaps_page
 from lacuna.tables.gather import gather
 from lacuna.tables.plan import plan_tables
-from lacuna.tables.reproduce import find_tables, wishes
+from lacuna.tables.request import find_tables, wishes
 from lacuna.tables.spec import TableSpec
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

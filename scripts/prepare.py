@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
-from lacuna.data import given
+from lacuna.data import reader_arrays as given
 from lacuna.data.prepared import PreparedData
 from lacuna.data.sources.base import Source
 from lacuna.errors import LacunaError
-from lacuna.runs.budgeting import source_of
+from lacuna.runs.budget import source_of
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "data"
 NOT_HERE = ("arrays", "folder")  # made from the user's files by every command that uses them

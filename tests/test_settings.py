@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from lacuna import registry
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.papers import MISSING, PUBLISHED, SETTINGS, at, experiments, experiments_of, label, papers, same
-from lacuna.runs.budgeting import LIMITS, source_of
+from lacuna.runs.budget import LIMITS, source_of
 from lacuna.runs.recipe import Recipe, resolve
-from lacuna.tables.reproduce import find_tables
+from lacuna.tables.request import find_tables
 from lacuna.tables.spec import OF_DATA
 from tests.runs.real import ROOT
 

@@ -43,7 +43,8 @@ def around(owner: Any, name: str, before: Note | None = None, after: Note | None
 
 
 def composed() -> None:
-    from lacuna.runs import environment, train
+    from lacuna.runs import environment
+    from lacuna.verbs import train
 
     mark("compose")
     around(train, "prepare_data", after=lambda: mark("data"))
@@ -54,8 +55,8 @@ def imported() -> None:
     """Torch, Lightning and all of lacuna are there now."""
     import pytorch_lightning as pl
 
-    from lacuna.runs import run
     from lacuna.tasks.base import Task
+    from lacuna.training import run
 
     mark("imports")
     around(run, "rehearse", after=lambda: mark("rehearsal"))
@@ -71,7 +72,8 @@ def stepped() -> None:
 
 if __name__ == "__main__":
     mark("python")
-    from lacuna import cli, composing
+    from lacuna.config import compose as composing
+    from lacuna.verbs import command as cli
 
     around(composing, "compose", after=composed)
-    sys.exit(cli.verb("train", "lacuna.runs.train:main")(sys.argv[1:]))
+    sys.exit(cli.verb("train", "lacuna.verbs.train:main")(sys.argv[1:]))

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
-from lacuna.runs.budgeting import source_of
+from lacuna.runs.budget import source_of
 from lacuna.tables.plan import Plan, Wishes
 from lacuna.tables.spec import TableSpec, table_spec
 

@@ -20,16 +20,16 @@ from nll import batched, looped  # type: ignore[import-not-found]
 from torch import Tensor
 from torch.nn import functional
 
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.data.incomplete import Batch
 from lacuna.data.masks import Square
 from lacuna.densities.base import Density
+from lacuna.drawing.text_table import text_table
 from lacuna.layers.stem import MisConvStem
 from lacuna.nets.classifier import Classifier
 from lacuna.registry import build
-from lacuna.report.table import text_table
-from lacuna.tasks.cache import FrontCache
+from lacuna.tasks.common.encoding_cache import FrontCache
 
 CLASSES = 10
 

@@ -23,8 +23,8 @@ from _timing import best  # type: ignore[import-not-found]
 from scipy.linalg import sqrtm
 from torch import Tensor
 
+from lacuna.drawing.text_table import text_table
 from lacuna.metrics.fid import Moments, Statistics, frechet_distance
-from lacuna.report.table import text_table
 from lacuna.runs.environment import tune_malloc
 
 Formula = Callable[[Statistics, Statistics], float]

@@ -19,11 +19,11 @@ import torch
 from _timing import best  # type: ignore[import-not-found]
 
 from lacuna.data.masks import Bernoulli
+from lacuna.drawing.text_table import text_table
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.harmonic import Harmonic
 from lacuna.imputers.linear import Linear
 from lacuna.imputers.nearest import Nearest, RingNearest
-from lacuna.report.table import text_table
 
 EXPECTED = 50.0
 OTHERS = {"nearest": Nearest(), "linear": Linear(), "harmonic": Harmonic(1), "biharmonic": Harmonic(2)}

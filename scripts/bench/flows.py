@@ -19,13 +19,13 @@ import torch
 from _timing import best  # type: ignore[import-not-found]
 from torch import Tensor
 
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.data.masks import Square
+from lacuna.drawing.text_table import text_table
 from lacuna.flows.acflow import ACFlow
 from lacuna.nets.coupling_net import UnitConv2d
 from lacuna.registry import NOT_ARGUMENTS
-from lacuna.report.table import text_table
 from lacuna.runs.environment import tune_malloc
 
 SHAPES = {"acflow_cifar10": (3, 32, 32), "acflow_celeba64": (3, 64, 64), "acflow_digits": (1, 8, 8)}

@@ -16,8 +16,8 @@ from _timing import best  # type: ignore[import-not-found]
 from sklearn.impute import KNNImputer
 from torch import Tensor
 
+from lacuna.drawing.text_table import text_table
 from lacuna.imputers.knn import KNN
-from lacuna.report.table import text_table
 
 EXPECTED = 3.0
 

@@ -23,7 +23,7 @@ from lacuna.data.incomplete import IncompleteImages
 from lacuna.data.loader import ResidentLoader
 from lacuna.data.masks import Square
 from lacuna.data.prepared import Arrays
-from lacuna.report.table import text_table
+from lacuna.drawing.text_table import text_table
 
 EXPECTED = 4.0
 

@@ -33,7 +33,7 @@ MOST_SECONDS, MOST_TIMES = 60.0, 2.0
 
 
 def show(**row: Any) -> None:
-    from lacuna.report.table import text_table
+    from lacuna.drawing.text_table import text_table
 
     print(text_table([{key.replace("_", " "): value for key, value in row.items()}], digits=2), flush=True)
 
@@ -64,8 +64,8 @@ def plan(turns: int, place: Path) -> bool:
     """Every published table, and as many cells as nobody has."""
     from _places import grid, make_up_data, tables, wishes  # type: ignore[import-not-found]
 
-    from lacuna.cli import CONFIGS
-    from lacuna.composer import Composer
+    from lacuna.config.composer import Composer
+    from lacuna.config.paths import CONFIGS
     from lacuna.tables.plan import plan_tables
 
     make_up_data(place / "data")
@@ -95,8 +95,8 @@ def store(turns: int, place: Path) -> bool:
     """The same plan with nothing done and with everything done."""
     from _places import finish, make_up_data, wishes
 
-    from lacuna.cli import CONFIGS
-    from lacuna.composer import Composer
+    from lacuna.config.composer import Composer
+    from lacuna.config.paths import CONFIGS
     from lacuna.tables.gather import gather
     from lacuna.tables.plan import find_states, plan_tables
     from lacuna.tables.spec import table_spec
@@ -136,11 +136,11 @@ def step(turns: int, place: Path) -> bool:
     from lacuna.runs.environment import set_up
 
     set_up(1)
-    from lacuna.cli import CONFIGS
-    from lacuna.composing import compose
-    from lacuna.runs.progress import quiet_lightning
+    from lacuna.config.compose import compose
+    from lacuna.config.paths import CONFIGS
     from lacuna.runs.recipe import prepare_data, resolve
     from lacuna.runs.settings import Settings
+    from lacuna.training.progress import quiet_lightning
 
     words = [f"data.root={place / 'data'}", f"output={place / 'out'}", "experiment=digits_zero", "data.validation=0"]
     words += ["trainer.progress=false", "trainer.accelerator=cpu", f"net.training.epochs={EPOCHS}"]
@@ -168,7 +168,7 @@ def bare_seconds(recipe: Any, settings: Any) -> float:
     """A step of the shortest loop that trains the same network on the same batches."""
     import torch
 
-    from lacuna.runs.opening import make_task, open_data
+    from lacuna.training.loading import make_task, open_data
 
     torch.manual_seed(0)
     data = open_data(recipe, settings)
@@ -190,10 +190,10 @@ def trained_seconds(recipe: Any, settings: Any, folder: Path) -> float:
     import pytorch_lightning as pl
     import torch
 
-    from lacuna.runs.checkpoint import Resume
-    from lacuna.runs.logging import DiskLogger
-    from lacuna.runs.opening import make_task, open_data
-    from lacuna.runs.run import _trainer
+    from lacuna.training.checkpoint import Resume
+    from lacuna.training.fit import _trainer
+    from lacuna.training.loading import make_task, open_data
+    from lacuna.training.loggers import DiskLogger
 
     class Clock(pl.Callback):
         def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -19,10 +19,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lacuna.drawing.text_table import text_table
 from lacuna.imputers.mcflow import MCFlow
-from lacuna.report.table import text_table
 from lacuna.runs.environment import tune_malloc
-from lacuna.tasks.alternation import Alternation
+from lacuna.tasks.mcflow.step import Alternation
 
 WARM = 2
 """Steps that are not counted."""
@@ -30,7 +30,7 @@ NO_PRIOR = {"rule": "fixed", "weight": 0.0, "warm_up": 1, "largest": 20.0, "alph
 
 
 def ours(model: MCFlow, x: Tensor, mask: Tensor, *, compiled: bool = False) -> Callable[[], None]:
-    """A step as :mod:`lacuna.tasks.alternation` takes it."""
+    """A step as :mod:`lacuna.tasks.mcflow.step` takes it."""
     if compiled:
         model.compile()
     optimizers = [torch.optim.Adam(net.parameters(), 1e-4, fused=True) for net in (model.flow, model.net)]

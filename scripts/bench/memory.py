@@ -23,10 +23,10 @@ import numpy as np
 from _places import NOT_ARGUMENTS  # type: ignore[import-not-found]
 
 from lacuna import registry
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
-from lacuna.report.table import text_table
+from lacuna.drawing.text_table import text_table
 
 GIB = 2.0**30
 AT_MOST = 24.0

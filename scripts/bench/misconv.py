@@ -18,9 +18,9 @@ from _timing import best, layer_options  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
 from lacuna.data.masks import Square
+from lacuna.drawing.text_table import text_table
 from lacuna.layers.misconv import MisConv2d
 from lacuna.mfa import MFA
-from lacuna.report.table import text_table
 
 AT_MOST = 10.0
 FILTERS = 32

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal
 
 from lacuna.data.masks import Square
+from lacuna.drawing.text_table import text_table
 from lacuna.mfa import MFA
-from lacuna.report.table import text_table
 
 EXPECTED = 10.0
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from lacuna.data.masks import Square
 from lacuna.densities.em import EM, fit
 from lacuna.densities.smfa import SMFA
+from lacuna.drawing.text_table import text_table
 from lacuna.mfa import LOG_2PI
-from lacuna.report.table import text_table
 from lacuna.runs.environment import tune_malloc
 
 AT_LEAST = {"pass": 3.0, "conditional": 50.0}

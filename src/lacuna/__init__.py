@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lacuna.layers.misconv import MisConv2d as MisConv2d
     from lacuna.layers.partial import PartialConv2d as PartialConv2d
     from lacuna.mfa import MFA as MFA
-    from lacuna.runs.store import results as results
+    from lacuna.runs.results import results as results
 
 _WHERE = {
     "MFA": "lacuna.mfa",
@@ -34,7 +34,7 @@ _WHERE = {
     "PartialConv2d": "lacuna.layers.partial",
     "adapt": "lacuna.layers.adapt",
     "load": "lacuna.api",
-    "results": "lacuna.runs.store",
+    "results": "lacuna.runs.results",
     "LacunaError": "lacuna.errors",
 }
 _MODULES = {"masks": "lacuna.data.masks", "metrics": "lacuna.metrics", "imputers": "lacuna.imputers"}

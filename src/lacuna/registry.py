@@ -42,7 +42,7 @@ def find(family: str, type_name: str) -> type:
             raise
         raise LacunaError(f"{family}.type={type_name}: there is no module {module_name}.") from error
     found = getattr(module, parts[1], None)
-    if not inspect.isclass(found) or found.__module__ != module_name:
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(f"{module_name}."):
         raise LacunaError(f"{family}.type={type_name}: {module_name} defines no class {parts[1]}.")
     return found
 

@@ -16,8 +16,8 @@ from lacuna.errors import LacunaError
 from lacuna.executors import inline
 from lacuna.executors.base import Job, Outcome, Resources
 from lacuna.executors.inline import Inline
-from lacuna.executors.machine import cores
-from lacuna.executors.work import work
+from lacuna.executors.worker import work
+from lacuna.runs.machine import cores
 from tests.executors.jobs import alive, do, finish, follow_orders, job, told, wait_for
 from tests.runs.real import ROOT
 
@@ -191,6 +191,6 @@ class TestWork:
         def execute(*args: object, **kwargs: object) -> None:
             raise error
 
-        monkeypatch.setattr("lacuna.runs.run.execute", execute)
+        monkeypatch.setattr("lacuna.training.run.execute", execute)
         monkeypatch.setattr("lacuna.runs.environment.set_up", lambda threads: None)  # of this process
         return work(job(tmp_path, "a", threads=1))

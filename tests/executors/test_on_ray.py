@@ -20,8 +20,8 @@ from lacuna.executors.base import Job, Outcome, Resources
 from lacuna.executors.inline import Inline
 from lacuna.executors.on_ray import OnRay
 from lacuna.executors.ray_cluster import Cluster, import_path
+from lacuna.executors.schedule import DONE, FAILED, INTERRUPTED, WAITING, Schedule
 from lacuna.runs.settings import Settings
-from lacuna.tables.schedule import DONE, FAILED, INTERRUPTED, WAITING, Schedule
 from tests.executors.jobs import alive, do, finish, follow_orders, job, told, wait_for
 from tests.runs.real import ROOT, TINY, contents, recipe
 

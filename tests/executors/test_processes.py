@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.executors import processes
 from lacuna.executors.base import Outcome, Resources
-from lacuna.executors.machine import cores
 from lacuna.executors.processes import Processes
 from lacuna.registry import build
+from lacuna.runs.machine import cores
 from tests.executors.jobs import alive, do, follow_orders, job, told, wait_for
 
 

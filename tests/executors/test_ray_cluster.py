@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 from lacuna import registry
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.executors import ray_cluster
 from lacuna.executors.on_ray import OnRay

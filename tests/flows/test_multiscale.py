@@ -7,8 +7,9 @@ import warnings
 import pytest
 import torch
 
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.help import options
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.flows.acflow import ACFlow
 from lacuna.flows.base import Condition, diagonal, with_diagonal
@@ -16,7 +17,6 @@ from lacuna.flows.coupling import ChannelCoupling, CheckerCoupling, Coupling
 from lacuna.flows.multiscale import MultiScale
 from lacuna.nets.coupling_net import CouplingNet
 from lacuna.registry import NOT_ARGUMENTS
-from lacuna.usage import options
 
 SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "celeba64": (3, 64, 64), "digits": (1, 8, 8)}
 

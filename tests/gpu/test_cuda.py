@@ -17,18 +17,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
-from lacuna.gpu.kinds import batch_size
-from lacuna.gpu.made_up import make_up, shortened
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.gpu.pool import Pool
+from lacuna.gpu.random_images import make_up, shortened
+from lacuna.gpu.step_kinds import batch_size
 from lacuna.gpu.stopwatch import Order
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.logging import read_history
 from lacuna.runs.recipe import Recipe, prepare_data, resolve
-from lacuna.runs.run import execute
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
+from lacuna.training.loggers import read_history
+from lacuna.training.run import execute
 from tests.gpu.same_random import Rounded, SameRandomNumbers
 from tests.runs.real import TINY, recipe
 

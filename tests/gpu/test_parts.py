@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from lacuna.errors import LacunaError
-from lacuna.gpu.carrying import pack_runs, unpack_runs
-from lacuna.gpu.clock import Clock
-from lacuna.gpu.kinds import Kind, kind_key, kinds_of, steps_of, train_images
-from lacuna.gpu.made_up import make_up, shortened
+from lacuna.gpu.deadline import Clock
+from lacuna.gpu.gpu_tests import files_with_gpu_tests, summary
+from lacuna.gpu.handover import pack_runs, unpack_runs
 from lacuna.gpu.options import PARTS, parse
-from lacuna.gpu.order import Tier, Wanted, in_order, wanted_runs
 from lacuna.gpu.pool import Pool
+from lacuna.gpu.priority import Tier, Wanted, in_order, wanted_runs
 from lacuna.gpu.projection import best_number, keep_rows, kept_rows, projection, seconds_of
+from lacuna.gpu.random_images import make_up, shortened
+from lacuna.gpu.step_kinds import Kind, kind_key, kinds_of, steps_of, train_images
 from lacuna.gpu.stopwatch import Order
-from lacuna.gpu.testing import files_with_gpu_tests, summary
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, prepare_data, resolve
 from tests.runs.real import ROOT, config

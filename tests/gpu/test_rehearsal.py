@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lacuna.runs.archive import unpack
-from lacuna.runs.store import finished_runs
+from lacuna.runs.results import finished_runs
 from tests.runs.real import ROOT
 
 READER = """
@@ -149,19 +149,19 @@ def test_a_terminated_machine_keeps_what_it_has(tmp_path: Path, without_options:
 
 VERBS = """
 import sys
-from lacuna.cli import verb
+from lacuna.verbs.command import verb
 root, output = sys.argv[1:3]
 tiny = sys.argv[3:]
 common = ["budget=smoke", f"output={output}", f"data.root={root}"]
 def call(name, target, *words):
     code = verb(name, target)([*words])
     assert code == 0, (name, code)
-call("train", "lacuna.runs.train:main", "experiment=digits_dmfa", *common, *tiny)
-call("evaluate", "lacuna.runs.evaluate:main", "run=digits-square-dmfa-smoke", f"output={output}", f"data.root={root}")
-call("reproduce", "lacuna.tables.reproduce:main", "table=demo", "rows=[zero]", "executor=inline", *common)
+call("train", "lacuna.verbs.train:main", "experiment=digits_dmfa", *common, *tiny)
+call("evaluate", "lacuna.verbs.evaluate:main", "run=digits-square-dmfa-smoke", f"output={output}", f"data.root={root}")
+call("reproduce", "lacuna.verbs.reproduce:main", "table=demo", "rows=[zero]", "executor=inline", *common)
 import numpy
 numpy.save(f"{output}/x.npy", numpy.where(numpy.eye(8)[None] > 0, numpy.nan, 0.5))
-call("impute", "lacuna.runs.impute:main", "run=digits-square-dmfa-smoke", f"output={output}", f"input={output}/x.npy",
+call("impute", "lacuna.verbs.impute:main", "run=digits-square-dmfa-smoke", f"output={output}", f"input={output}/x.npy",
      f"to={output}/completed")
 print("loaded:", sorted({"wandb", "ray", "optuna"} & set(sys.modules)))
 """

@@ -8,8 +8,8 @@ import torch
 from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.misgan import MisGAN, composite
-from lacuna.imputers.own_noise import image_keys, normal, uniform
 from lacuna.imputers.pbigan import PBiGAN
+from lacuna.imputers.sampling_noise import image_keys, normal, uniform
 
 SHAPE = (2, 4, 5)
 Images = tuple[torch.Tensor, torch.Tensor]

@@ -9,7 +9,7 @@ import torch
 
 from lacuna.imputers.mcflow import MCFlow
 from lacuna.runs.recipe import resolve
-from lacuna.tasks.models import Sizes, build_imputer
+from lacuna.tasks.common.models import Sizes, build_imputer
 from tests.runs.real import config
 
 MNIST, COLOUR = (1, 28, 28), (3, 32, 32)

@@ -15,8 +15,9 @@ from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacuna import registry
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.help import options
+from lacuna.config.paths import CONFIGS
 from lacuna.data.masks import MaskScheme
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.data.sources.base import Source
@@ -25,15 +26,14 @@ from lacuna.executors.base import Executor
 from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Stem
-from lacuna.runs.budgeting import LIMITS, MEASURED, VALIDATION
+from lacuna.runs.budget import LIMITS, MEASURED, VALIDATION
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.opening import load
 from lacuna.runs.recipe import TRAINED, Recipe, resolve
 from lacuna.tasks.base import Task
+from lacuna.tasks.common.models import Sizes, build_density, build_flow, build_model
+from lacuna.tasks.common.sample_fid import PUBLISHED
 from lacuna.tasks.measurement import Measurement
-from lacuna.tasks.models import Sizes, build_density, build_flow, build_model
-from lacuna.tasks.sample_fid import PUBLISHED
-from lacuna.usage import options
+from lacuna.training.loading import load
 from tests.runs.real import config, recipe, train
 
 MEASUREMENTS = ("timing",)

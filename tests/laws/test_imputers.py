@@ -12,12 +12,12 @@ from lacuna.densities.dmfa import DMFA
 from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.acflow import FlowImputer
 from lacuna.imputers.base import Imputer
+from lacuna.imputers.density_mean import DensityMean
 from lacuna.imputers.gaussian import Gaussian
 from lacuna.imputers.harmonic import Harmonic
 from lacuna.imputers.knn import KNN
 from lacuna.imputers.linear import Linear
 from lacuna.imputers.mcflow import MCFlow
-from lacuna.imputers.mean_of import DensityMean
 from lacuna.imputers.misgan import MisGAN
 from lacuna.imputers.nearest import Nearest, RingNearest
 from lacuna.imputers.pbigan import PBiGAN

@@ -16,17 +16,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lacuna.composing import compose
+from lacuna.config.compose import compose
 from lacuna.data.incomplete import Batch
 from lacuna.data.masks import Square
 from lacuna.data.prepared import Arrays, PreparedData
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.logging import read_history
-from lacuna.runs.opening import make_task, open_data
 from lacuna.runs.recipe import Recipe, prepare_data, resolve
-from lacuna.runs.run import execute
 from lacuna.runs.settings import Settings
-from lacuna.tasks.density import TrainDensity
+from lacuna.tasks.dmfa import TrainDMFA
+from lacuna.training.loading import make_task, open_data
+from lacuna.training.loggers import read_history
+from lacuna.training.run import execute
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STEMS = ["misconv", "misconv stem.formula=authors", "mfa_mean", "mask", "partial", "zero", "mean", "knn", "acflow"]
@@ -233,7 +233,7 @@ def test_the_density_is_not_shown_what_it_is_scored_on(own, tmp_path, monkeypatc
     wanted = recipe(file, "task=density")
     where = settings(file, tmp_path)
     task = make_task(wanted, where, open_data(wanted, where))
-    assert isinstance(task, TrainDensity)
+    assert isinstance(task, TrainDMFA)
     seen: list[tuple[Tensor, Tensor]] = []
     scored: list[Tensor] = []
     task.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
@@ -248,7 +248,7 @@ def test_the_density_is_not_shown_what_it_is_scored_on(own, tmp_path, monkeypatc
     seen.clear()
     hidden = []
     for epoch in (0, 0, 1):
-        monkeypatch.setattr(TrainDensity, "current_epoch", epoch)
+        monkeypatch.setattr(TrainDMFA, "current_epoch", epoch)
         loss, count = task.loss(batch)
         (observed, keep), chosen = seen.pop(), scored.pop()
         wide = batch.mask.expand_as(batch.observed)

@@ -11,7 +11,7 @@ import torch
 
 from lacuna.data.module import IncompleteData
 from lacuna.data.prepared import Arrays
-from lacuna.runs.opening import open_data
+from lacuna.training.loading import open_data
 from tests.laws.test_no_leak import differences, noise_where, recipe, run_all, settings, tampering, user_file, visible
 
 CARVE = ("data.validation=10",)

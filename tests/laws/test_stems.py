@@ -14,7 +14,7 @@ from lacuna.densities.base import Density
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImageStem, Stem
 from lacuna.registry import build
-from lacuna.tasks.models import IncompleteClassifier
+from lacuna.tasks.common.models import IncompleteClassifier
 from tests.dense import random_images, random_mask
 from tests.laws.guard import assert_all_listed
 
@@ -53,7 +53,7 @@ STEMS: dict[str, Case] = {
     "mean": Case({"type": "stem.ImputeStem"}, {"type": "simple.Mean"}),
     "knn": Case({"type": "stem.ImputeStem"}, {"type": "knn.KNN", "k": 3}),
     "knn, published": Case({"type": "stem.ImputeStem"}, {"type": "knn.KNN", "published": True}),
-    "density mean": Case({"type": "stem.ImputeStem"}, {"type": "mean_of.DensityMean"}),
+    "density mean": Case({"type": "stem.ImputeStem"}, {"type": "density_mean.DensityMean"}),
     "mask": Case({"type": "stem.MaskStem"}, further=1),
     "partial": Case({"type": "stem.PartialStem"}, interior=True),
     "partial, authors": Case({"type": "stem.PartialStem", "relu": False}, interior=True, negative=True, linear=True),

@@ -17,7 +17,7 @@ from lacuna.imputers.linear import Linear
 from lacuna.imputers.simple import Zero
 from lacuna.layers.stem import ImageStem, ImputeStem, MaskStem, MisConvStem, PartialStem, Stem
 from lacuna.registry import build
-from lacuna.tasks.models import IncompleteClassifier, Sizes, build_classifier
+from lacuna.tasks.common.models import IncompleteClassifier, Sizes, build_classifier
 from tests.dense import random_images, random_mask
 
 SHAPE = (2, 8, 7)
@@ -35,7 +35,7 @@ STEMS: dict[str, dict[str, Any]] = {
     "zero": {"type": "stem.ImputeStem", "imputer": {"type": "simple.Zero"}},
     "mean": {"type": "stem.ImputeStem", "imputer": {"type": "simple.Mean"}},
     "knn": {"type": "stem.ImputeStem", "imputer": {"type": "knn.KNN", "k": 3}},
-    "mfa_mean": {"type": "stem.ImputeStem", "imputer": {"type": "mean_of.DensityMean"}},
+    "mfa_mean": {"type": "stem.ImputeStem", "imputer": {"type": "density_mean.DensityMean"}},
     "mask": {"type": "stem.MaskStem"},
     "partial": {"type": "stem.PartialStem"},
     "misconv": {"type": "stem.MisConvStem"},

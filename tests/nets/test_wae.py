@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lacuna.cli import CONFIGS
+from lacuna.config.help import options
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.nets.wae import WAE
 from lacuna.registry import build
-from lacuna.usage import options
 from tests.runs.real import config
 
 SHAPES = {"wae_mnist": (1, 28, 28), "wae_svhn": (3, 32, 32), "wae_celeba64": (3, 64, 64), "wae_digits": (1, 8, 8)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lacuna.report.page import Details, Facts, Links, Notice, Table, Text, render_page
-from lacuna.report.table import Cell, cell_number, is_numeric, markdown_table, text_table
-from tests.report.test_page import EVIL, read
+from lacuna.drawing.html_page import Details, Facts, Links, Notice, Table, Text, render_page
+from lacuna.drawing.text_table import Cell, cell_number, is_numeric, markdown_table, text_table
+from tests.drawing.test_html_page import EVIL, read
 
 ROWS = [
     {"name": "a", "x": Cell("0.50", extra="± 0.10", below="paper 0.4", mark="best")},

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lacuna.cli import CONFIGS, verb
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.verbs.command import verb
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,7 +46,7 @@ def recipe(*words: str) -> Recipe:
 
 def train(*words: str) -> int:
     """``train.py words`` in this process; the exit code."""
-    return verb("train", "lacuna.runs.train:main")(words)
+    return verb("train", "lacuna.verbs.train:main")(words)
 
 
 def start(*words: str) -> subprocess.Popen[str]:

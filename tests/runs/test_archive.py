@@ -15,9 +15,9 @@ import lacuna
 from lacuna import files
 from lacuna.errors import LacunaError
 from lacuna.runs.archive import FULL, archive_runs, main, pack, unpack
-from lacuna.runs.archived import read_archived
+from lacuna.runs.archive_record import read_archived
 from lacuna.runs.recipe import VERSION, Recipe
-from lacuna.runs.store import rows
+from lacuna.runs.results import rows
 from tests.runs import real
 from tests.tables.finished import ATTEMPT, DONE, begin, finish
 

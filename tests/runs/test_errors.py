@@ -19,7 +19,7 @@ import torch
 
 from lacuna.runs.folder import RunFolder
 from lacuna.tasks.base import Task
-from lacuna.tasks.density import TrainDensity
+from lacuna.tasks.dmfa import TrainDMFA
 from tests.runs.real import ROOT, TINY, contents, recipe, train
 
 
@@ -330,7 +330,7 @@ def test_a_bug(monkeypatch: pytest.MonkeyPatch, output: Path, digits_root: Path)
     def crash(*args: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(TrainDensity, "loss", crash)
+    monkeypatch.setattr(TrainDMFA, "loss", crash)
     with pytest.raises(RuntimeError, match="a bug"):
         train(*TINY, f"data.root={digits_root}", f"output={output}", "task=density", "seed=9")
     (run,) = (output / "runs").glob("*-dmfa-*s9-*")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe, resolve
 from tests.runs.real import ROOT, config
@@ -179,7 +179,7 @@ def test_a_light_budget_takes_lighter_values_and_the_users_word_stands_in_them_t
 
 def test_a_density_may_be_trained_in_a_way_of_its_own() -> None:
     fitted = recipe("experiment=digits_misconv", "density=smfa_digits").needs["density"].content
-    assert fitted["task"] == {"name": "density", "type": "fit_density.FitDensity"} and "task" not in fitted["density"]
+    assert fitted["task"] == {"name": "density", "type": "smfa.FitSMFA"} and "task" not in fitted["density"]
     assert "lr" not in fitted["density"]["training"]
     whole = recipe("experiment=digits_misconv", "density=smfa_digits", "density.complete=true").needs["density"]
     assert whole.content["mask"]["name"] == "none"
@@ -206,7 +206,7 @@ def test_an_imputer_may_be_trained_in_a_way_of_its_own_and_then_stands_in_no_ste
     assert made.content["task"] == {"name": "impute", "type": "own.TrainOwn"}
     assert made.training["epochs"] == 300 and made.content["imputer"]["width"] == 3
     assert not {"task", "light"} & set(made.content["imputer"])
-    stem = {**config("stem=knn"), "task": {"name": "classify", "type": "classify.Classify"}}
+    stem = {**config("stem=knn"), "task": {"name": "classify", "type": "classifier.TrainClassifier"}}
     stem["stem"]["imputer"] = {**own, "training": training}
     with pytest.raises(LacunaError, match=r"stem.imputer=own"):
         resolve(stem, FINGERPRINT)

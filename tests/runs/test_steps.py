@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
+from lacuna.config.help import options
+from lacuna.config.paths import CONFIGS
 from lacuna.registry import find
-from lacuna.runs.opening import open_data
 from lacuna.runs.recipe import Recipe, resolve
 from lacuna.runs.settings import Settings
 from lacuna.runs.steps import EM, FULL_BATCHES, Trainings, stored_counts, training, training_images
-from lacuna.tasks.adversarial import AdversarialTask
-from lacuna.tasks.fit_density import FitDensity
-from lacuna.usage import options
+from lacuna.tasks.common.adversarial import AdversarialTask
+from lacuna.tasks.smfa import FitSMFA
+from lacuna.training.loading import open_data
 from tests.runs.real import config, recipe
 
 
@@ -93,5 +93,5 @@ def test_every_task_is_counted_as_it_trains() -> None:
         for name in options(CONFIGS, group):
             own = composer.base([f"{group}={name}"])[group].get("task")
             types |= {str(own)} if own else set()
-    assert {name for name in types if issubclass(find("task", name), FitDensity)} == set(EM)
+    assert {name for name in types if issubclass(find("task", name), FitSMFA)} == set(EM)
     assert {name for name in types if issubclass(find("task", name), AdversarialTask)} == set(FULL_BATCHES)

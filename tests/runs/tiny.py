@@ -18,10 +18,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from lacuna.runs.checkpoint import Resume
-from lacuna.runs.logging import DiskLogger
-from lacuna.runs.progress import QUIET_TRAINER, quiet_lightning
-from lacuna.tasks.running import RunningMean
+from lacuna.tasks.common.running_mean import RunningMean
+from lacuna.training.checkpoint import Resume
+from lacuna.training.loggers import DiskLogger
+from lacuna.training.progress import QUIET_TRAINER, quiet_lightning
 
 EPOCHS, BATCHES = 3, 5
 

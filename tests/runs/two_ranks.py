@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, distributed, nn
 
 from lacuna.metrics.masked import MaskedMetrics
-from lacuna.runs.ranks import process_group
-from lacuna.runs.synced_norm import SyncedNorms
-from lacuna.tasks import sharing
-from lacuna.tasks.running import RunningMean
+from lacuna.tasks.common import distributed as sharing
+from lacuna.tasks.common.running_mean import RunningMean
+from lacuna.training.rank import process_group
+from lacuna.training.synced_norm import SyncedNorms
 
 IMAGES, SHARES = 8, ((0, 5), (5, 8))
 

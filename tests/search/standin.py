@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
-from lacuna.composing import compose, split_overrides
+from lacuna.config.compose import compose, split_overrides
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.runs.recipe import Recipe
 from lacuna.search.problem import Problem
 from lacuna.search.study import Study, Trial
-from lacuna.search.sweep import search
+from lacuna.verbs.sweep import search
 
 COMPOSER = Composer(CONFIGS, "sweep")
 Objective = Callable[[Recipe], float]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lacuna import files
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import resolve

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
-from lacuna.composing import compose
-from lacuna.usage import groups
+from lacuna.config.compose import compose
+from lacuna.config.composer import Composer
+from lacuna.config.help import groups
+from lacuna.config.paths import CONFIGS
 from tests.runs.real import ROOT
 
 FILES = sorted((ROOT / "scripts" / "sweeps_wandb").glob("*.yaml"))
@@ -61,4 +61,4 @@ def test_it_searches_what_sweep_py_searches(path: Path) -> None:
     assert theirs["parameters"].keys() == ours["parameters"].keys()
     for key, spec in ours["parameters"].items():
         assert ends(theirs["parameters"][key]) == (spec["low"], spec["high"])
-    # what a trial would be judged by there is what a run logs: tests/search/test_verb.py
+    # what a trial would be judged by there is what a run logs: tests/verbs/test_sweep.py

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.tables.plan import Plan, Wishes, plan_tables

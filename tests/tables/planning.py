@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.tables.plan import Plan, Wishes, plan_tables
 from lacuna.tables.spec import TableSpec, table_spec
 

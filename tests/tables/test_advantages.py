@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from lacuna.report.facts import _advantages, protocol
 from lacuna.runs.recipe import Recipe
-from lacuna.tables.facts import _advantages, protocol
 from lacuna.tables.gather import gather
 from tests.tables.finished import finish
 from tests.tables.planning import plan, spec

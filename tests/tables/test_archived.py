@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from lacuna import files
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
-from lacuna.runs import train
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
+from lacuna.report.formats import as_csv, as_text
+from lacuna.report.plan_text import plan_text
+from lacuna.report.table_page import table_page
 from lacuna.runs.archive import archive_runs
 from lacuna.runs.recipe import Recipe
 from lacuna.tables import gather as gathering
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.gather import BLOCKED, archive_note, gather
-from lacuna.tables.page import table_page
 from lacuna.tables.plan import ARCHIVED, DONE, TODO, UNNEEDED, Plan
-from lacuna.tables.reproduce import main
-from lacuna.tables.show_plan import plan_text
 from lacuna.tables.spec import TableSpec
-from lacuna.tables.written import as_csv, as_text
+from lacuna.verbs import train
+from lacuna.verbs.reproduce import main
 from tests.tables.finished import begin, finish, plan
 from tests.tables.planning import spec
 
@@ -166,8 +166,9 @@ def words(digits_root: Path, tmp_path: Path) -> list[str]:
 
 def test_reproduce_shows_archived_numbers_without_a_run(words: list[str], tmp_path: Path, capsys) -> None:
     config = compose(CONFIGS, "reproduce", ["table=demo", "rows=[zero,mask]", *words])
-    from lacuna.composer import Composer
-    from lacuna.tables.reproduce import find_tables, narrowed, plan_tables, wishes
+    from lacuna.config.composer import Composer
+    from lacuna.tables.request import find_tables, wishes
+    from lacuna.verbs.reproduce import narrowed, plan_tables
 
     specs = narrowed(find_tables(config["table"], Composer(CONFIGS, "reproduce")), None, ["zero", "mask"])
     for run in plan_tables(specs, Composer(CONFIGS, "train"), wishes(config, prepare=False)).runs.values():

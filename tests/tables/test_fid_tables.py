@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from lacuna.tables.curves import panels_of
-from lacuna.tables.facts import _metrics, protocol
+from lacuna.report.curves import panels_of
+from lacuna.report.facts import _metrics, protocol
 from lacuna.tables.gather import TableResult, gather
 from tests.tables.finished import finish, plan
 from tests.tables.planning import spec

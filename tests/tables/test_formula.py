@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from lacuna.cli import CONFIGS
-from lacuna.composing import compose
+from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.tables.plan import Plan, Wishes, plan_tables
-from lacuna.tables.reproduce import wishes
+from lacuna.tables.request import wishes
 from tests.tables import planning
 from tests.tables.finished import _composer
 

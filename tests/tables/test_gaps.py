@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from lacuna.report.gaps_page import gaps_page
 from lacuna.tables.gaps import (
     INCONCLUSIVE,
     ONE_SEED,
@@ -27,7 +28,6 @@ from lacuna.tables.gaps import (
     gaps,
     judge,
 )
-from lacuna.tables.gaps_page import gaps_page
 from lacuna.tables.gather import TableResult, gather
 from lacuna.tables.plan import Plan
 from tests.runs.real import ROOT

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from lacuna.report.facts import marks_rule
 from lacuna.runs.recipe import Recipe
 from lacuna.tables import gather as gathering
+from lacuna.tables.best import paper_interval, table_marks
 from lacuna.tables.estimate import Estimates
-from lacuna.tables.facts import marks_rule
 from lacuna.tables.gather import CellResult, TableResult, gather
-from lacuna.tables.noise import paper_interval, table_marks
 from lacuna.tables.plan import Plan
 from tests.tables.finished import ATTEMPT, DONE, begin, finish, plan
 from tests.tables.planning import spec

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from lacuna.drawing.durations import duration
 from lacuna.errors import LacunaError
+from lacuna.executors.time_box import TimeBox
+from lacuna.report.plan_text import plan_text
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.steps import Trainings
-from lacuna.tables.box import TimeBox
 from lacuna.tables.plan import DONE, FAILED, PARTLY, TODO, find_states
-from lacuna.tables.reproduce import train
-from lacuna.tables.show_plan import duration, plan_text
+from lacuna.verbs.reproduce import train
 from tests.runs.real import ROOT, recipe
 from tests.tables.planning import plan, spec
 
@@ -152,8 +153,8 @@ def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(
     root = digits_root if here else tmp_path / "no data"
     words = [f"table={table}", "budget=smoke", "plan=true", f"output={tmp_path / 'out'}", f"data.root={root}"]
     code = (
-        "import sys; from lacuna.cli import verb\n"
-        f"code = verb('reproduce', 'lacuna.tables.reproduce:main')({words!r})\n"
+        "import sys; from lacuna.verbs.command import verb\n"
+        f"code = verb('reproduce', 'lacuna.verbs.reproduce:main')({words!r})\n"
         "heavy = {'torch', 'pandas', 'ray', 'optuna', 'matplotlib'} & set(sys.modules)\n"
         "assert code == 0 and not heavy, heavy"
     )

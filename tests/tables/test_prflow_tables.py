@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
+from lacuna.config.help import options
+from lacuna.config.paths import CONFIGS
 from lacuna.papers import paper_table
-from lacuna.runs.run import execute
 from lacuna.runs.settings import Settings
 from lacuna.tables.gather import gather
-from lacuna.tables.reproduce import find_tables
+from lacuna.tables.request import find_tables
 from lacuna.tables.spec import TableSpec
-from lacuna.usage import options
+from lacuna.training.run import execute
 from tests.tables.finished import plan
 
 NAMES = [name for name in options(CONFIGS, "table") if name.startswith("prflow/")]

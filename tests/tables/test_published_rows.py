@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.runs.recipe import Recipe, resolve
-from lacuna.tables.reproduce import find_tables
+from lacuna.tables.request import find_tables
 from lacuna.tables.spec import TableSpec
 
 TABLES, TRAIN = Composer(CONFIGS, "reproduce"), Composer(CONFIGS, "train")

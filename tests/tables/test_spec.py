@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
+from lacuna.config.help import options
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.papers import paper_table
-from lacuna.tables.reproduce import find_tables
+from lacuna.tables.request import find_tables
 from lacuna.tables.spec import TableSpec
-from lacuna.usage import options
 from tests.tables.planning import spec
 
 NAMES = options(CONFIGS, "table")

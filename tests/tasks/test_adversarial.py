@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.opening import load, make_task, open_data
 from lacuna.runs.settings import Settings
-from lacuna.tasks.adversarial import AdversarialTask
+from lacuna.tasks.common.adversarial import AdversarialTask
 from lacuna.tasks.misgan import TrainMisGAN
 from lacuna.tasks.pbigan import TrainPBiGAN
+from lacuna.training.loading import load, make_task, open_data
 from tests.laws.test_no_leak import differences, noise_behind, run_all, tampering, user_file
 from tests.runs.real import contents, recipe, train
 

@@ -11,8 +11,8 @@ import pytest
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.data.sources.celeba import CelebA
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.opening import load
-from lacuna.tasks.models import IncompleteClassifier
+from lacuna.tasks.common.models import IncompleteClassifier
+from lacuna.training.loading import load
 from tests.runs.real import recipe, train
 
 RUN = (

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.files import read_json
+from lacuna.report.render import render, text
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.run import execute
 from lacuna.runs.settings import Settings
 from lacuna.tables.gather import FAILED, gather
-from lacuna.tables.narrow import narrowed
-from lacuna.tables.render import render, text
-from lacuna.tables.reproduce import find_tables
+from lacuna.tables.request import find_tables
+from lacuna.tables.select import narrowed
 from lacuna.tasks.base import Task
+from lacuna.training.run import execute
 from tests.runs.real import recipe, train
 from tests.tables.finished import plan
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lacuna.cli import verb
 from lacuna.data.masks import Bernoulli
 from lacuna.data.prepared import PreparedData
 from lacuna.data.sources.digits import Digits
 from lacuna.imputers.simple import Mean
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.opening import load, make_task, open_data
 from lacuna.runs.settings import Settings
-from lacuna.tasks.examples import EXAMPLES
+from lacuna.tasks.common.example_images import EXAMPLES
 from lacuna.tasks.impute import Impute, ImputeTask
+from lacuna.training.loading import load, make_task, open_data
+from lacuna.verbs.command import verb
 from tests.runs.real import recipe, train
 
 RUN = (
@@ -133,7 +133,7 @@ def test_an_interrupted_run_comes_out_the_same(mean, digits_root, tmp_path, monk
 def test_evaluate_judges_it_behind_another_mask(mean, digits_root):
     output = mean.path.parents[1]
     same = [f"run={mean.path.name}", f"output={output}", f"data.root={digits_root}", "trainer.accelerator=cpu"]
-    evaluate = verb("evaluate", "lacuna.runs.evaluate:main")
+    evaluate = verb("evaluate", "lacuna.verbs.evaluate:main")
     assert evaluate(same) == 0
     assert evaluate([*same, "mask=bernoulli", "mask.rate=0.9"]) == 0
     records = [json.loads(path.read_text()) for path in (mean.path / "evaluations").glob("*.json")]

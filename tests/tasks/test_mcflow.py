@@ -16,10 +16,10 @@ from lacuna.imputers.mcflow import MCFlow
 from lacuna.imputers.nearest import Nearest
 from lacuna.metrics.masked import rmse
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.logging import read_history
-from lacuna.runs.opening import load, open_data
 from lacuna.runs.settings import Settings
-from lacuna.tasks.mcflow import Schedule, TrainMCFlow
+from lacuna.tasks.mcflow.task import Schedule, TrainMCFlow
+from lacuna.training.loading import load, open_data
+from lacuna.training.loggers import read_history
 from tests.runs.real import contents, recipe, train
 
 BASE = ("experiment=digits_impute", "features=none", "trainer.accelerator=cpu", "trainer.progress=false")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lacuna.composing import compose
+from lacuna.config.compose import compose
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import prepare_data, resolve
-from lacuna.runs.run import execute
 from lacuna.runs.settings import Settings
+from lacuna.training.run import execute
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = [

@@ -11,10 +11,10 @@ from lacuna.imputers.linear import Linear
 from lacuna.imputers.simple import Mean
 from lacuna.metrics.masked import rmse
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.opening import load, open_data
 from lacuna.runs.settings import Settings
-from lacuna.tasks.models import Sizes
+from lacuna.tasks.common.models import Sizes
 from lacuna.tasks.regression import TrainRegression
+from lacuna.training.loading import load, open_data
 from tests.runs.real import recipe, train
 
 BASE = ("experiment=digits_impute", "imputer=unet_digits", "features=none", "trainer.accelerator=cpu")

@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from lacuna.cli import verb
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
 from lacuna.errors import LacunaError
 from lacuna.runs import environment
 from lacuna.runs.environment import hardware
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.measure import open_measurement
-from lacuna.runs.opening import load
 from lacuna.runs.recipe import Recipe, prepare_data, resolve
 from lacuna.runs.settings import Settings
 from lacuna.tables.plan import DONE, TODO
 from lacuna.tasks.timing import WARM_UP, Timing
+from lacuna.training.loading import load
+from lacuna.training.measure import open_measurement
+from lacuna.verbs.command import verb
 from tests.runs.real import config, recipe, train
 from tests.tables.planning import plan, spec
 
@@ -155,7 +155,7 @@ def test_what_others_do_on_one_thread_is_no_part_of_a_pass(tmp_path: Path) -> No
 def test_mistakes_are_one_sentence_before_anything_is_written(
     words: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = verb("train", "lacuna.runs.train:main")([*SMALL, "budget=smoke", f"output={tmp_path / 'out'}", *words])
+    code = verb("train", "lacuna.verbs.train:main")([*SMALL, "budget=smoke", f"output={tmp_path / 'out'}", *words])
     err = capsys.readouterr().err
     assert code == 2 and sentence in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -230,7 +230,9 @@ def test_a_gpu_is_called_as_its_driver_calls_it(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_gpu_that_torch_cannot_use_is_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lacuna.runs.measure.hardware", lambda accelerator: "CPU" if accelerator == "cpu" else "Abacus")
+    monkeypatch.setattr(
+        "lacuna.training.measure.hardware", lambda accelerator: "CPU" if accelerator == "cpu" else "Abacus"
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LacunaError, match="torch cannot use the Abacus of this machine"):
         open_measurement(made("timing.hardware=Abacus"), Settings())
@@ -264,7 +266,7 @@ def test_it_has_no_model(finished: RunFolder, capsys: pytest.CaptureFixture[str]
     with pytest.raises(LacunaError, match="is a measurement: it has no data and no model"):
         load(finished)
     output = finished.path.parent.parent
-    code = verb("evaluate", "lacuna.runs.evaluate:main")([f"run={finished.path}", f"output={output}"])
+    code = verb("evaluate", "lacuna.verbs.evaluate:main")([f"run={finished.path}", f"output={output}"])
     err = capsys.readouterr().err
     assert code == 2 and err.count("\n") == 1
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lacuna.tasks.wgan import critic_losses, frozen, gradient_penalty, weigh_gradient
+from lacuna.tasks.common.wgan import critic_losses, frozen, gradient_penalty, weigh_gradient
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
-from lacuna.executors.machine import cores, gpu_count
 from lacuna.executors.signals import hear_one_interrupt
-from lacuna.executors.values import gpu_share, whole
-from lacuna.executors.work import work as train
+from lacuna.executors.validation import gpu_share, whole
+from lacuna.executors.worker import work as train
+from lacuna.runs.machine import cores, gpu_count
 
 GRACE = 30.0
 """Seconds that a worker has to save its state when it is told to stop."""

@@ -16,11 +16,11 @@ from typing import Any
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
+from lacuna.executors.cluster_capacity import require, room, size
 from lacuna.executors.ray_cluster import Cluster
-from lacuna.executors.ray_room import require, room, size
 from lacuna.executors.ray_worker import Worker
-from lacuna.executors.values import gpu_share, whole
-from lacuna.executors.work import work as train
+from lacuna.executors.validation import gpu_share, whole
+from lacuna.executors.worker import work as train
 
 GRACE = 30.0
 """Seconds that workers have to save their state when they are told to stop."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.executors.inline import Inline
-from lacuna.executors.machine import cores, gpu_count, visible_gpus
-from lacuna.executors.values import gpu_share, whole
-from lacuna.executors.work import work as train
+from lacuna.executors.validation import gpu_share, whole
+from lacuna.executors.worker import work as train
+from lacuna.runs.machine import cores, gpu_count, visible_gpus
 
 GPU_RUNS = 4
 """Runs a GPU by default: small networks leave most of one idle."""

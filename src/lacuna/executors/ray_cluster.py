@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.errors import LacunaError
-from lacuna.executors.ray_room import Node
+from lacuna.executors.cluster_capacity import Node
 
 REFRESH = 5.0
 """Seconds for which the list of machines is believed; a cluster may grow."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from lacuna.runs.interrupts import OneInterrupt
+from lacuna.training.interrupts import OneInterrupt
 
 
 def hear_one_interrupt() -> None:

@@ -45,9 +45,9 @@ from collections.abc import Sequence
 from lacuna import files
 from lacuna.errors import LacunaError
 from lacuna.executors.signals import stop_on_sigterm
-from lacuna.gpu import site
-from lacuna.gpu.carrying import unpack_runs
-from lacuna.gpu.clock import Clock
+from lacuna.gpu import child_environment as site
+from lacuna.gpu.deadline import Clock
+from lacuna.gpu.handover import unpack_runs
 from lacuna.gpu.options import Options, parse
 from lacuna.gpu.results import Results, machine
 from lacuna.runs.environment import COMMIT

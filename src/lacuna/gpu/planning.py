@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
-from lacuna.gpu.site import ROOT
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
+from lacuna.gpu.child_environment import ROOT
 from lacuna.tables.plan import Plan, Wishes, plan_tables
-from lacuna.tables.reproduce import find_tables
+from lacuna.tables.request import find_tables
 
 
 def plan_of(

@@ -9,7 +9,7 @@ from typing import Any
 
 from lacuna import files
 from lacuna.errors import LacunaError
-from lacuna.gpu.kinds import Kind, kind_key, steps_of, train_images
+from lacuna.gpu.step_kinds import Kind, kind_key, steps_of, train_images
 from lacuna.runs.recipe import Recipe
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -26,7 +26,7 @@ def projection(kinds: Sequence[Kind], rows: Rows, others: int) -> dict[str, Any]
 
     Args:
         kinds: of the runs.
-        rows: what was measured, by the kind's key (:class:`lacuna.gpu.stepping.Stepping`).
+        rows: what was measured, by the kind's key (:class:`lacuna.gpu.step_costs.Stepping`).
         others: runs that take no steps.
 
     Returns:

@@ -17,8 +17,8 @@ RUNNING, DONE, STOPPED, FAILED = "running", "done", "out of time", "failed"
 
 def machine(accelerator: str) -> dict[str, Any]:
     """What the numbers were made on, without importing torch."""
-    from lacuna.executors.machine import cores, gpu_count
     from lacuna.runs.environment import hardware
+    from lacuna.runs.machine import cores, gpu_count
 
     versions = {}
     for name in PACKAGES:

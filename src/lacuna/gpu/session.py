@@ -8,22 +8,22 @@ from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from functools import partial
 from typing import Any
 
-from lacuna.cli import CONFIGS
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
+from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.gpu.carrying import pack_runs
-from lacuna.gpu.clock import Clock
-from lacuna.gpu.kinds import kinds_of
-from lacuna.gpu.made_up import make_up
-from lacuna.gpu.making import Making, expected
+from lacuna.gpu.cells import Making, expected
+from lacuna.gpu.deadline import Clock
+from lacuna.gpu.gpu_tests import run_tests
+from lacuna.gpu.handover import pack_runs
 from lacuna.gpu.options import Options
-from lacuna.gpu.packed import Preparing
+from lacuna.gpu.packed_data import Preparing
 from lacuna.gpu.planning import plan_of
 from lacuna.gpu.pool import Pool
 from lacuna.gpu.projection import best_number, keep_rows, kept_rows
+from lacuna.gpu.random_images import make_up
 from lacuna.gpu.results import DONE, FAILED, STOPPED, Results
-from lacuna.gpu.stepping import LEVELS, Stepping
-from lacuna.gpu.testing import run_tests
+from lacuna.gpu.step_costs import LEVELS, Stepping
+from lacuna.gpu.step_kinds import kinds_of
 from lacuna.runs.archive import FULL, archive_runs, pack
 from lacuna.runs.recipe import Recipe
 from lacuna.tables.plan import Plan

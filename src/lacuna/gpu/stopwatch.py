@@ -49,7 +49,7 @@ def serve(pipe: Connection) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     from lacuna.runs.environment import set_up
-    from lacuna.runs.progress import quiet_lightning
+    from lacuna.training.progress import quiet_lightning
 
     set_up(None)
     quiet_lightning()
@@ -79,10 +79,10 @@ def _timed(order: Order, pipe: Connection) -> dict[str, Any]:
     import pytorch_lightning as pl
     import torch
 
-    from lacuna.runs.opening import make_task, on_cuda, open_data
-    from lacuna.runs.progress import QUIET_TRAINER
     from lacuna.runs.recipe import Recipe
     from lacuna.runs.settings import Settings
+    from lacuna.training.loading import make_task, on_cuda, open_data
+    from lacuna.training.progress import QUIET_TRAINER
 
     recipe = Recipe(order.content)
     limits = {"cache_gb": 4 * order.share, "resident_gb": 8}

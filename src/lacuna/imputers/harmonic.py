@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lacuna.errors import LacunaError
 from lacuna.imputers.nearest import nearest_index
-from lacuna.imputers.planes import PlaneImputer, pick
+from lacuna.imputers.per_channel import PlaneImputer, pick
 
 EVERY = 16
 """Steps after which the images that are finished are put aside, which waits for the device."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lacuna.imputers.nearest import nearest_index
-from lacuna.imputers.planes import PlaneImputer, pick
+from lacuna.imputers.per_channel import PlaneImputer, pick
 
 HEIGHT = 1e-3  # of the random heights, in squared pixels
 DEPTH = 1e-8  # how deep in a circle a pixel lies, in squared pixels, to count as inside

@@ -13,7 +13,7 @@ from torch.nn import functional
 from lacuna.data.hashing import GOLDEN, key
 from lacuna.data.masks import mix, signed
 from lacuna.errors import LacunaError
-from lacuna.imputers.planes import PlaneImputer, pick
+from lacuna.imputers.per_channel import PlaneImputer, pick
 
 BITS = 31
 """Of a draw; so many that it is uniform to nine digits, so few that its product with a count fits into 64."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
-from lacuna.imputers.own_noise import image_keys, normal
+from lacuna.imputers.sampling_noise import image_keys, normal
 from lacuna.imputers.simple import check_image_shape
 from lacuna.nets.checks import check_count
 from lacuna.nets.gan import Generator, Shape, check_kind

@@ -1,7 +1,7 @@
 """The archive ``results/``: one small JSON file a finished run, so that evidence accumulates in the repository.
 
-What a file holds says :mod:`lacuna.runs.archived`. A run that is archived twice keeps its first numbers: equal ones
-change nothing, other ones (another machine) are named and left out.
+What a file holds says :mod:`lacuna.runs.archive_record`. A run that is archived twice keeps its first numbers: equal
+ones change nothing, other ones (another machine) are named and left out.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
+from lacuna.config.key_values import read_words
 from lacuna.errors import LacunaError
 from lacuna.papers import CHANGED
-from lacuna.runs.archived import ArchivedRun, archived_run, read_archived, record_of
+from lacuna.runs.archive_record import ArchivedRun, archived_run, read_archived, record_of
+from lacuna.runs.finished import StoredRun
 from lacuna.runs.recipe import VERSION, WHOLE_BUDGETS
-from lacuna.runs.store import finished_runs
-from lacuna.runs.stored import StoredRun
-from lacuna.words import read_words
+from lacuna.runs.results import finished_runs
 
 FULL = (*WHOLE_BUDGETS, CHANGED)
 """Budgets that are archived: the paper's setting; everything, where no paper prints a setting; everything, with a

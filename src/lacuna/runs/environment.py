@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.errors import LacunaError
-from lacuna.executors.machine import gpu_count
+from lacuna.runs.machine import gpu_count
 
 PACKAGES = ("lacuna", "torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
 COMMIT = "LACUNA_COMMIT"

@@ -9,7 +9,7 @@ from typing import Any
 
 from lacuna import registry
 from lacuna.errors import LacunaError
-from lacuna.runs.budgeting import INFRASTRUCTURE, LIMITS, VALIDATION
+from lacuna.runs.budget import INFRASTRUCTURE, LIMITS, VALIDATION
 from lacuna.runs.recipe import PLACES
 
 QUANTITIES = {

@@ -18,7 +18,7 @@ from typing import Any
 from lacuna.data.prepared import PreparedData
 from lacuna.errors import LacunaError
 from lacuna.papers import CHANGED, PUBLISHED, UNPUBLISHED
-from lacuna.runs.budgeting import (
+from lacuna.runs.budget import (
     INFRASTRUCTURE,
     LIMITS,
     MEASURED,
@@ -36,8 +36,8 @@ VERSION = 2
 PLACES = ("path",)
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
 TRAINED = {
-    "density": {"name": "density", "type": "density.TrainDensity"},
-    "flow": {"name": "flow", "type": "flow.TrainFlow"},
+    "density": {"name": "density", "type": "dmfa.TrainDMFA"},
+    "flow": {"name": "flow", "type": "acflow.TrainACFlow"},
 }
 """Parts that are trained as a run of their own -> the task that trains them (``configs/task/``), unless the part names
 another one with its key ``task``."""

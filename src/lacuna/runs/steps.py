@@ -10,11 +10,11 @@ from typing import Any
 
 from lacuna.data.prepared import PreparedData
 from lacuna.errors import LacunaError
-from lacuna.runs.budgeting import source_of
+from lacuna.runs.budget import source_of
 from lacuna.runs.protocol import official_counts
 from lacuna.runs.recipe import Recipe
 
-EM = ("fit_density.FitDensity",)
+EM = ("smfa.FitSMFA",)
 """Tasks that go through all images and then compute new parameters, instead of taking steps."""
 FULL_BATCHES = ("misgan.TrainMisGAN", "pbigan.TrainPBiGAN")
 """Tasks that do not learn from a last batch that is not full."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Job, Resources
+from lacuna.executors.schedule import BLOCKED, FAILED, INTERRUPTED, Schedule, Task
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.search.problem import Problem
 from lacuna.search.study import FINISHED, RUNNING, Study, Trial
 from lacuna.search.view import SweepView
-from lacuna.tables.schedule import BLOCKED, FAILED, INTERRUPTED, Schedule, Task
 
 TICK = 1.0
 """Seconds between two looks at what runs."""

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+from lacuna.drawing.html_page import Picture, Section, Table, Text, write_page
 from lacuna.errors import LacunaError
-from lacuna.report.page import Picture, Section, Table, Text, write_page
 from lacuna.search import pictures
 from lacuna.search.problem import Problem
 from lacuna.search.study import FAILED, FINISHED, Study, Trial

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
 from lacuna.errors import LacunaError
-from lacuna.runs.budgeting import source_of
+from lacuna.runs.budget import source_of
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, resolve
 from lacuna.runs.settings import Settings

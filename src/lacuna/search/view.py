@@ -9,11 +9,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from lacuna.report.table import cell_text
+from lacuna.drawing.durations import duration
+from lacuna.drawing.text_table import cell_text
 from lacuna.runs.recipe import Recipe
 from lacuna.search.problem import Problem
 from lacuna.search.study import Trial
-from lacuna.tables.show_plan import duration
 
 
 class SweepView:

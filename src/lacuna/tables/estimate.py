@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.runs.environment import hardware
+from lacuna.runs.finished import StoredRun
 from lacuna.runs.recipe import Recipe
-from lacuna.runs.store import finished_runs, ignored
-from lacuna.runs.stored import StoredRun
+from lacuna.runs.results import finished_runs, ignored
 
 Key = str
 ARGUMENTS_OF_SPEED = ("batch_size",)

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lacuna.tables.best import sample_of
 from lacuna.tables.gather import CellResult, Group, TableResult
-from lacuna.tables.noise import sample_of
 from lacuna.tables.significance import Difference, Interval, corrected_intervals, difference
 from lacuna.tables.spec import Axis
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lacuna.errors import LacunaError
-from lacuna.runs.stored import StoredRun, read_run
+from lacuna.runs.finished import StoredRun, read_run
 from lacuna.tables import plan as planning
 from lacuna.tables.plan import ARCHIVED, DONE, PARTLY, TODO, Cell, Plan, PlannedRun, TablePlan, find_states
 from lacuna.tables.spec import Axis

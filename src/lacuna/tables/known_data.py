@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lacuna import files
 from lacuna.errors import LacunaError
-from lacuna.runs.archived import Archive
+from lacuna.runs.archive_record import Archive
 
 
 def fingerprint_in(output: Path, archive: Archive, data: str) -> str | None:

@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lacuna.composer import Composer
+from lacuna.config.composer import Composer
 from lacuna.errors import LacunaError
-from lacuna.runs.archived import Archive, ArchivedRun
-from lacuna.runs.budgeting import source_of
+from lacuna.runs.archive_record import Archive, ArchivedRun
+from lacuna.runs.budget import source_of
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe, data_key, fingerprint_at_hand, prepare_data, resolve
+from lacuna.runs.results import left_out
 from lacuna.runs.settings import Settings
-from lacuna.runs.store import left_out
 from lacuna.tables.known_data import fingerprint_in
 from lacuna.tables.spec import OF_DATA, Axis, TableSpec
 

@@ -21,7 +21,7 @@ for where the executor's config leaves it open.
 
 ``only: {rows: [gt, zero]}`` (or ``columns``) takes from what other configs bring these, in this order.
 
-``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.tables.figures`): planned like a table, for the first
+``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.report.figures`): planned like a table, for the first
 seed only, but drawn from what its runs left behind instead of their metrics.
 
 ``{row}`` and ``{column}`` stand for the key, or for its ``as``. A row or column may add ``choose`` (group choices such

@@ -17,9 +17,9 @@ from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
-from lacuna.tasks import sharing
-from lacuna.tasks.models import Sizes, foreign
-from lacuna.tasks.running import RunningMean
+from lacuna.tasks.common import distributed as sharing
+from lacuna.tasks.common.models import Sizes, foreign
+from lacuna.tasks.common.running_mean import RunningMean
 
 
 class Task(pl.LightningModule, ABC):

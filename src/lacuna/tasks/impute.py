@@ -12,18 +12,18 @@ from torch import Tensor
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.masks import NoMask
 from lacuna.data.module import IncompleteData
+from lacuna.drawing.pictures import Row, image_grid
 from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
 from lacuna.metrics.fid import Score
-from lacuna.report.pictures import Row, image_grid
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.base import Task
-from lacuna.tasks.behind_stem import fit_imputer
-from lacuna.tasks.examples import EXAMPLES, write_examples
-from lacuna.tasks.hiding import JudgedImputations
-from lacuna.tasks.models import build_imputer
-from lacuna.tasks.recovered import Judges
-from lacuna.tasks.sample_fid import check_features
+from lacuna.tasks.common.example_images import EXAMPLES, write_examples
+from lacuna.tasks.common.frozen_stem import fit_imputer
+from lacuna.tasks.common.held_out import JudgedImputations
+from lacuna.tasks.common.models import build_imputer
+from lacuna.tasks.common.realism import Judges
+from lacuna.tasks.common.sample_fid import check_features
 
 DRAWN = 10
 ERRORS = (0.0, 0.25)
@@ -64,8 +64,8 @@ class ImputeTask(Task):
         """Errors of the imputed values, and whether the recovered images look and read like true ones.
 
         Returns:
-            ``rmse`` and others of :class:`lacuna.tasks.hiding.JudgedImputations`; with a feature net those of
-            :class:`lacuna.tasks.recovered.Session`.
+            ``rmse`` and others of :class:`lacuna.tasks.common.held_out.JudgedImputations`; with a feature net those of
+            :class:`lacuna.tasks.common.realism.Session`.
         """
         errors, seen = self._judge(images, semantics=True)
         return errors | {name: score.value for name, score in seen.items()}

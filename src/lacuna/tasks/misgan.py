@@ -11,8 +11,8 @@ from lacuna.data.incomplete import Batch
 from lacuna.data.module import IncompleteData
 from lacuna.imputers.misgan import MisGAN
 from lacuna.runs.recipe import Recipe
-from lacuna.tasks.adversarial import AdversarialTask, check_numbers
-from lacuna.tasks.wgan import critic_losses, weigh_gradient
+from lacuna.tasks.common.adversarial import AdversarialTask, check_numbers
+from lacuna.tasks.common.wgan import critic_losses, weigh_gradient
 
 
 class TrainMisGAN(AdversarialTask):

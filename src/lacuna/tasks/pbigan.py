@@ -11,8 +11,8 @@ from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.imputers.pbigan import PBiGAN
 from lacuna.runs.recipe import Recipe
-from lacuna.tasks.adversarial import AdversarialTask, check_numbers
-from lacuna.tasks.wgan import critic_losses
+from lacuna.tasks.common.adversarial import AdversarialTask, check_numbers
+from lacuna.tasks.common.wgan import critic_losses
 
 RECONSTRUCTION = ("bce", "smooth_l1")
 DECAY_STEPS = 10

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lacuna.data.incomplete import Batch
 from lacuna.imputers.regression import Regression
-from lacuna.tasks.hiding import HidingTask
+from lacuna.tasks.common.held_out import HidingTask
 from lacuna.tasks.impute import ImputeTask
 
 

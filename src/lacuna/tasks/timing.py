@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from lacuna import files
 from lacuna.data.masks import Square
+from lacuna.drawing.box_plots import box_plot
 from lacuna.errors import LacunaError
 from lacuna.layers.misconv import MisConv2d
 from lacuna.mfa import MFA
-from lacuna.report.boxes import box_plot
 from lacuna.tasks.measurement import Measurement
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

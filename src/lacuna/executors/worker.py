@@ -1,0 +1,22 @@
+"""What a worker process does with a job, whoever started it."""
+
+from __future__ import annotations
+
+import traceback
+
+from lacuna.executors.base import Job, Outcome, describe_error
+
+
+def work(job: Job) -> Outcome:
+    """Train one job in this process; never raises an ordinary exception."""
+    try:
+        from lacuna.runs.environment import set_up
+        from lacuna.training.run import execute
+
+        set_up(job.settings.trainer.get("threads") or job.resources.cpus)
+        execute(job.recipe, job.settings, announce=False)
+    except KeyboardInterrupt:
+        return Outcome.stopped(job.identity)
+    except BaseException as error:  # a SystemExit out of a library must not end the worker in silence either
+        return Outcome(job.identity, error=describe_error(error, traceback.format_exc()))
+    return Outcome(job.identity)

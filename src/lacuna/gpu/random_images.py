@@ -1,0 +1,65 @@
+"""Random images under the names of the real data sets: what a step costs does not depend on what they show."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from lacuna.config.paths import CONFIGS
+from lacuna.data.prepared import Arrays, Description, PreparedData, write
+from lacuna.runs.budget import source_of
+from lacuna.runs.recipe import Recipe
+
+NOT_NAMED = ("arrays", "folder")
+VALUES = 50_000_000
+"""Of the training images of a set: at most so many values, and at most ``IMAGES`` images."""
+IMAGES = 8192
+STEPS = 4
+"""Least number of steps an epoch: the first of each is not timed."""
+COSTLY = {"flow": 128, "density": 2048}
+"""Images of an epoch where a trained part completes all of them before the first step."""
+
+
+def make_up(root: Path) -> None:
+    """Prepare every named data set from random images, unless that was done."""
+    for path in sorted((CONFIGS / "data").glob("*.yaml")):
+        if path.stem in NOT_NAMED:
+            continue
+        source = source_of(yaml.safe_load(path.read_text(encoding="utf-8")))
+        folder = source.folder(root)
+        if source.shape is None or PreparedData.exists(folder):
+            continue
+        rng = np.random.default_rng(0)
+        train = min(IMAGES, VALUES // math.prod(source.shape))
+        splits = {}
+        for split, count in (("train", train), ("validation", 16), ("test", 16)):
+            images = rng.integers(0, 256, (count, *source.shape), dtype=np.uint8)
+            splits[split] = Arrays(images, _labels(source, count, rng))
+        attributes = source.attributes if source.classes is None else None
+        write(
+            folder,
+            Description(source.set_name, source.classes, "random numbers", complete=False, attributes=attributes),
+            splits,
+        )
+
+
+def _labels(source: Any, count: int, rng: np.random.Generator) -> np.ndarray | None:
+    if source.classes is not None:
+        return np.arange(count) % int(source.classes)
+    if source.attributes is not None:
+        return rng.integers(0, 2, (count, source.attributes), dtype=np.uint8)
+    return None
+
+
+def shortened(recipe: Recipe, batch_size: int) -> dict[str, Any]:
+    """The recipe's content with as many training images as its steps need to be timed: whole batches, at least four."""
+    imputer = recipe.content.get("stem", {}).get("imputer", {})
+    asked = ["density"] if recipe.content.get("stem", {}).get("needs") else []
+    costly = [COSTLY[part] for part in (*imputer.get("needs", ()), *asked) if part in COSTLY]
+    before = recipe.content["data"].get("train_images") or IMAGES
+    steps = max(STEPS, min([before, IMAGES, *costly]) // batch_size)
+    return {**recipe.content, "data": {**recipe.content["data"], "train_images": steps * batch_size}}

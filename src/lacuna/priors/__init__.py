@@ -1,1 +1,0 @@
-"""Priors of images: penalties that need nothing but the image itself."""

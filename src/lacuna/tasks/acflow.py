@@ -1,0 +1,126 @@
+"""Train a conditional flow of hidden pixels (ACFlow), on complete images as published or on incomplete ones.
+
+As in ``density.py`` a region is hidden on purpose, anew in each epoch, and the flow is scored on the part of it that
+was observed; what is really missing is never read. Without holes in the images this is the published training.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lacuna.data.hashing import key
+from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
+from lacuna.drawing.pictures import Row, image_grid
+from lacuna.errors import LacunaError
+from lacuna.flows.acflow import ACFlow
+from lacuna.tasks.common.held_out import HidingTask, JudgedImputations
+from lacuna.tasks.common.models import build_flow
+
+SAMPLES = 8
+"""Completions of a test image whose mean is judged."""
+LOOKED_AT, FEW_SAMPLES = 100, 2
+"""Validation images after an epoch, and completions of each: to look on, not to compare with test metrics."""
+
+
+class TrainACFlow(HidingTask):
+    """Maximise a bound of the likelihood of purposely hidden pixels.
+
+    The flow of the last epoch is kept. The public code keeps that of the epoch with the best NLL on 5 000 images held
+    out of training; at the papers' setting none are held out.
+
+    Raises:
+        LacunaError: a ``training.decay_steps`` or ``training.clip`` that means nothing.
+    """
+
+    part = "flow"
+    model: ACFlow
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.decay_steps, self.clip = self.training_spec["decay_steps"], self.training_spec["clip"]
+        if self.decay_steps is not None and not (isinstance(self.decay_steps, int) and self.decay_steps >= 1):
+            raise LacunaError(f"flow.training.decay_steps={self.decay_steps} must be null or at least 1.")
+        if self.clip is not None and not (isinstance(self.clip, (int, float)) and self.clip > 0):
+            raise LacunaError(f"flow.training.clip={self.clip} must be null or more than 0.")
+
+    def build(self) -> ACFlow:
+        """The flow of the recipe."""
+        return build_flow(self.content, self.sizes)
+
+    def on_train_epoch_start(self) -> None:
+        """The rate depends on the step."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Set lr / (1 + steps // decay_steps / 2), as in the public code; on top of the milestones."""
+        steps = 0 if self.decay_steps is None else self.global_step // self.decay_steps
+        self.set_rate(self.rate() / (1 + 0.5 * steps))
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """The gradient's norm is at most ``clip``; on the device, so that nothing waits for it."""
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Of :meth:`ACFlow.loss`: nats per *image*, as published, and the penalties."""
+        shown, scored = self.regions(batch)
+        return self.model.loss(batch.observed, shown, scored), len(batch)
+
+    def evaluate(self, images: IncompleteImages) -> dict[str, float]:
+        """A bound of the likelihood of the hidden pixels, and how good the mean of the flow's completions is.
+
+        Behind ``mask=none`` pixels are hidden on purpose, the same ones every time; so is the noise of the grey levels.
+
+        Returns:
+            Those of :class:`lacuna.tasks.common.held_out.JudgedImputations`, and ``bits_per_dim``. The flow knows
+            probabilities of grey levels; ``nll_per_dim`` and ``nll`` are those of the density that spreads each level
+            evenly over its share of [0, 1], so that they compare with a density's: log(levels) nats per value less.
+            ``bits_per_dim`` is about the levels themselves: (nll_per_dim + log(levels)) / log(2).
+        """
+        return self._judge(images, len(images), SAMPLES)
+
+    def validate(self) -> dict[str, float]:
+        """As :meth:`evaluate`, of few images and completions."""
+        return self._judge(self.data.validation, LOOKED_AT, FEW_SAMPLES)
+
+    @torch.no_grad()
+    def _judge(self, images: IncompleteImages, most: int, samples: int) -> dict[str, float]:
+        model = self.model.eval()
+        found = JudgedImputations(self.sizes.shape)
+        noise = torch.Generator(self.device).manual_seed(key("noise", images.split, self.content["seed"]))
+        log_prob = torch.zeros((), dtype=torch.float64, device=self.device)
+        log_levels = math.log(model.logit.levels)
+        for batch in self.batches(images, most):
+            mask, hidden = self.judged(images, batch)
+            wide = hidden.expand_as(batch.truth)
+            log_prob += model.log_prob(batch.truth, mask, hidden, noise).double().sum() + wide.sum() * log_levels
+            found.update(model.mean(batch.observed, mask, samples), batch, hidden)
+        model.train(self.training)
+        metrics = found.compute(log_prob)
+        return metrics | {"bits_per_dim": (metrics["nll_per_dim"] + log_levels) / math.log(2)}
+
+    @torch.no_grad()
+    def draw(self, folder: Path) -> dict[str, Path]:
+        """Test images, their holes, the flow's best guess and mean, two samples."""
+        model = self.model.eval()
+        images = self.data.test
+        batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
+        assert isinstance(batch, EvalBatch)
+        mask, _ = self.judged(images, batch)
+        observed = batch.observed.masked_fill(~mask, 0)
+        draws = model.sample(observed, mask, 2, generator=torch.Generator(images.device).manual_seed(0))
+        rows = [
+            Row("truth", batch.truth, mask=batch.known),
+            Row("observed", observed, mask=mask),
+            Row("best guess", model.guess(observed, mask)),
+            Row("mean", model.mean(observed, mask, SAMPLES)),
+            Row("a sample", draws[0]),
+            Row("another", draws[1]),
+        ]
+        path = folder / "imputations.png"
+        image_grid(rows, path=path)
+        return {"imputations": path}

@@ -1,0 +1,84 @@
+"""Train a classifier, or a net that names attributes, on incomplete images (MisConv, section 4, tables 1, 2, 6, 8, 9).
+
+What the labels of the data are decides which (:mod:`lacuna.tasks.common.classification_scores`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
+from lacuna.drawing.pictures import Row, first_layer_grid, image_grid
+from lacuna.mfa import MFA
+from lacuna.tasks.common.classification_scores import cross_entropy, scores
+from lacuna.tasks.common.first_layer import write_first_layer
+from lacuna.tasks.common.frozen_stem import StemTask
+from lacuna.tasks.common.models import IncompleteClassifier, build_classifier
+
+
+class TrainClassifier(StemTask):
+    """Cross entropy on incomplete training images; accuracy on incomplete and on complete test images.
+
+    Where images have attributes instead of a class: the cross entropy and the accuracy of all answers.
+    """
+
+    model: IncompleteClassifier
+
+    def build(self) -> IncompleteClassifier:
+        """The stem and body of the recipe, on its trained parts."""
+        return build_classifier(self.content, self.sizes, self.parts)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Cross entropy; of attributes, averaged over them."""
+        logits = self.model(batch.observed, batch.mask, self.representation(self.data.train, batch))
+        assert batch.label is not None
+        return cross_entropy(logits, batch.label), len(batch)
+
+    @torch.no_grad()
+    def evaluate(self, images: IncompleteImages) -> dict[str, float]:
+        """``accuracy`` (fraction) and ``loss`` (nats per image); of attributes ``balanced_accuracy``, too."""
+        model = self.model.eval()
+        found = scores(self.sizes.attributes, self.device)
+        for batch in self.batches(images):
+            logits = model(batch.observed, batch.mask, self.representation(images, batch)).float()
+            assert batch.label is not None
+            found.update(logits, batch.label)
+        model.train(self.training)
+        return found.compute()
+
+    def results(self) -> dict[str, float]:
+        """Test metrics: ``test`` on incomplete images (table 1), ``complete`` on complete ones (table 2)."""
+        incomplete, complete = self.evaluate(self.data.test), self.evaluate(self.data.complete("test"))
+        found = {f"test/{k}": v for k, v in incomplete.items()} | {f"complete/{k}": v for k, v in complete.items()}
+        if self.data.has_validation:
+            found |= {f"validation/{k}": v for k, v in self.evaluate(self.data.validation).items()}
+        return found
+
+    @torch.no_grad()
+    def draw(self, folder: Path) -> dict[str, Path]:
+        """What the first layer is given and what it makes of a test image (figure 3)."""
+        stem = self.model.stem.eval()
+        images = self.data.test
+        batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
+        assert isinstance(batch, EvalBatch)
+        representation = stem.represent(batch.observed, batch.mask)
+        features = stem(batch.observed, batch.mask, representation)
+        paths = {"first_layer": folder / "first_layer.png"}
+        first_layer_grid(features[0].float(), path=paths["first_layer"])
+        write_first_layer(folder / "first_layer.npz", stem, batch, representation, features)
+        if representation is not None:
+            filled = representation.expectation() if isinstance(representation, MFA) else representation
+            rows = [
+                Row("truth", batch.truth, mask=batch.known),
+                Row("observed", batch.observed, mask=batch.mask),
+                Row("imputed", torch.where(batch.mask, batch.observed, filled.clamp(0, 1))),
+            ]
+            if isinstance(representation, MFA):
+                spread = representation.pin(batch.observed, batch.mask).variance()
+                rows.append(Row("std. deviation", spread.mean(1, keepdim=True).sqrt(), heat=True))
+            paths["imputations"] = folder / "imputations.png"
+            image_grid(rows, path=paths["imputations"])
+        return paths

@@ -1,0 +1,59 @@
+"""What tasks behind a stem share: fitting its imputer, keeping what its frozen front says of the training images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lacuna.data.hashing import permutation
+from lacuna.data.incomplete import Batch, IncompleteImages
+from lacuna.data.module import IncompleteData
+from lacuna.imputers.base import Imputer
+from lacuna.layers.stem import ImputeStem, Representation
+from lacuna.tasks.base import Task
+from lacuna.tasks.common.encoding_cache import FrontCache
+from lacuna.tasks.common.models import IncompleteAutoencoder, IncompleteClassifier
+
+
+class StemTask(Task):
+    """Trains a net behind a stem: the ``stem`` and the ``net`` of the recipe."""
+
+    part = "net"
+    model: IncompleteClassifier | IncompleteAutoencoder
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # what the frozen front says of images that are seen in every epoch
+        self._caches: dict[int, FrontCache] = {}
+
+    def prepare(self) -> None:
+        """Fit the imputer where it needs images; compute what the frozen front says of the images of every epoch."""
+        stem = self.model.stem
+        if isinstance(stem.front, Imputer) and not stem.front.fitted:
+            fit_imputer(stem.front, self.data, self.content["seed"])
+        if stem.cacheable:
+            left = self.cache_bytes
+            for images in [self.data.train, *([self.data.validation] if self.data.has_validation else [])]:
+                cache = FrontCache(images, stem.represent, left, self.eval_batch_size, self.cache_file(images))
+                if cache.filled:
+                    self._caches[id(images)] = cache
+                    left -= cache.bytes
+
+    def representation(self, images: IncompleteImages, batch: Batch) -> Representation:
+        """What the front says of a batch, if that is known already."""
+        if images.whole and isinstance(self.model.stem, ImputeStem):
+            return batch.observed  # there is nothing to fill
+        cache = self._caches.get(id(images))
+        return None if cache is None else cache(batch)
+
+
+def fit_imputer(imputer: Imputer, data: IncompleteData, seed: int) -> None:
+    """Show an imputer as many training images as it wants; the seed says which."""
+    images = data.complete("train") if imputer.complete_donors else data.train
+    n = len(images) if imputer.donors is None else min(imputer.donors, len(images))
+    if not n:
+        return
+    rows = torch.from_numpy(permutation(len(images), "donors", seed)[:n].copy())
+    batch = images.batch(rows)
+    imputer.fit(batch.observed, batch.mask)

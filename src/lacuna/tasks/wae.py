@@ -1,0 +1,184 @@
+"""Train a Wasserstein auto-encoder on incomplete images (MisConv, section 4.2 and appendix A.3, tables 3 to 5)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
+from lacuna.data.module import IncompleteData
+from lacuna.drawing.pictures import Row, image_grid
+from lacuna.errors import LacunaError
+from lacuna.metrics.fid import Score
+from lacuna.metrics.masked import SIMILARITIES, MaskedMetrics
+from lacuna.runs.recipe import Recipe
+from lacuna.tasks.common.frozen_stem import StemTask
+from lacuna.tasks.common.models import IncompleteAutoencoder, build_autoencoder
+from lacuna.tasks.common.running_mean import RunningMean
+from lacuna.tasks.common.sample_fid import SampleFID, check_features, feature_net
+
+RECONSTRUCTION = ("observed", "authors")
+TERMS = ("reconstruction", "adversarial", "discriminator")
+SSIM_WINDOW = 7
+DRAWN = 10
+
+
+class TrainWAE(StemTask):
+    """Reconstruct what is observed, with codes that a discriminator cannot tell from N(0, 1).
+
+    Tolstikhin et al. 2018, algorithm 1. One forward and one backward pass serve encoder, decoder and discriminator:
+    each sees the other as it was before the step. ``net.training.reconstruction``: the squared error is averaged over
+    observed values, or as the authors' code has it over all, missing ones counting as right.
+    """
+
+    model: IncompleteAutoencoder
+    several_devices = False  # discriminator and encoder play against each other; gradients would be averaged apart
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.means = {name: RunningMean() for name in TERMS}
+        self.registered = nn.ModuleDict(self.means)  # so that checkpoints find them
+        features = feature_net(Recipe(self.content), self.parts.get("features"))
+        seed = self.content["seed"]
+        self.fid = None if features is None else SampleFID(features, self.data, seed, self.cache, self.eval_batch_size)
+
+    @classmethod
+    def check(cls, recipe: Recipe, data: IncompleteData) -> None:
+        """Settings of the training, and whether there is what FID needs."""
+        training = recipe.training
+        for name, least in (("discriminator_lr", 0), ("adversarial_weight", 0), ("fid_every", 1)):
+            value = training[name]
+            if not (isinstance(value, int | float) and least <= value < math.inf):
+                raise LacunaError(f"net.training.{name}={value} must be a number of at least {least}.")
+        if training["reconstruction"] not in RECONSTRUCTION:
+            known = " nor ".join(RECONSTRUCTION)
+            raise LacunaError(f"net.training.reconstruction={training['reconstruction']} is neither {known}.")
+        check_features(recipe, data)
+
+    def build(self) -> IncompleteAutoencoder:
+        """The stem and auto-encoder of the recipe, on its trained parts."""
+        return build_autoencoder(self.content, self.sizes, self.parts)
+
+    # ------------------------------------------------------------------ training
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam; the discriminator has a learning rate of its own."""
+        judges = list(self.model.wae.discriminator.parameters())
+        others = {id(weight) for weight in judges}
+        weights = [w for w in self.model.parameters() if w.requires_grad and id(w) not in others]
+        rates = self.training_spec
+        groups = [{"params": weights}, {"params": judges, "lr": rates["discriminator_lr"]}]
+        return torch.optim.Adam(groups, lr=rates["lr"], fused=True)
+
+    def on_train_epoch_start(self) -> None:
+        """Set the learning rates of this epoch; the discriminator's stays in proportion."""
+        super().on_train_epoch_start()
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        encoder, discriminator = optimizer.param_groups
+        discriminator["lr"] = self.training_spec["discriminator_lr"] * encoder["lr"] / self.training_spec["lr"]
+
+    def loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """Reconstruction + weight x adversarial + discriminator; the last moves the discriminator, and nothing else."""
+        wae = self.model.wae
+        representation = self.representation(self.data.train, batch)
+        code = self.model.encode(batch.observed, batch.mask, representation)
+        terms = {
+            "reconstruction": self._reconstruction(self.model.wae.decode(code).float(), batch),
+            # cross entropies: softplus(-logit) for "drawn from N(0, 1)", softplus(logit) for "encoded"
+            "adversarial": softplus(-wae.judge(code, frozen=True).float()).mean(),
+            "discriminator": self._discrimination(code.detach()),
+        }
+        for name, value in terms.items():
+            self.means[name].update(value, len(batch))
+        weight = self.training_spec["adversarial_weight"]
+        return terms["reconstruction"] + weight * terms["adversarial"] + terms["discriminator"], len(batch)
+
+    def _reconstruction(self, image: Tensor, batch: Batch) -> Tensor:
+        mask = batch.mask.expand_as(image)
+        errors = torch.where(mask, image - batch.observed, 0).square().sum()
+        if self.training_spec["reconstruction"] == "authors":
+            return errors / image.numel()
+        return errors / mask.sum().clamp(min=1)
+
+    def _discrimination(self, code: Tensor) -> Tensor:
+        judge = self.model.wae.judge
+        drawn = torch.randn_like(code, dtype=torch.float32)
+        return softplus(-judge(drawn).float()).mean() + softplus(judge(code).float()).mean()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the loss and its terms, the validation metrics and the FID of samples."""
+        super().on_train_epoch_end()
+        found = {f"train/{name}": mean.compute() for name, mean in self.means.items()}
+        epoch, every = self.current_epoch + 1, self.training_spec["fid_every"]
+        if self.fid is not None and (epoch % every == 0 or epoch == self.training_spec["epochs"]):
+            found["test/fid"] = self._fid(self.fid).value
+        self.log_dict(found, sync_dist=False)
+
+    # ------------------------------------------------------------------ judging
+
+    def _fid(self, fid: SampleFID) -> Score:
+        model = self.model.eval()
+        score = fid.measure(model.sample)
+        model.train(self.training)
+        return score
+
+    @torch.no_grad()
+    def evaluate(self, images: IncompleteImages) -> dict[str, float]:
+        """``psnr`` (dB) and ``ssim`` (data range 1) between the truth and what the decoder makes of the whole image.
+
+        ``ssim_range2`` is with the data range 2 of MisConv's tables. Known pixels are not put back. No similarity where
+        no 7x7 window of the truth is wholly known.
+        """
+        model = self.model.eval()
+        names = ("psnr", *(SIMILARITIES if min(self.sizes.shape[1:]) >= SSIM_WINDOW else ()))
+        whole = MaskedMetrics(names)
+        for batch in self.batches(images):
+            made = model(batch.observed, batch.mask, self.representation(images, batch)).float()
+            whole.update(made, batch.truth, known=batch.known)
+        model.train(self.training)
+        judged = whole.compute()
+        return {name: judged[name] for name in names if name in judged}
+
+    def results(self) -> dict[str, float]:
+        """Reconstructions of incomplete test images (tables 4, 5) and of complete ones, and FID of samples (table 3).
+
+        ``test/fid`` is that of the trained model, ``test/fid_best`` the lowest of all epochs it was measured after.
+        """
+        sets = {"test": self.data.test, "complete": self.data.complete("test")}
+        if self.data.has_validation:
+            sets["validation"] = self.data.validation
+        found = {f"{split}/{k}": v for split, images in sets.items() for k, v in self.evaluate(images).items()}
+        if self.fid is not None:
+            score, every = self._fid(self.fid), self.training_spec["fid_every"]
+            found |= {"test/fid": score.value, "test/fid_best": min(self.fid.lowest, score.value)}
+            often = "every epoch" if every == 1 else f"every {every} epochs"
+            self.protocols = {
+                "test/fid": f"{score.protocol}, after the last epoch",
+                "test/fid_best": f"{score.protocol}, the lowest of values taken after {often} on these same images",
+            }
+        return found
+
+    @torch.no_grad()
+    def draw(self, folder: Path) -> dict[str, Path]:
+        """Samples, and reconstructions of test images (figure 2)."""
+        model = self.model.eval()
+        images = self.data.test
+        batch = images.batch(torch.arange(min(DRAWN, len(images)), device=images.device))
+        assert isinstance(batch, EvalBatch)
+        rows = [
+            Row("truth", batch.truth, mask=batch.known),
+            Row("observed", batch.observed, mask=batch.mask),
+            Row("reconstruction", model(batch.observed, batch.mask).float()),
+        ]
+        samples = model.sample(DRAWN * 5, torch.Generator(images.device).manual_seed(0)).float()
+        titles = ["samples", *[""] * 4]
+        paths = {name: folder / f"{name}.png" for name in ("samples", "reconstructions")}
+        image_grid([Row(*row) for row in zip(titles, samples.split(DRAWN), strict=True)], path=paths["samples"])
+        image_grid(rows, path=paths["reconstructions"])
+        return paths

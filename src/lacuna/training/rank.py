@@ -1,0 +1,112 @@
+"""One of several processes that train one run together, as :mod:`lacuna.training.ranks` starts them.
+
+``python -m lacuna.training.rank FOLDER`` reads its job from the folder and leaves there what went wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from lacuna import files
+from lacuna.errors import LacunaError
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.settings import Settings
+
+JOB = "job.json"
+PATIENCE = datetime.timedelta(days=7)
+"""How long a rank waits for the others, which may be judging a large set; a dead one is noticed by the parent."""
+
+MISTAKE, INTERRUPTED, CRASH = "mistake", "interrupted", "crash"
+
+
+def rank_file(folder: Path, rank: int, suffix: str = "txt") -> Path:
+    """Where a rank leaves its output (``txt``) or how it failed (``json``)."""
+    return folder / f"rank-{rank}.{suffix}"
+
+
+def report_failure(error: BaseException, folder: Path) -> None:
+    """Leave what went wrong in this rank for the parent to find."""
+    kind = MISTAKE if isinstance(error, LacunaError) else CRASH
+    if isinstance(error, KeyboardInterrupt):
+        kind = INTERRUPTED
+    message = str(error) if kind == MISTAKE else f"{type(error).__name__}: {error}"
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    report = {"kind": kind, "message": message, "trace": trace, "time": time.time()}
+    try:
+        files.write_json(rank_file(folder, int(os.environ["RANK"]), "json"), report)
+    except (OSError, LacunaError):
+        print(trace, file=sys.stderr, flush=True)
+
+
+def main(folder: Path) -> int:
+    """The life of a rank: its share of one run."""
+    obey_parent(folder)
+    try:
+        job = files.read_json(folder / JOB)
+        given = job["settings"]
+        places = {name: Path(given[name]) for name in ("output", "data_root")}
+        settings = Settings(**{**given, **places})
+
+        from lacuna.runs.environment import set_up
+        from lacuna.training.loading import on_cuda
+
+        set_up(job["threads"])
+        with process_group(folder, on_cuda(settings)):
+            from lacuna.training.fit import perform
+
+            perform(Recipe(job["recipe"]), settings)
+    except BaseException as error:  # a SystemExit out of a library is a failure, too
+        report_failure(error, folder)
+        return 1
+    return 0
+
+
+def obey_parent(temporary: Path | None = None) -> None:
+    """Stop when the parent says so (SIGINT) or is gone (then remove its ``temporary`` folder), and for nobody else."""
+    # what Lightning makes of a SIGTERM to every process of a job can hang; the parent has heard it, too
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us in the background
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing is ever written there: this returns when the parent's end is closed
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def process_group(folder: Path, cuda: bool) -> Iterator[None]:
+    """Torch's group of all ranks; they meet at a file, for a port could be somebody else's by then."""
+    import torch
+    from torch import distributed
+
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if cuda:
+        torch.cuda.set_device(rank)
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",  # plain values go by gloo: no GPU is kept busy with waiting
+        store=distributed.FileStore(str(folder / "store"), count),  # type: ignore[attr-defined]
+        rank=rank,
+        world_size=count,
+        timeout=PATIENCE,
+        device_id=torch.device("cuda", rank) if cuda else None,
+    )
+    yield
+    # not after a failure: the others may never come
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

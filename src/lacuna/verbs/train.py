@@ -1,0 +1,33 @@
+"""The verb ``train``: one recipe, and whatever it needs first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lacuna.drawing.text_table import text_table
+from lacuna.runs.archive_record import Archive
+from lacuna.runs.folder import RunFolder
+from lacuna.runs.recipe import Recipe, prepare_data, resolve
+
+
+def main(config: dict[str, Any]) -> int:
+    """Train what the composed configuration says, and print its metrics."""
+    recipe = resolve(config, prepare_data(config))
+    _say_archived(recipe, config)
+    # torch is imported only now: mistakes in the configuration or the data are found at once
+    from lacuna.runs.environment import set_up
+    from lacuna.runs.settings import Settings
+    from lacuna.training.run import execute
+
+    set_up(config["trainer"]["threads"])
+    folder = execute(recipe, Settings.of(config))
+    print(text_table([{"metric": name, "value": f"{value:.4f}"} for name, value in folder.metrics["metrics"].items()]))
+    print(f"everything about this run: {folder.path}")
+    return 0
+
+
+def _say_archived(recipe: Recipe, config: dict[str, Any]) -> None:
+    """Numbers that are in the archive need no training, but who asks for a run wants its model, too."""
+    archived = Archive(config["results"], config["output"]).get(recipe)
+    if archived is not None and not RunFolder.of(config["output"], recipe).finished:
+        print(f"its numbers are archived already ({archived.file}); it is trained for its model.", flush=True)

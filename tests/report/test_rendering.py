@@ -1,0 +1,333 @@
+"""Rendered tables: every form says the same, nothing of what it must say is lost, and any text is only text."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import html
+import io
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from PIL import Image
+
+from lacuna.report import table_page as page
+from lacuna.report.cells import spanned
+from lacuna.report.curves import mean_curve, panels_of
+from lacuna.report.render import render, text
+from lacuna.runs.recipe import Recipe
+from lacuna.tables.gather import gather
+from lacuna.tables.plan import Plan
+from tests.drawing.test_html_page import read
+from tests.tables.finished import begin, finish, plan
+from tests.tables.planning import spec
+
+EVIL = 'a_b & 50% <script>"x"</script> $x^2$ #1 {y} \\z [q] * | `c` ~ ż 漢 ±−–'
+VALUES = {
+    ("zero", "square"): (0.801, 0.800, 0.799),
+    ("misconv", "square"): (0.901, 0.900, 0.899),
+    ("zero", "noise"): (0.801, 0.800, 0.799),
+    ("misconv", "noise"): (0.802, 0.801, 0.800),
+    ("gt", "square"): (0.991, 0.990, 0.989),
+}
+FORMS = ("table.md", "table.tex", "table.csv", "index.html")
+
+
+def with_budget(content: Mapping[str, Any], budget: str) -> dict[str, Any]:
+    """A recipe, and what it needs, under another budget's name."""
+    needs = {part: with_budget(needed, budget) for part, needed in content.get("needs", {}).items()}
+    return {**content, "budget": budget} | ({"needs": needs} if needs else {})
+
+
+def filled(
+    root: Path, output: Path, *specs, budget: str = "paper", paper: bool = True, seeds=(0, 1, 2), **data: Any
+) -> Plan:
+    """A finished plan; of all three seeds, MisConv wins in one column and ties in the other."""
+    found = plan(root, output, *specs, seeds=seeds)
+    tables, runs = [], {}
+    for table in found.tables:
+        cells = []
+        for cell in table.cells:
+            recipes = tuple(Recipe(with_budget(recipe.content, budget)) for recipe in cell.recipes)
+            values = VALUES.get((cell.row.key, cell.column.key))
+            planned = found.runs[cell.recipes[0].identity]
+            for recipe, value in zip(recipes, values or (), strict=False):
+                history = [{"epoch": e, "validation/accuracy": value * (e + 1) / 4} for e in range(3)]
+                finish(recipe, output, {"test/accuracy": value}, history=history, **data)
+            runs |= {recipe.identity: dataclasses.replace(planned, recipe=recipe) for recipe in recipes}
+            cells.append(dataclasses.replace(cell, recipes=recipes, paper=0.85 if paper else None))
+        tables.append(dataclasses.replace(table, cells=tuple(cells), budget=budget))
+    return Plan(tuple(tables), output, runs)
+
+
+def written(found: Plan, target: Path) -> dict[str, str]:
+    """What was rendered of the first table, by file, and what the terminal gets."""
+    render(found, target)
+    folder = target / found.tables[0].folder
+    return {name: (folder / name).read_text(encoding="utf-8") for name in FORMS} | {"text": text(found)}
+
+
+def test_every_form_has_every_number(digits_root: Path, tmp_path: Path) -> None:
+    forms = written(filled(digits_root, tmp_path), tmp_path / "tables")
+    for name in ("table.md", "index.html", "text"):
+        plain = read(forms[name]).text if name == "index.html" else forms[name]
+        assert plain.count("± 0.001 (3)") == 6, name
+        for number in ("0.800", "0.900", "0.801", "0.990", "paper 0.850, +0.050", "paper 0.850, −0.050"):
+            assert number in plain, (name, number)
+    assert forms["table.tex"].count(r"$\pm$ 0.001 (3)") == 6 and "$-$0.050" in forms["table.tex"]
+    rows = list(csv.DictReader(io.StringIO(forms["table.csv"])))
+    assert len(rows) == 6
+    for row in rows:
+        # behind the reference's two cells stand the same runs
+        values = VALUES["gt", "square"] if row["row"] == "gt" else VALUES[row["row"], row["column"]]
+        assert [float(value) for value in row["values"].split(";")] == list(values)
+        assert float(row["mean"]) == pytest.approx(sum(values) / 3)
+        assert float(row["difference"]) == pytest.approx(float(row["mean"]) - 0.85)
+        assert (row["n"], row["wanted"], row["test_images"], row["state"]) == ("3", "3", "500", "done")
+
+
+def test_the_difference_to_print_shows_its_interval_in_every_form(digits_root: Path, tmp_path: Path) -> None:
+    forms = written(filled(digits_root, tmp_path), tmp_path / "tables")
+    # three seeds .001 apart: t of 2 degrees of freedom, 4.3027, times .001 / sqrt(3) is .00248
+    for name in ("table.md", "index.html", "text"):
+        plain = read(forms[name]).text if name == "index.html" else forms[name]
+        for shown in ("+0.050 (+0.048 to +0.052)", "−0.050 (−0.052 to −0.048)"):
+            assert f"paper 0.850, {shown}" in plain, (name, shown)
+    assert r"$-$0.050 ($-$0.052 to $-$0.048)" in forms["table.tex"]
+    for row in csv.DictReader(io.StringIO(forms["table.csv"])):
+        low, high = float(row["difference_low"]), float(row["difference_high"])
+        assert (low + high) / 2 == pytest.approx(float(row["difference"]))
+        assert high - low == pytest.approx(2 * 4.302653 * 0.001 / 3**0.5, rel=1e-5)
+    for name in ("table.md", "table.tex", "index.html"):
+        assert "Student's t" in html.unescape(forms[name]).replace("’", "'"), name
+    assert "[paper's, ours minus paper's (95% interval)]" in forms["text"]
+
+
+def test_one_seed_shows_its_difference_alone_and_no_mark(digits_root: Path, tmp_path: Path) -> None:
+    found = filled(digits_root, tmp_path, seeds=(0,))
+    forms = written(found, tmp_path / "tables")
+    for name, form in forms.items():
+        assert " to +" not in form and " to −" not in form and "95%" not in form, name
+    for name in ("table.md", "index.html", "text"):
+        plain = read(forms[name]).text if name == "index.html" else forms[name]
+        assert "0.901 (1)" in plain and "paper 0.850, +0.051" in plain, name
+    assert "†" not in forms["table.md"].split("\n\n- **")[0] and "**0." not in forms["table.md"]
+    assert r"\textbf{0." not in forms["table.tex"] and r"\underline{" not in forms["table.tex"]
+    assert "<strong>0." not in forms["index.html"] and 'class="number tie"' not in forms["index.html"]
+    assert "(1)*" not in forms["text"] and "†" not in forms["text"]
+    for row in csv.DictReader(io.StringIO(forms["table.csv"])):
+        assert (row["mark"], row["difference_low"], row["difference_high"]) == ("", "", "")
+        assert float(row["difference"]) == pytest.approx(float(row["mean"]) - 0.85)
+    assert "of one seed, so that it has no interval" in forms["table.md"]
+    assert "nothing can be compared" in forms["table.md"]
+
+
+@pytest.mark.parametrize(("interval", "shown"), [
+    ((0.0004, 0.02), " (+0.000 to +0.020)"), ((-0.02, -0.0004), " (−0.020 to −0.000)"), ((0, 0), " (0.000 to 0.000)"),
+    (None, ""),
+])  # fmt: skip
+def test_a_bound_keeps_its_sign_where_it_rounds_to_zero(interval: tuple[float, float] | None, shown: str) -> None:
+    assert spanned(interval, 3) == shown
+
+
+def test_winner_and_tie_in_every_form(digits_root: Path, tmp_path: Path) -> None:
+    forms = written(filled(digits_root, tmp_path), tmp_path / "tables")
+    assert {(row["row"], row["column"]): row["mark"] for row in csv.DictReader(io.StringIO(forms["table.csv"]))} == {
+        ("zero", "square"): "", ("misconv", "square"): "best", ("gt", "square"): "",
+        ("zero", "noise"): "tie", ("misconv", "noise"): "tie", ("gt", "noise"): "",
+    }  # fmt: skip
+    table = forms["table.md"].split("\n\n- **")[0]
+    assert table.count("**0.900 ± 0.001 (3)**") == 1 == table.count("**0.") and table.count("(3)†") == 2
+    assert forms["table.tex"].count(r"\textbf{0.") == 1 and forms["table.tex"].count(r"\underline{0.80") == 2
+    assert forms["index.html"].count("<strong>0.") == 1 and "<strong>0.900</strong>" in forms["index.html"]
+    assert forms["index.html"].count('class="number tie"') == 2
+    assert forms["text"].count("(3)*") == 1 and forms["text"].count("(3)†") == 2
+    for form in ("table.md", "table.tex", "index.html"):
+        assert "Welch" in forms[form]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": {"train": 9, "test": 400}}, "400 of 500 test images"),
+        (
+            {
+                "complete": False,
+                "note": "some",
+                "stored": {"train": 900, "test": 400},
+                "images": {"train": 900, "test": 400},
+            },
+            "400 of 500 test images (a sample of the set)",
+        ),
+        ({"lossless": False, "note": "JPEG"}, "pixels of a lossy copy (JPEG)"),
+        ({"budget": "quick"}, "budget quick"),
+    ],
+)
+def test_what_cannot_be_compared_says_so_everywhere(
+    changes: dict[str, Any], said: str, digits_root: Path, tmp_path: Path
+) -> None:
+    forms = written(filled(digits_root, tmp_path, **changes), tmp_path / "tables")
+    for name in ("table.md", "table.tex", "index.html", "text"):
+        plain = re.sub(r"[\\\s]+", " ", read(forms[name]).text if name == "index.html" else forms[name])
+        assert "Not comparable with the paper" in plain and said in plain, name
+        # before the numbers
+        assert plain.index("Not comparable") < plain.index("0.900"), name
+
+
+def test_the_full_setting_has_no_warning(digits_root: Path, tmp_path: Path) -> None:
+    forms = written(filled(digits_root, tmp_path), tmp_path / "tables")
+    assert all("ot comparable" not in form and "reduced" not in form for form in forms.values())
+
+
+def test_what_a_run_builds_on_must_be_whole_too(digits_root: Path, tmp_path: Path) -> None:
+    found = filled(digits_root, tmp_path)
+    (cell,) = [cell for cell in found.tables[0].cells if (cell.row.key, cell.column.key) == ("misconv", "square")]
+    content = cell.recipes[0].content
+    density = {**content["needs"]["density"], "budget": "cut"}
+    cut = dataclasses.replace(cell, recipes=(Recipe({**content, "needs": {"density": density}}),))
+    found.runs[cut.recipes[0].identity] = dataclasses.replace(next(iter(found.runs.values())), recipe=cut.recipes[0])
+    table = dataclasses.replace(found.tables[0], cells=(cut,), spec=spec(rows={"misconv": {}}, columns={"square": {}}))
+    assert "budget cut" in text(dataclasses.replace(found, tables=(table,)))
+
+
+def test_a_table_of_no_paper_speaks_of_none(digits_root: Path, tmp_path: Path) -> None:
+    forms = written(filled(digits_root, tmp_path, paper=False, budget="quick"), tmp_path / "tables")
+    assert all("with the paper" not in form for form in forms.values())
+    assert "A reduced setting" in forms["index.html"] and "A reduced setting" in forms["text"]
+
+
+def test_holes_are_shown_with_their_reason(digits_root: Path, tmp_path: Path) -> None:
+    found = plan(digits_root, tmp_path)
+    failed = next(cell.recipes[0] for cell in found.tables[0].cells if cell.row.key == "zero")
+    path = begin(failed, tmp_path, {"state": "failed", "error": "LacunaError: the disk is full."})
+    (path / "log.txt").write_text("Traceback\n  somewhere\nLacunaError: the disk is full.\n")
+    forms = written(found, tmp_path / "tables")
+    for name, form in forms.items():
+        assert "the disk is full." in form and "to do" in form, name
+    assert "somewhere" in forms["index.html"]
+    assert [row["mean"] for row in csv.DictReader(io.StringIO(forms["table.csv"]))] == [""] * 6
+
+
+def test_any_text_is_only_text(digits_root: Path, tmp_path: Path) -> None:
+    rows = {"zero": {"label": EVIL, "note": EVIL}, "gt": {"label": EVIL}}
+    evil = spec(title=EVIL, note=EVIL, rows=rows, columns={"square": {"label": EVIL}})
+    found = plan(digits_root, tmp_path, evil)
+    finish(found.tables[0].cells[0].recipes[0], tmp_path, {"test/accuracy": 0.5}, note=EVIL)
+    forms = written(found, tmp_path / "tables")
+    reader = read(forms["index.html"])
+    assert "script" not in [tag for tag, _ in reader.tags] and reader.text.count(EVIL) > 5
+    (header,) = [line for line in forms["table.md"].splitlines() if "↑" in line]
+    assert len(re.findall(r"(?<!\\)\|", header)) == 3 and "<script" not in forms["table.md"].replace("\\<", "")
+    (row, _) = csv.DictReader(io.StringIO(forms["table.csv"]))
+    assert row["row_label"] == EVIL and row["note"] == EVIL
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+@pytest.mark.parametrize("evil", [False, True])
+def test_the_latex_compiles(evil: bool, digits_root: Path, tmp_path: Path) -> None:
+    rows = {"zero": {"label": EVIL}, "misconv": {"label": "[b]"}, "gt": {"label": "*", "reference": True}}
+    changes = {"title": EVIL, "note": EVIL, "rows": rows} if evil else {}
+    full = filled(digits_root, tmp_path, spec(**changes), lossless=False, note=EVIL)
+    written(full, tmp_path / "tables")
+    document = (
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        f"\\input{{{tmp_path}/tables/{full.tables[0].folder}/table.tex}}\\end{{document}}\n"
+    )
+    (tmp_path / "t.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_the_page_is_alone_and_its_links_lead_somewhere(digits_root: Path, tmp_path: Path) -> None:
+    found = filled(digits_root, tmp_path / "out dir")
+    (path,) = render(found, tmp_path / "out dir" / "tables")
+    reader = read(path.read_text(encoding="utf-8"))
+    links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
+    assert len(links) >= 5 + 3
+    for link in links:
+        assert link is not None and (path.parent / unquote(link)).exists(), link
+    for tag, attributes in reader.tags:
+        assert tag not in ("script", "link", "iframe")
+        assert (attributes.get("src") or "data:").startswith("data:")
+
+
+def test_several_tables_have_a_page_that_lists_them(digits_root: Path, tmp_path: Path) -> None:
+    found = filled(digits_root, tmp_path, spec(), spec(name="tests/other", title="Another"))
+    first, *others = render(found, tmp_path / "tables")
+    assert first == tmp_path / "tables" / "index.html" and len(others) == 2
+    links = {attributes["href"] for tag, attributes in read(first.read_text()).tags if tag == "a"}
+    assert {(first.parent / str(link)).resolve() for link in links} == {path.resolve() for path in others}
+
+
+def test_rendering_twice_gives_the_same_bytes(digits_root: Path, tmp_path: Path) -> None:
+    found = filled(digits_root, tmp_path)
+    assert written(found, tmp_path / "a") == written(found, tmp_path / "b")
+
+
+def test_pictures_are_shown_once_and_only_as_many_as_fit(digits_root: Path, tmp_path: Path, monkeypatch) -> None:
+    found = filled(digits_root, tmp_path)
+    for run in found.runs.values():
+        if run.folder.finished:
+            run.folder.pictures.mkdir()
+            Image.effect_noise((40, 40), 80).save(run.folder.pictures / "first_layer.png")
+            (run.folder.pictures / "cut_short.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    count = written(found, tmp_path / "t")["index.html"].count("<img ")
+    assert count == 5  # the first seed's; the reference has the same runs in both columns; damaged ones are left out
+    size = (next(iter(found.runs.values())).folder.pictures / "first_layer.png").stat().st_size
+    monkeypatch.setattr(page, "PICTURE_BYTES", 2.5 * size)
+    html = written(found, tmp_path / "t")["index.html"]
+    assert html.count("<img ") == 2 and "3 more pictures" in html
+
+
+def test_curves_are_the_mean_over_seeds(digits_root: Path, tmp_path: Path) -> None:
+    square, noise = panels_of(gather(filled(digits_root, tmp_path))[0])
+    assert [line.label for line in square.lines] == ["zero", "MisConv", "gt"]
+    assert square.y_label == "validation accuracy" and square.lines[2].soft
+    for line, mean in zip(square.lines, (0.8, 0.9, 0.99), strict=True):
+        assert [x for x, _ in line.points] == [1, 2, 3]
+        assert [y for _, y in line.points] == pytest.approx([mean / 4, mean / 2, mean * 3 / 4])
+    assert [line.style for line in noise.lines] == [line.style for line in square.lines]
+
+
+def test_a_curve_ends_where_the_first_of_its_runs_does() -> None:
+    assert mean_curve([{0: 1.0, 1: 3.0, 2: 100.0}, {0: 3.0, 1: 5.0}]) == [(1, 2), (2, 4)]
+    assert mean_curve([]) == []
+
+
+def test_a_table_of_one_metric_a_column_shares_its_curves(digits_root: Path, tmp_path: Path) -> None:
+    columns = {"a": {"label": "a"}, "b": {"label": "b", "metric": "complete/accuracy"}}
+    found = filled(digits_root, tmp_path, spec(columns=columns, rows={"zero": {}}))
+    for cell in found.tables[0].cells:
+        for recipe in cell.recipes:
+            history = [{"epoch": 0, "validation/accuracy": 0.5}, {"epoch": 1, "validation/accuracy": 0.6}]
+            finish(recipe, tmp_path, {"test/accuracy": 0.6, "complete/accuracy": 0.7}, history=history)
+    (panel,) = panels_of(gather(found)[0])
+    assert panel.title == "a, b"
+
+
+def test_rendering_needs_no_torch(digits_root: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.tables.finished import plan; "
+        "from lacuna.report.render import render, text; p = plan(Path(sys.argv[1]), Path(sys.argv[2])); "
+        "render(p, p.output / 'tables'); text(p); sys.exit('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(digits_root), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_user_changed_cannot_be_overlooked_and_is_kept_apart(digits_root: Path, tmp_path: Path) -> None:
+    plain = plan(digits_root, tmp_path)
+    changed = plan(digits_root, tmp_path, values={"net.training.epochs": 3}, choices=("mask=square",))
+    pages = [render(found, tmp_path / "tables")[0] for found in (plain, changed)]
+    assert pages[0] != pages[1]
+    assert "changed by the user: net.training.epochs=3" in pages[1].read_text()
+    assert "changed by the user" not in pages[0].read_text()
