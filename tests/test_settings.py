@@ -44,13 +44,13 @@ def recipes() -> dict[str, dict[str, Any]]:
                     for one in everything(recipe):
                         if one.identity not in seen:
                             seen.add(one.identity)
-                            found[f"{spec.name}: {row.label}, {column.label} ({one.task})"] = dict(one.content)
+                            found[f"{spec.name}: {row.label}, {column.label} ({one.task})"] = dict(one.config)
     return found
 
 
 def everything(recipe: Recipe) -> Iterator[Recipe]:
     yield recipe
-    for needed in recipe.needs.values():
+    for needed in recipe.prerequisites.values():
         yield from everything(needed)
 
 
@@ -82,7 +82,7 @@ def test_what_is_called_the_papers_names_all_of_its_training() -> None:
         if content["budget"] != PUBLISHED:
             continue
         known = {key for experiment in found for key in experiment.settings}
-        part = Recipe(content).part
+        part = Recipe(content).component
         training = content[part].get("training", {})
         keys = {f"{part}.training.{key}" for key in leaves(training)} - set(inert(content, part))
         unnamed |= {f"{where}: {key}" for key in keys - known}
@@ -168,7 +168,8 @@ def test_types_in_the_settings_exist() -> None:
     for experiment in experiments():
         for setting in experiment.settings.values():
             if setting.key.endswith(".type"):
-                group = {"hide": "mask", "fill": "imputer"}.get(setting.key.split(".")[-2], setting.key.split(".")[-2])
+                owner = setting.key.split(".")[-2]
+                group = {"hold_out": "mask", "fill": "imputer"}.get(owner, owner)
                 assert registry.find(group, setting.expected)
 
 

@@ -73,7 +73,7 @@ def finish(plan: Plan) -> None:
         path = run.folder.path
         path.mkdir(parents=True)
         record = {
-            "recipe.json": run.recipe.content,
+            "recipe.json": run.recipe.config,
             "environment.json": {"attempts": [{"started": BEGUN, "cpu": "made up"}]},
             "status.json": {"state": "done", "started": BEGUN, "ended": ENDED, "attempts": 1},
             "metrics.json": {"metrics": {"test/accuracy": 0.5}, "data": {"complete": False}, "budget": "quick"},

@@ -29,7 +29,7 @@ from lacuna.drawing.text_table import text_table
 from lacuna.layers.stem import MisConvStem
 from lacuna.nets.classifier import Classifier
 from lacuna.registry import build
-from lacuna.tasks.common.encoding_cache import FrontCache
+from lacuna.tasks.common.encoding_cache import EncodingCache
 
 CLASSES = 10
 
@@ -74,7 +74,7 @@ def classifier_steps(density: Density, x: Tensor, mask: Tensor) -> dict[str, Cal
     stem.freeze()
     body = Classifier(32, (x.shape[2], x.shape[3]), CLASSES).to(x.device)
     images = Images(torch.where(mask, x, 0), mask)
-    cache = FrontCache(images, stem.represent, 4e9)  # type: ignore[arg-type]
+    cache = EncodingCache(images, stem.encode, 4e9)  # type: ignore[arg-type]
     batch = images.batch(images.index)
     labels = images.index % CLASSES
     weights = [p for p in (*stem.parameters(), *body.parameters()) if p.requires_grad]

@@ -98,18 +98,18 @@ class Experiment:
     general: bool = False
     variant: bool = False
 
-    def about(self, content: Mapping[str, Any]) -> bool:
+    def about(self, recipe: Mapping[str, Any]) -> bool:
         """Whether this is a recipe of the experiment."""
         for key, wanted in self.where.items():
-            value = at(content, key)
+            value = at(recipe, key)
             if value not in (wanted if isinstance(wanted, list) else [wanted]):
                 return False
         return True
 
-    def differences(self, content: Mapping[str, Any]) -> Iterator[tuple[Setting, Any]]:
+    def differences(self, recipe: Mapping[str, Any]) -> Iterator[tuple[Setting, Any]]:
         """The settings that a recipe has otherwise, with its value (None where it lacks the key)."""
         for setting in self.settings.values():
-            value = at(content, setting.key)
+            value = at(recipe, setting.key)
             if not setting.accepts(None if value is MISSING else value):
                 yield setting, None if value is MISSING else value
 
@@ -140,25 +140,25 @@ def experiments() -> tuple[Experiment, ...]:
     return tuple(found.values())
 
 
-def experiments_of(content: Mapping[str, Any]) -> list[Experiment]:
+def experiments_of(recipe: Mapping[str, Any]) -> list[Experiment]:
     """The experiments that a recipe belongs to."""
-    return [experiment for experiment in experiments() if experiment.about(content)]
+    return [experiment for experiment in experiments() if experiment.about(recipe)]
 
 
-def label(content: Mapping[str, Any]) -> str:
+def label(recipe: Mapping[str, Any]) -> str:
     """What a recipe at the full budget may be called: ``paper``, ``changed``, ``cut`` or ``full``."""
-    found = experiments_of(content)
+    found = experiments_of(recipe)
     if all(one.general for one in found):
         return UNPUBLISHED
-    if content["data"].get("validation"):
+    if recipe["data"].get("validation"):
         return CUT
-    changed = any(one.variant or any(True for _ in one.differences(content)) for one in found)
+    changed = any(one.variant or any(True for _ in one.differences(recipe)) for one in found)
     return CHANGED if changed else PUBLISHED
 
 
-def at(content: Mapping[str, Any], key: str) -> Any:
+def at(recipe: Mapping[str, Any], key: str) -> Any:
     """The value at a dotted key; :data:`MISSING` where there is none."""
-    found: Any = content
+    found: Any = recipe
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:
             return MISSING

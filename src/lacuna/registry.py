@@ -26,7 +26,7 @@ PACKAGES = {
 }
 
 # Keys of a part's config that say how it is used, not how it is built.
-NOT_ARGUMENTS = frozenset({"type", "name", "needs", "training", "hide", "complete", "light", "task"})
+NOT_ARGUMENTS = frozenset({"type", "name", "prerequisites", "training", "hold_out", "complete", "light", "task"})
 
 
 def find(family: str, type_name: str) -> type:

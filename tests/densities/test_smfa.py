@@ -136,7 +136,7 @@ def test_its_components_all_reach_the_expected_activation():
     torch.manual_seed(0)
     stem = MisConvStem(SHAPE[0], of(mixture), filters=3)
     observed, mask = (part.float() if part.is_floating_point() else part for part in incomplete(3))
-    drawn = stem.represent(observed, mask).sample(40000, torch.Generator().manual_seed(1))
+    drawn = stem.encode(observed, mask).sample(40000, torch.Generator().manual_seed(1))
     with torch.no_grad():
         activations = stem.conv._conv_forward(drawn.flatten(0, 1), stem.conv.weight, stem.conv.bias).relu()
         activations = activations.unflatten(0, drawn.shape[:2])

@@ -35,7 +35,7 @@ def follow_orders(job: Job) -> Outcome:
     """What these workers do instead of training."""
     orders, folder = job.settings.trainer, job.settings.output
     folder.mkdir(parents=True, exist_ok=True)
-    notes = folder / str(job.recipe.content["density"]["name"])
+    notes = folder / str(job.recipe.config["density"]["name"])
     try:
         with notes.open("a") as file:
             file.write(json.dumps(_found()) + "\n")

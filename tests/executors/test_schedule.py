@@ -13,7 +13,7 @@ from lacuna.runs.settings import Settings
 
 def content(name: str, **needs: dict) -> dict:
     found = {"task": {"name": "density"}, "density": {"name": name}, "data": {"name": "d"}, "mask": {"name": "m"}}
-    return {**found, "budget": "paper", "seed": 0, **({"needs": needs} if needs else {})}
+    return {**found, "budget": "paper", "seed": 0, **({"prerequisites": needs} if needs else {})}
 
 
 def job(content: dict) -> Job:
@@ -58,7 +58,7 @@ class Fake(Executor):
 
 
 def name(job: Job) -> str:
-    return str(job.recipe.content["density"]["name"])
+    return str(job.recipe.config["density"]["name"])
 
 
 def run(executor: Fake, *contents: dict) -> dict[str, Task]:

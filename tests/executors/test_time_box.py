@@ -142,7 +142,7 @@ class TestRealRuns:
     ) -> None:
         boxed = tmp_path / "boxed"
         settings = self.settings(boxed, digits_root)
-        density, classifier = made.needs["density"], made
+        density, classifier = made.prerequisites["density"], made
         folders = [RunFolder.of(boxed, each) for each in (density, classifier)]
 
         def go_on(box: TimeBox) -> list[str]:

@@ -131,7 +131,7 @@ def test_a_resumed_run_on_cuda(
 
     def stop(task: Task) -> None:
         begin(task)
-        if task.current_epoch == 1 and task.content["task"]["name"] == run.task:
+        if task.current_epoch == 1 and task.config["task"]["name"] == run.task:
             raise Interrupted
 
     monkeypatch.setattr(Task, "on_train_epoch_start", stop)

@@ -70,7 +70,7 @@ def test_what_a_part_leaves_of_its_share_goes_to_the_others() -> None:
 
 def test_steps_are_epochs_times_batches_of_the_published_set() -> None:
     classifier = made("experiment=mnist_zero")
-    training, aside = classifier.training, classifier.content["data"]["validation"]
+    training, aside = classifier.training, classifier.config["data"]["validation"]
     images = 60_000 - aside
     assert train_images(classifier) == images
     assert steps_of(classifier) == training["epochs"] * math.ceil(images / training["batch_size"])
@@ -116,7 +116,7 @@ def test_what_was_measured_is_kept_for_the_same_hardware(tmp_path: Path) -> None
 
 def test_cheapest_per_printed_number_first_and_prerequisites_before() -> None:
     misconv, mean, zero = (made(f"experiment=mnist_{name}") for name in ("misconv", "mfa_mean", "zero"))
-    density = misconv.needs["density"]
+    density = misconv.prerequisites["density"]
     cost = {misconv.identity: 10.0, mean.identity: 5.0, zero.identity: 12.0, density.identity: 100.0}
     runs = [
         Wanted(made("experiment=cifar10_zero"), 1, numbers=9),
@@ -143,12 +143,12 @@ def test_cells_of_tiers(digits_root: Path, tmp_path: Path) -> None:
 
 def test_what_is_carried_to_the_next_machine(tmp_path: Path) -> None:
     misconv, zero = made("experiment=mnist_misconv"), made("experiment=mnist_zero")
-    density = misconv.needs["density"]
+    density = misconv.prerequisites["density"]
     sizes = {density.identity: 1000, misconv.identity: 500, zero.identity: 10_000}
     for recipe in (density, misconv, zero):
         folder = RunFolder.of(tmp_path / "out", recipe).path
         (folder / "checkpoints").mkdir(parents=True)
-        (folder / "recipe.json").write_text(json.dumps(recipe.content))
+        (folder / "recipe.json").write_text(json.dumps(recipe.config))
         (folder / "pictures").mkdir()
         (folder / "pictures" / "a.png").write_bytes(b"of data")
     (RunFolder.of(tmp_path / "out", density).path / "metrics.json").write_text("{}")

@@ -22,7 +22,7 @@ def linear(*widths: int) -> int:
 
 
 def made(data: str, imputer: str, shape: tuple[int, int, int]) -> MCFlow:
-    content = resolve(config(f"experiment={data}_impute", f"imputer={imputer}"), "0123456789ab").content
+    content = resolve(config(f"experiment={data}_impute", f"imputer={imputer}"), "0123456789ab").config
     with torch.device("meta"):
         model = build_imputer(content, Sizes(shape), {})
     assert isinstance(model, MCFlow)

@@ -97,9 +97,9 @@ def budget_of(name: str) -> dict[str, Any]:
 def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) -> None:
     made = resolve({**experiment(name), "budget": budget_of(budget)}, "0123456789ab")
     data, method = name.split("_", 1)
-    assert made.content["data"]["name"] == data
+    assert made.config["data"]["name"] == data
     part = {"density": "density", "flow": "flow", "generate": "net", "impute": "imputer"}.get(made.task, "stem")
-    assert made.content[part]["name"] == {"impute": "mean"}.get(method, method)
+    assert made.config[part]["name"] == {"impute": "mean"}.get(method, method)
     assert made.task == "impute" or made.training["epochs"] >= 1
     # the text at its top is what --help says of it
     lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
@@ -111,20 +111,20 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
     made = resolve(experiment(name), "0123456789ab")
     source = source_of(experiment(name)["data"])
     shape, classes = source.shape or (3, 12, 12), source.classes or 3
-    registry.build("mask", {k: v for k, v in made.content["mask"].items() if k != "seed"})
+    registry.build("mask", {k: v for k, v in made.config["mask"].items() if k != "seed"})
     sizes = Sizes(shape, classes)
     with FakeTensorMode():  # shapes without memory or arithmetic
-        parts = {part: build_model(needed.content, sizes, {}) for part, needed in made.needs.items()}
+        parts = {part: build_model(needed.config, sizes, {}) for part, needed in made.prerequisites.items()}
         x = torch.zeros(2, *shape)
         mask = torch.ones_like(x[:, :1], dtype=torch.bool)
         if made.task == "density":
-            out = build_density(made.content, sizes)(x, mask)
+            out = build_density(made.config, sizes)(x, mask)
         elif made.task == "flow":
-            out = build_flow(made.content, sizes).log_prob(x, mask)
+            out = build_flow(made.config, sizes).log_prob(x, mask)
         elif made.task == "impute":
-            assert isinstance(build_model(made.content, sizes, parts), Imputer)
+            assert isinstance(build_model(made.config, sizes, parts), Imputer)
         else:
-            model: Any = build_model(made.content, sizes, parts)
+            model: Any = build_model(made.config, sizes, parts)
             out = model(x, mask, x if isinstance(model.stem, ImputeStem) else None)
     if made.task == "density":
         assert (len(out.mean), *out.mean.shape[2:]) == (2, *shape)
@@ -132,7 +132,7 @@ def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
         assert out.shape == (2,)
     elif made.task != "impute":
         assert out.shape == ((2, *shape) if made.task == "generate" else (2, classes))
-    registry.find("task", made.content["task"]["type"])
+    registry.find("task", made.config["task"]["type"])
 
 
 # config group -> what its classes are
@@ -175,7 +175,7 @@ def test_every_executor_can_be_chosen(choice: str) -> None:
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) -> None:
     composed = config(*choosing(group, choice, own))
-    made = resolve(composed, "0123456789ab").content
+    made = resolve(composed, "0123456789ab").config
     spec = made[group]
     assert issubclass(registry.find(group, spec["type"]), FAMILIES[group])
     if made["task"]["name"] in MEASURED:
@@ -200,7 +200,7 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
             x, mask = x[..., :side, :side], mask[..., :side, :side]
             assert build_flow(made, Sizes((3, side, side))).guess(x, mask).shape == x.shape
             return
-        parts = {part: build_model(needed, sizes, {}) for part, needed in made.get("needs", {}).items()}
+        parts = {part: build_model(needed, sizes, {}) for part, needed in made.get("prerequisites", {}).items()}
         model: Any = build_model(made, sizes, parts)
         if made["task"]["name"] == "impute":
             assert group == "task" or type(model) is registry.find(group, spec["type"])
@@ -219,12 +219,12 @@ FEATURES = [choice for choice in options(CONFIGS, "features") if choice not in (
 def test_every_feature_net_is_trained_once_on_complete_images(choice: str) -> None:
     words = ["task=generate", "net=wae_digits", "stem=zero", f"features={choice}"]
     made, other = (resolve(config(*words, f"seed={seed}"), "0123456789ab") for seed in (0, 3))
-    needed = made.needs["features"]
-    assert needed.identity == other.needs["features"].identity and made.identity != other.identity
-    assert needed.content["mask"]["name"] == "none" and "run" not in made.content["features"]
+    needed = made.prerequisites["features"]
+    assert needed.identity == other.prerequisites["features"].identity and made.identity != other.identity
+    assert needed.config["mask"]["name"] == "none" and "run" not in made.config["features"]
     sizes = Sizes((3, 32, 32), 7)
     with FakeTensorMode():
-        model: Any = build_model(needed.content, sizes, {})
+        model: Any = build_model(needed.config, sizes, {})
         assert model.features(torch.zeros(2, 3, 32, 32)).shape[:1] == (2,)
         assert model.features(torch.zeros(2, 3, 32, 32)).ndim == 2
 
@@ -232,7 +232,7 @@ def test_every_feature_net_is_trained_once_on_complete_images(choice: str) -> No
 @pytest.mark.parametrize("choice", ["none", *PUBLISHED])
 def test_other_judges_need_no_run(choice: str) -> None:
     made = resolve(config("task=generate", "net=wae_digits", "stem=zero", f"features={choice}"), "0123456789ab")
-    assert not made.needs and ("features" in made.content) == (choice in PUBLISHED)
+    assert not made.prerequisites and ("features" in made.config) == (choice in PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -263,8 +263,8 @@ UNUSED: dict[str, Callable[[Any], bool]] = {
     "net.variant=authors": lambda model: isinstance(model.body.features[0], torch.nn.Conv2d),
     "stem.formula=paper": lambda model: model.stem.conv.formula == "paper",
     "stem.formula=authors": lambda model: model.stem.conv.formula == "authors",
-    "stem=knn stem.imputer.published=true": lambda model: model.stem.front.published,
-    "stem=acflow stem.imputer.guess=latent_zero": lambda model: model.stem.front.guess == "latent_zero",
+    "stem=knn stem.imputer.published=true": lambda model: model.stem.frozen.published,
+    "stem=acflow stem.imputer.guess=latent_zero": lambda model: model.stem.frozen.guess == "latent_zero",
     "task=flow flow.context=false": lambda model: not model.context,
     "density=dmfa_conv_authors task=density": lambda model: isinstance(model.net.noise, torch.nn.Conv2d),
 }
@@ -315,4 +315,4 @@ def test_runs_for_an_epoch(name: str, root: Path, output: Path, own: dict[str, s
     assert judged.get(made.task, "test/nll_per_dim") in found
     if made.task == "classify" and name not in HEAVY:
         weight = load(folder).state_dict()["stem.conv.weight"]
-        assert len(weight) == made.content["stem"]["filters"]
+        assert len(weight) == made.config["stem"]["filters"]

@@ -107,7 +107,7 @@ def run_all(file: Path, output: Path, *stems: str, more: tuple[str, ...] = ()) -
 
 
 def with_needs(made: Recipe) -> list[Recipe]:
-    return [made, *(one for needed in made.needs.values() for one in with_needs(needed))]
+    return [made, *(one for needed in made.prerequisites.values() for one in with_needs(needed))]
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> set[str]:

@@ -71,10 +71,10 @@ def new(name: str) -> Stem:
     if case.imputer:
         offer["imputer"] = build("imputer", case.imputer, offer={"density": density})
     stem: Stem = build("stem", {"filters": 6, **case.spec}, offer=offer)
-    if isinstance(stem.front, Imputer):
+    if isinstance(stem.frozen, Imputer):
         donors_mask = random_mask(20, SHAPE, seed=8)
-        complete = stem.front.complete_donors
-        stem.front.fit(
+        complete = stem.frozen.complete_donors
+        stem.frozen.fit(
             random_images(20, SHAPE, seed=7).float(), torch.ones_like(donors_mask) if complete else donors_mask
         )
     stem.freeze()
@@ -129,6 +129,6 @@ def test_hidden_values_are_irrelevant(name, hidden):
     x, mask = incomplete()
     dirty, wanted = torch.where(mask, x, hidden), model(x, mask)
     assert torch.equal(model(dirty, mask), wanted)
-    assert torch.equal(model(dirty, mask, model.stem.represent(x, mask)), wanted)
-    if isinstance(model.stem.front, Imputer):  # public, so it erases them itself
-        assert torch.equal(model.stem.represent(dirty, mask), model.stem.represent(x, mask))
+    assert torch.equal(model(dirty, mask, model.stem.encode(x, mask)), wanted)
+    if isinstance(model.stem.frozen, Imputer):  # public, so it erases them itself
+        assert torch.equal(model.stem.encode(dirty, mask), model.stem.encode(x, mask))

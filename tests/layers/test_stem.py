@@ -57,8 +57,8 @@ def classifier(spec: Mapping[str, Any], sizes: Sizes = SIZES) -> IncompleteClass
     torch.manual_seed(0)
     content = {"stem": {"filters": 8, **spec}, "net": NET, "data": {"name": "test"}}
     made = build_classifier(content, sizes, {"density": density()})
-    if isinstance(made.stem.front, Imputer):
-        made.stem.front.fit(random_images(20, SHAPE, seed=7).float(), random_mask(20, SHAPE, seed=8))
+    if isinstance(made.stem.frozen, Imputer):
+        made.stem.frozen.fit(random_images(20, SHAPE, seed=7).float(), random_mask(20, SHAPE, seed=8))
     return made.eval()
 
 
@@ -114,7 +114,7 @@ def test_nothing_depends_on_hidden_values(model, images):
 
 def test_holes_matter(model, images):
     everything = torch.ones_like(images[1])
-    same = isinstance(model.stem, ImputeStem) and isinstance(model.stem.front, Zero)
+    same = isinstance(model.stem, ImputeStem) and isinstance(model.stem.frozen, Zero)
     assert torch.equal(model(images[0], everything), model(*images)) == same
 
 
@@ -126,21 +126,21 @@ def test_images_of_a_batch_do_not_matter_to_each_other(model, images):
 
 
 def test_a_kept_representation_gives_the_same_features(model, images):
-    representation = model.stem.represent(*images)
-    assert torch.equal(model.stem(*images, representation), model.stem(*images))
-    tensors = [] if representation is None else [representation]
-    if representation is not None and not isinstance(representation, Tensor):
-        tensors = [representation.mean, representation.noise]
+    encoding = model.stem.encode(*images)
+    assert torch.equal(model.stem(*images, encoding), model.stem(*images))
+    tensors = [] if encoding is None else [encoding]
+    if encoding is not None and not isinstance(encoding, Tensor):
+        tensors = [encoding.mean, encoding.noise]
     assert not any(tensor.requires_grad for tensor in tensors)
 
 
 def test_the_front_is_frozen_and_everything_else_is_trained(model, images):
-    before = {key: value.clone() for key, value in model.state_dict().items() if ".front." in key}
+    before = {key: value.clone() for key, value in model.state_dict().items() if ".frozen." in key}
     model.train()
     assert model.training and model.stem.training and model.body.training
-    if model.stem.front is not None:
-        assert not any(module.training for module in model.stem.front.modules())
-        assert not any(parameter.requires_grad for parameter in model.stem.front.parameters())
+    if model.stem.frozen is not None:
+        assert not any(module.training for module in model.stem.frozen.modules())
+        assert not any(parameter.requires_grad for parameter in model.stem.frozen.parameters())
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     functional.cross_entropy(model(*images), torch.tensor([0, 1, 2, 3, 4])).backward()
     optimizer.step()
@@ -152,10 +152,10 @@ def test_the_front_is_frozen_and_everything_else_is_trained(model, images):
 
 def test_a_front_stays_in_evaluation_mode():
     stem = MisConvStem(2, density().train())
-    assert not any(module.training for module in stem.train().front.modules())
+    assert not any(module.training for module in stem.train().frozen.modules())
     stem = MisConvStem(2, density().train())
     stem.freeze()
-    assert not any(module.training for module in stem.front.modules())
+    assert not any(module.training for module in stem.frozen.modules())
 
 
 @pytest.mark.parametrize("stem", [name for name in STEMS if name != "misconv, authors"])

@@ -42,8 +42,8 @@ FORMS = ("table.md", "table.tex", "table.csv", "index.html")
 
 def with_budget(content: Mapping[str, Any], budget: str) -> dict[str, Any]:
     """A recipe, and what it needs, under another budget's name."""
-    needs = {part: with_budget(needed, budget) for part, needed in content.get("needs", {}).items()}
-    return {**content, "budget": budget} | ({"needs": needs} if needs else {})
+    needs = {part: with_budget(needed, budget) for part, needed in content.get("prerequisites", {}).items()}
+    return {**content, "budget": budget} | ({"prerequisites": needs} if needs else {})
 
 
 def filled(
@@ -55,7 +55,7 @@ def filled(
     for table in found.tables:
         cells = []
         for cell in table.cells:
-            recipes = tuple(Recipe(with_budget(recipe.content, budget)) for recipe in cell.recipes)
+            recipes = tuple(Recipe(with_budget(recipe.config, budget)) for recipe in cell.recipes)
             values = VALUES.get((cell.row.key, cell.column.key))
             planned = found.runs[cell.recipes[0].identity]
             for recipe, value in zip(recipes, values or (), strict=False):
@@ -189,9 +189,9 @@ def test_the_full_setting_has_no_warning(digits_root: Path, tmp_path: Path) -> N
 def test_what_a_run_builds_on_must_be_whole_too(digits_root: Path, tmp_path: Path) -> None:
     found = filled(digits_root, tmp_path)
     (cell,) = [cell for cell in found.tables[0].cells if (cell.row.key, cell.column.key) == ("misconv", "square")]
-    content = cell.recipes[0].content
-    density = {**content["needs"]["density"], "budget": "cut"}
-    cut = dataclasses.replace(cell, recipes=(Recipe({**content, "needs": {"density": density}}),))
+    content = cell.recipes[0].config
+    density = {**content["prerequisites"]["density"], "budget": "cut"}
+    cut = dataclasses.replace(cell, recipes=(Recipe({**content, "prerequisites": {"density": density}}),))
     found.runs[cut.recipes[0].identity] = dataclasses.replace(next(iter(found.runs.values())), recipe=cut.recipes[0])
     table = dataclasses.replace(found.tables[0], cells=(cut,), spec=spec(rows={"misconv": {}}, columns={"square": {}}))
     assert "budget cut" in text(dataclasses.replace(found, tables=(table,)))

@@ -53,7 +53,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def test_the_archive_alone_says_what_the_runs_said(recipe: Recipe, places: tuple[Path, Path], tmp_path: Path) -> None:
     output, results = places
-    for each, value in ((recipe, 0.5), (recipe.needs["density"], 0.25), (recipe.with_seed(1), 0.125)):
+    for each, value in ((recipe, 0.5), (recipe.prerequisites["density"], 0.25), (recipe.with_seed(1), 0.125)):
         evaluate(finish(each, output, {"test/accuracy": value, "complete/accuracy": 0.75}), "noise-test-1", value)
     report = archive_runs(output, results)
     assert set(report.written) == {f.stem for f in results.iterdir()} and len(report.written) == 3
@@ -75,7 +75,7 @@ def test_nothing_of_the_machine_is_archived(recipe: Recipe, places: tuple[Path, 
     output, results = places
     host = socket.gethostname()
     attempt = {**ATTEMPT, "host": host, "command": [str(output / "train.py")], "platform": "x", "gpus": ["A GPU"]}
-    content = {**recipe.content, "data": {**recipe.content["data"], "path": str(output / "mine")}}
+    content = {**recipe.config, "data": {**recipe.config["data"], "path": str(output / "mine")}}
     path = finish(Recipe(content), output, METRICS, attempts=[attempt], status={**DONE, "host": host})
     (path / "model.safetensors").write_bytes(b"0" * 100)
     assert archive_runs(output, results).written == [recipe.name]
@@ -85,7 +85,7 @@ def test_nothing_of_the_machine_is_archived(recipe: Recipe, places: tuple[Path, 
     run = read_archived(file)
     assert run.recipe.identity == recipe.identity and run.hardware == ("A GPU",) and run.seconds == 100
     # a path that is part of what the run is cannot be dropped, so the run cannot be archived
-    weights = Recipe({**recipe.content, "features": {"name": "facenet", "weights": "/home/me/w.pt"}})
+    weights = Recipe({**recipe.config, "features": {"name": "facenet", "weights": "/home/me/w.pt"}})
     finish(weights, output, METRICS)
     report = archive_runs(output, results)
     assert report.unchanged == [recipe.name] and not report.written
@@ -120,12 +120,12 @@ def test_what_cannot_be_archived_stops_nobody_else(recipe: Recipe, places: tuple
     output, results = places
     damaged = finish(recipe.with_seed(1), output, METRICS)
     (damaged / "metrics.json").write_text("{")
-    old = Recipe({**recipe.content, "version": VERSION - 1})
+    old = Recipe({**recipe.config, "version": VERSION - 1})
     finish(old, output, METRICS)
     begin(recipe.with_seed(2), output)  # not done: no news
     assert main([f"output={output}", f"results={results}"]) == 1  # nothing was archived at all
     finish(recipe, output, METRICS)
-    finish(Recipe({**recipe.content, "budget": "quick"}), output, METRICS)
+    finish(Recipe({**recipe.config, "budget": "quick"}), output, METRICS)
     capsys.readouterr()
     assert main([f"output={output}", f"results={results}"]) == 0
     assert [path.stem for path in results.iterdir()] == [recipe.name]
@@ -139,7 +139,7 @@ def test_what_cannot_be_archived_stops_nobody_else(recipe: Recipe, places: tuple
 
 @pytest.mark.parametrize("budget", FULL)
 def test_every_full_budget_is_archived(budget: str, recipe: Recipe, places: tuple[Path, Path]) -> None:
-    finish(Recipe({**recipe.content, "budget": budget}), places[0], METRICS)
+    finish(Recipe({**recipe.config, "budget": budget}), places[0], METRICS)
     assert len(archive_runs(*places).written) == 1
 
 
@@ -204,7 +204,7 @@ def test_seconds_are_those_of_all_attempts(recipe: Recipe, places: tuple[Path, P
     killed = {key: value for key, value in first.items() if key != "ended"}
     finish(recipe.with_seed(1), output, METRICS, attempts=[killed, second], status={**DONE, "attempts": 2})
     archive_runs(output, results)
-    found = {run.recipe.content["seed"]: run.seconds for run in map(read_archived, results.iterdir())}
+    found = {run.recipe.config["seed"]: run.seconds for run in map(read_archived, results.iterdir())}
     assert found[0] == 90 and math.isnan(found[1])
     assert json.loads((results / f"{recipe.with_seed(1).name}.json").read_text())["seconds"] is None
 

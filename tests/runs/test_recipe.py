@@ -124,7 +124,7 @@ def test_so_do_the_data() -> None:
 
 def test_only_reduced_budgets_set_training_images_aside_unless_the_user_does() -> None:
     def aside(*words: str) -> int:
-        found: int = recipe("experiment=mnist_zero", *words).content["data"]["validation"]
+        found: int = recipe("experiment=mnist_zero", *words).config["data"]["validation"]
         return found
 
     assert aside() == 0 and aside("budget=quick") == aside("budget=smoke") == 5000
@@ -157,12 +157,12 @@ def test_only_reduced_budgets_set_training_images_aside_unless_the_user_does() -
 )
 def test_only_what_is_as_published_is_called_the_papers(words: tuple[str, ...], label: str) -> None:
     found = recipe("experiment=mnist_zero", *words) if words[:1] != ("experiment=digits_zero",) else recipe(*words)
-    assert found.content["budget"] == label
+    assert found.config["budget"] == label
 
 
 def test_what_a_run_does_not_use_is_no_part_of_it() -> None:
     zero = recipe("experiment=digits_zero")
-    assert not zero.needs and "density" not in zero.content
+    assert not zero.prerequisites and "density" not in zero.config
     assert recipe("experiment=digits_zero", "density.training.lr=0.5").identity == zero.identity
     density = recipe("experiment=digits_dmfa")
     assert recipe("experiment=digits_dmfa", "net.training.lr=0.5", "stem=zero").identity == density.identity
@@ -171,31 +171,31 @@ def test_what_a_run_does_not_use_is_no_part_of_it() -> None:
 def test_a_light_budget_takes_lighter_values_and_the_users_word_stands_in_them_too() -> None:
     words = ["task=flow", "flow=acflow_mnist"]
     full, light = recipe(*words), recipe(*words, "budget=quick")
-    assert full.content["flow"]["width"] == 32 and "light" not in full.content["flow"]
-    assert light.content["flow"]["width"] == 16 and "light" not in light.content["flow"]
+    assert full.config["flow"]["width"] == 32 and "light" not in full.config["flow"]
+    assert light.config["flow"]["width"] == 16 and "light" not in light.config["flow"]
     own = recipe(*words, "budget=quick", "flow.width=20")
-    assert own.content["flow"]["width"] == 20 and own.content["flow"]["scales"] == light.content["flow"]["scales"]
+    assert own.config["flow"]["width"] == 20 and own.config["flow"]["scales"] == light.config["flow"]["scales"]
 
 
 def test_a_density_may_be_trained_in_a_way_of_its_own() -> None:
-    fitted = recipe("experiment=digits_misconv", "density=smfa_digits").needs["density"].content
+    fitted = recipe("experiment=digits_misconv", "density=smfa_digits").prerequisites["density"].config
     assert fitted["task"] == {"name": "density", "type": "smfa.FitSMFA"} and "task" not in fitted["density"]
     assert "lr" not in fitted["density"]["training"]
-    whole = recipe("experiment=digits_misconv", "density=smfa_digits", "density.complete=true").needs["density"]
-    assert whole.content["mask"]["name"] == "none"
+    whole = recipe("experiment=digits_misconv", "density=smfa_digits", "density.complete=true").prerequisites["density"]
+    assert whole.config["mask"]["name"] == "none"
 
 
 def test_an_imputer_is_fitted_or_trained() -> None:
     words = ["task=impute", "mask=bernoulli", "stem=zero"]
     fitted = recipe(*words, "imputer=gaussian")
-    assert not fitted.training and fitted.part == "imputer" and set(fitted.needs) == {"features"}
+    assert not fitted.training and fitted.component == "imputer" and set(fitted.prerequisites) == {"features"}
     assert fitted.name.startswith("digits-bernoulli-gaussian-s0-")
-    assert fitted.content["task"] == {"name": "impute", "type": "impute.Impute"}
+    assert fitted.config["task"] == {"name": "impute", "type": "impute.Impute"}
     assert recipe(*words, "imputer=gaussian", "stem=mask", "density.components=2").identity == fitted.identity
     assert recipe(*words, "imputer=gaussian", "imputer.donors=7").identity != fitted.identity
     on_density = recipe(*words, "imputer=density_mean")
-    assert on_density.needs["density"].identity == recipe("task=density", "mask=bernoulli").identity
-    assert not recipe(*words, "imputer=mean", "features=none").needs
+    assert on_density.prerequisites["density"].identity == recipe("task=density", "mask=bernoulli").identity
+    assert not recipe(*words, "imputer=mean", "features=none").prerequisites
 
 
 def test_an_imputer_may_be_trained_in_a_way_of_its_own_and_then_stands_in_no_stem() -> None:
@@ -203,9 +203,9 @@ def test_an_imputer_may_be_trained_in_a_way_of_its_own_and_then_stands_in_no_ste
     training = {"epochs": 400, "batch_size": 8, "lr": 1e-3, "lr_milestones": []}
     own = {"name": "own", "type": "own.Own", "task": "own.TrainOwn", "width": 9, "light": {"width": 3}}
     made = resolve({**config_, "imputer": {**own, "training": training}}, FINGERPRINT)
-    assert made.content["task"] == {"name": "impute", "type": "own.TrainOwn"}
-    assert made.training["epochs"] == 300 and made.content["imputer"]["width"] == 3
-    assert not {"task", "light"} & set(made.content["imputer"])
+    assert made.config["task"] == {"name": "impute", "type": "own.TrainOwn"}
+    assert made.training["epochs"] == 300 and made.config["imputer"]["width"] == 3
+    assert not {"task", "light"} & set(made.config["imputer"])
     stem = {**config("stem=knn"), "task": {"name": "classify", "type": "classifier.TrainClassifier"}}
     stem["stem"]["imputer"] = {**own, "training": training}
     with pytest.raises(LacunaError, match=r"stem.imputer=own"):
@@ -215,62 +215,63 @@ def test_an_imputer_may_be_trained_in_a_way_of_its_own_and_then_stands_in_no_ste
 def test_feature_nets_are_the_same_for_every_method_and_seed() -> None:
     words = ["task=generate", "net=wae_digits"]
     one, other = recipe(*words, "stem=zero"), recipe(*words, "stem=mask", "seed=3")
-    net = one.needs["features"]
-    assert net.identity == other.needs["features"].identity == one.with_seed(7).needs["features"].identity
-    assert net.task == "classify" and net.content["mask"]["name"] == "none" and net.content["net"]["name"] == "lenet"
+    net = one.prerequisites["features"]
+    others = (other, one.with_seed(7))
+    assert all(net.identity == recipe.prerequisites["features"].identity for recipe in others)
+    assert net.task == "classify" and net.config["mask"]["name"] == "none" and net.config["net"]["name"] == "lenet"
     assert one.identity != recipe(*words, "stem=zero", "features=none").identity
-    assert "features" not in recipe(*words, "stem=zero", "features=none").needs
+    assert "features" not in recipe(*words, "stem=zero", "features=none").prerequisites
 
 
 def test_a_prerequisite_is_the_run_one_would_have_asked_for() -> None:
-    needed = recipe("experiment=digits_misconv").needs["density"]
+    needed = recipe("experiment=digits_misconv").prerequisites["density"]
     assert needed.identity == recipe("experiment=digits_dmfa").identity
     # below an imputer as well as in the stem itself
-    assert recipe("experiment=digits_mfa_mean").needs["density"].identity == needed.identity
+    assert recipe("experiment=digits_mfa_mean").prerequisites["density"].identity == needed.identity
 
 
 def test_the_command_line_reaches_a_prerequisite() -> None:
     words = ["experiment=digits_misconv", "density.training.lr=0.0123", "mask=noise", "seed=5"]
-    needed = recipe(*words).needs["density"]
+    needed = recipe(*words).prerequisites["density"]
     assert needed.training["lr"] == 0.0123
-    assert needed.content["mask"]["name"] == "noise"
-    assert needed.content["seed"] == 5
+    assert needed.config["mask"]["name"] == "noise"
+    assert needed.config["seed"] == 5
     assert recipe(*words).identity != recipe(*words[:1], *words[2:]).identity
 
 
 def test_complete_images_whatever_the_mask() -> None:
     plain = recipe("experiment=digits_gt")
-    assert plain.content["mask"]["name"] == "none"
+    assert plain.config["mask"]["name"] == "none"
     assert recipe("experiment=digits_gt", "mask=noise").identity == plain.identity
 
 
 def test_a_budget_caps_and_scales() -> None:
     words = ["experiment=svhn_misconv", "density=dmfa_conv", "density.light=null"]
     paper, quick = recipe(*words), recipe(*words, "budget=quick")
-    before, after = paper.needs["density"].training, quick.needs["density"].training
+    before, after = paper.prerequisites["density"].training, quick.prerequisites["density"].training
     assert (before["epochs"], before["mse_epochs"], before["lr_milestones"]) == (100, 10, [[10, 1e-5]])
     assert (after["epochs"], after["mse_epochs"]) == (10, 1)
     assert after["lr"] == pytest.approx(10 * before["lr"])
     assert after["lr_milestones"][0] == pytest.approx([1, 1e-4])
     assert (paper.training["epochs"], quick.training["epochs"]) == (25, 12)
     assert quick.training["lr"] == paper.training["lr"]
-    assert paper.content["data"]["train_images"] is None
-    assert quick.content["data"]["train_images"] == 4000
+    assert paper.config["data"]["train_images"] is None
+    assert quick.config["data"]["train_images"] == 4000
     assert "quick" in quick.name and "quick" not in paper.name
 
 
 def test_a_budget_never_raises() -> None:
     words = ["budget=quick", "data.train_images=50", "net.training.epochs=2", "density.training.epochs=3"]
     small = recipe("experiment=digits_misconv", *words)
-    assert small.content["data"]["train_images"] == 50
+    assert small.config["data"]["train_images"] == 50
     assert small.training["epochs"] == 2
-    assert small.needs["density"].training["epochs"] == 3
+    assert small.prerequisites["density"].training["epochs"] == 3
 
 
 def test_a_part_that_cannot_be_trained_is_named() -> None:
     wrong = copy.deepcopy(BASE)
-    wrong["stem"]["needs"] = ["oracle"]
-    with pytest.raises(LacunaError, match=r"needs: \[oracle\]"):
+    wrong["stem"]["prerequisites"] = ["oracle"]
+    with pytest.raises(LacunaError, match=r"prerequisites: \[oracle\]"):
         resolve(wrong, FINGERPRINT)
 
 

@@ -27,7 +27,7 @@ def recipe(digits_root: Path) -> Recipe:
 
 
 def changed(recipe: Recipe, **data: str) -> Recipe:
-    return Recipe({**recipe.content, "data": {**recipe.content["data"], **data}})
+    return Recipe({**recipe.config, "data": {**recipe.config["data"], **data}})
 
 
 def test_a_run_has_one_row_a_metric(recipe: Recipe, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def published(*words: str) -> Recipe:
 def test_epochs_have_as_many_batches_as_the_loader_gives(words: tuple[str, ...], digits_root: Path) -> None:
     made = recipe("experiment=digits_misconv", *words, f"data.root={digits_root}")
     settings = Settings(data_root=digits_root, download=False, trainer={"accelerator": "cpu"})
-    for each in (made, made.needs["density"]):
+    for each in (made, made.prerequisites["density"]):
         loader = open_data(each, settings).train_dataloader()
         found = Trainings(digits_root)(each)
         assert found is not None and found.batches == len(loader)
@@ -72,7 +72,7 @@ def test_passes_of_em_are_no_steps_and_what_is_only_fitted_trains_nothing(tmp_pa
 
 
 def test_a_sample_gives_up_its_share_of_validation_images_and_unknown_counts_stay_unknown() -> None:
-    data = dict(published("experiment=mnist_zero", "data.validation=6000").content["data"])
+    data = dict(published("experiment=mnist_zero", "data.validation=6000").config["data"])
     assert training_images(data, {"train": 60_000, "test": 10_000}) == 54_000
     assert training_images(data, {"train": 600, "test": 10}) == 540
     assert training_images(data, {"train": 600, "validation": 10, "test": 10}) == 600
@@ -81,7 +81,7 @@ def test_a_sample_gives_up_its_share_of_validation_images_and_unknown_counts_sta
 
 
 def test_another_set_of_the_same_name_is_not_counted(digits_root: Path) -> None:
-    data = dict(recipe("experiment=digits_zero", f"data.root={digits_root}").content["data"])
+    data = dict(recipe("experiment=digits_zero", f"data.root={digits_root}").config["data"])
     assert dict(stored_counts(data, digits_root)) == {"train": 1297, "test": 500}
     assert stored_counts({**data, "fingerprint": "other"}, digits_root) == {"train": 1297, "test": 500}
 

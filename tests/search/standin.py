@@ -35,9 +35,9 @@ def problem(root: Path, output: Path, *words: str) -> Problem:
 
 def bowl(recipe: Recipe) -> float:
     """Best at lr = 1e-3 and dropout = 0.2, where it is 1; the seed adds a little."""
-    net = recipe.content["net"]
+    net = recipe.config["net"]
     miss = math.log10(net["training"]["lr"] / 1e-3) ** 2 + (net["dropout"] - 0.2) ** 2
-    return 1 - miss + 0.001 * recipe.content["seed"]
+    return 1 - miss + 0.001 * recipe.config["seed"]
 
 
 class Killed(BaseException):
@@ -84,7 +84,7 @@ class Analytic(Executor):
 
     def submit(self, job: Job) -> None:
         assert not job.folder.finished, "a finished run was handed over"
-        assert all(need.identity in self.done for need in job.recipe.needs.values()), (
+        assert all(need.identity in self.done for need in job.recipe.prerequisites.values()), (
             "something that it needs is missing"
         )
         assert job.settings.trainer["progress"] is False

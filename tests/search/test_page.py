@@ -60,7 +60,7 @@ def test_the_table_has_the_best_first_and_the_command_is_escaped(make: Any) -> N
 
 def test_failed_trials_are_named_with_their_reason(make: Any) -> None:
     def fragile(recipe: Recipe) -> float:
-        if recipe.content["net"]["training"]["lr"] > 2e-3:
+        if recipe.config["net"]["training"]["lr"] > 2e-3:
             raise LacunaError("first line\nThe loss became <nan>.")
         return bowl(recipe)
 
@@ -70,7 +70,7 @@ def test_failed_trials_are_named_with_their_reason(make: Any) -> None:
 
 def test_the_only_parameter_that_matters_is_the_most_important(make: Any) -> None:
     def only_dropout(recipe: Recipe) -> float:
-        return -float((recipe.content["net"]["dropout"] - 0.1) ** 2)
+        return -float((recipe.config["net"]["dropout"] - 0.1) ** 2)
 
     searched = make()
     sweep(searched, Analytic(only_dropout), 25)

@@ -28,7 +28,7 @@ def make(digits_root: Path, tmp_path: Path) -> Any:
 def test_a_trial_is_the_run_that_train_py_would_make(make: Any, digits_root: Path) -> None:
     searched = make("experiment=digits_misconv", "seeds=2", "seed=3", "executor.cpus=1", "trials=9")
     recipes = searched.recipes(RAW)
-    assert [recipe.content["seed"] for recipe in recipes] == [3, 4]
+    assert [recipe.config["seed"] for recipe in recipes] == [3, 4]
     own = ["experiment=digits_misconv", "budget=smoke", f"data.root={digits_root}", "seed=3"]
     words = train_words(searched, RAW, [*own, "seeds=2", "executor.cpus=1", "trials=9", "search.name=classifier"])
     assert words[: len(own)] == own
@@ -36,8 +36,8 @@ def test_a_trial_is_the_run_that_train_py_would_make(make: Any, digits_root: Pat
     assert again.identity == recipes[0].identity
     assert train_command(words).startswith("python train.py experiment=digits_misconv budget=smoke ")
     for key, value in {"lr": 0.003123, "batch_size": 40}.items():
-        assert recipes[0].content["net"]["training"][key] == value
-    assert (recipes[0].content["net"]["dropout"], recipes[0].content["net"]["hidden"]) == (0.1235, 64)
+        assert recipes[0].config["net"]["training"][key] == value
+    assert (recipes[0].config["net"]["dropout"], recipes[0].config["net"]["hidden"]) == (0.1235, 64)
 
 
 def test_what_is_trained_first_is_the_same_in_every_trial(make: Any) -> None:
@@ -45,8 +45,9 @@ def test_what_is_trained_first_is_the_same_in_every_trial(make: Any) -> None:
     one, other = searched.recipes(RAW), searched.recipes({**RAW, "net.training.lr": 1e-4, "net.hidden": 16})
     assert one[0].identity != other[0].identity
     for mine, theirs in zip(one, other, strict=True):
-        assert mine.needs["density"].identity == theirs.needs["density"].identity
-    assert one[0].needs["density"].identity != one[1].needs["density"].identity  # another seed is another repetition
+        assert mine.prerequisites["density"].identity == theirs.prerequisites["density"].identity
+    # another seed is another repetition
+    assert one[0].prerequisites["density"].identity != one[1].prerequisites["density"].identity
 
 
 def test_later_learning_rates_keep_their_ratio(make: Any, digits_root: Path) -> None:
@@ -65,7 +66,7 @@ def test_what_the_command_line_sets_is_not_searched(make: Any) -> None:
     searched = make("experiment=digits_zero", "net.dropout=0.3", "net.training.batch_size=7")
     assert [parameter.key for parameter in searched.parameters] == ["net.training.lr", "net.hidden"]
     (recipe,) = searched.recipes(RAW)
-    assert recipe.content["net"]["dropout"] == 0.3 and recipe.content["net"]["training"]["batch_size"] == 7
+    assert recipe.config["net"]["dropout"] == 0.3 and recipe.config["net"]["training"]["batch_size"] == 7
     with pytest.raises(LacunaError, match="nothing that could vary"):
         make("net.dropout=0.3", "net.training.batch_size=7", "net.hidden=16", "net.training.lr=0.1")
     with pytest.raises(LacunaError, match="nothing that could vary"):
@@ -105,9 +106,9 @@ def test_the_density_is_searched_as_a_task_of_its_own(make: Any) -> None:
     start = searched.start
     assert start is not None
     (recipe,) = searched.recipes({**start, "density.components": 3, "density.training.lr": 2e-3})
-    assert recipe.task == "density" and recipe.content["density"]["components"] == 3
+    assert recipe.task == "density" and recipe.config["density"]["components"] == 3
     # 1e-3, in the end 2e-4; one epoch of smoke leaves the rates' ratio
-    assert recipe.content["density"]["training"]["lr_milestones"][0][1] == pytest.approx(4e-4)
+    assert recipe.config["density"]["training"]["lr_milestones"][0][1] == pytest.approx(4e-4)
 
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
@@ -177,8 +178,8 @@ def test_choices_of_every_kind_reach_the_run_and_the_command(digits_root: Path) 
     searched = Problem.of(config)
     raw = {"stem.formula": '"authors"', "net.stages": "[[16, 1]]", "net.training.lr_milestones": "[[1, 1e-05]]"}
     (recipe,) = searched.recipes(raw)
-    assert recipe.content["stem"]["formula"] == "authors" and recipe.content["net"]["stages"] == [[16, 1]]
-    assert recipe.content["net"]["training"]["lr_milestones"] == [[0, 1e-5]]  # an epoch of smoke
+    assert recipe.config["stem"]["formula"] == "authors" and recipe.config["net"]["stages"] == [[16, 1]]
+    assert recipe.config["net"]["training"]["lr_milestones"] == [[0, 1e-5]]  # an epoch of smoke
     words = train_words(searched, raw, own)
     assert resolve(compose(CONFIGS, "train", words), searched.fingerprint).identity == recipe.identity
 

@@ -156,7 +156,7 @@ def test_the_sampler_knows_what_runs(make: Any, monkeypatch: pytest.MonkeyPatch)
 
 def test_failed_trials_stop_nobody_and_their_neighbourhood_is_avoided(make: Any) -> None:
     def diverges(recipe: Recipe) -> float:
-        net = recipe.content["net"]
+        net = recipe.config["net"]
         if net["training"]["lr"] > 1e-3:  # half of the space
             raise LacunaError("The loss became nan in epoch 0: lower net.training.lr.")
         return 1.0 - abs(net["dropout"] - 0.2)
@@ -226,14 +226,14 @@ def test_a_trial_of_several_seeds_is_their_mean(make: Any) -> None:
     searched = make("seeds=3", "seed=5")
     executor = Analytic(slots=2)
     found, _ = sweep(searched, executor, 4)
-    assert len(executor.trained) == 12 and {r.content["seed"] for r in executor.trained} == {5, 6, 7}
+    assert len(executor.trained) == 12 and {r.config["seed"] for r in executor.trained} == {5, 6, 7}
     for trial in found:
         assert trial.value == pytest.approx(bowl(searched.recipes(trial.raw)[1]))
 
 
 def test_one_bad_seed_fails_the_trial(make: Any) -> None:
     def unlucky(recipe: Recipe) -> float:
-        return math.nan if recipe.content["seed"] == 1 else bowl(recipe)
+        return math.nan if recipe.config["seed"] == 1 else bowl(recipe)
 
     found, stopped = sweep(make("seeds=2"), Analytic(unlucky), 2)
     assert stopped is not None and {trial.state for trial in found} == {FAILED}

@@ -64,5 +64,5 @@ def test_what_all_trials_build_on_is_announced(digits_root: Path, tmp_path: Path
     searched = problem(digits_root, tmp_path, "experiment=digits_misconv")
     out = io.StringIO()
     (recipe,) = searched.recipes(RAW)
-    SweepView(searched, 0, 1, console=Console(file=out)).first(recipe.needs["density"])
+    SweepView(searched, 0, 1, console=Console(file=out)).first(recipe.prerequisites["density"])
     assert "first of all: digits-square-dmfa-smoke, seed 0" in out.getvalue()

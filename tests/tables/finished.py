@@ -49,7 +49,7 @@ def plan(root: Path, output: Path, *specs: TableSpec, seeds: tuple[int, ...] = (
 def begin(recipe: Recipe, output: Path, status: Mapping[str, Any] | None = None) -> Path:
     """A run that has not ended, or ended as ``status`` says."""
     path = RunFolder.of(output, recipe).path
-    files.write_json(path / "recipe.json", recipe.content)
+    files.write_json(path / "recipe.json", recipe.config)
     files.write_json(path / "environment.json", {"attempts": [ATTEMPT]})
     files.write_json(path / "status.json", dict(status or {"state": "running", "attempts": 1}))
     return path
@@ -71,8 +71,8 @@ def finish(
     if history:
         files.write_text(path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
     record = {
-        "name": recipe.content["data"]["name"],
-        "fingerprint": recipe.content["data"]["fingerprint"],
+        "name": recipe.config["data"]["name"],
+        "fingerprint": recipe.config["data"]["fingerprint"],
         "complete": True,
         "lossless": True,
         "note": "",
@@ -81,6 +81,6 @@ def finish(
     }
     files.write_json(
         path / "metrics.json",
-        {"metrics": dict(metrics), "data": {**record, **data}, "budget": recipe.content["budget"]},
+        {"metrics": dict(metrics), "data": {**record, **data}, "budget": recipe.config["budget"]},
     )
     return path

@@ -107,7 +107,7 @@ def density_table() -> TableSpec:
 
 
 def _needs(recipe: Recipe) -> set[str]:
-    return {needed.identity for needed in recipe.needs.values()}
+    return {needed.identity for needed in recipe.prerequisites.values()}
 
 
 def test_a_figure_needs_more_than_numbers(digits_root: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_without_the_data_the_archive_says_which_they_were(digits_root: Path, tm
     assert plan(tmp_path / "no-data", tmp_path / "outputs").missing_data == ("digits",)
     # a sample of the set is not mistaken for the whole of it
     run = next(iter(there.runs.values()))
-    content = {**run.recipe.content, "data": {**run.recipe.content["data"], "fingerprint": "sample"}}
+    content = {**run.recipe.config, "data": {**run.recipe.config["data"], "fingerprint": "sample"}}
     finish(Recipe(content), tmp_path / "sample", {}, complete=False, images={"test": 100}, stored={"test": 100})
     archive_runs(tmp_path / "sample", tmp_path / "results", BUDGETS)
     again = plan(tmp_path / "no-data", tmp_path / "outputs", archive=tmp_path / "results")

@@ -24,7 +24,7 @@ def table(root: Path, output: Path, said: dict[str, str]) -> TableResult:
         history = [{"epoch": epoch, "test/fid": 9.0 - epoch, "train/loss": 1.0} for epoch in range(3)]
         path = finish(run.recipe, output, {"test/fid_best": 7.0}, history=history)
         record = json.loads((path / "metrics.json").read_text())
-        record["protocols"] = {"test/fid_best": said.get(run.recipe.content["mask"]["name"], "FID of gt")}
+        record["protocols"] = {"test/fid_best": said.get(run.recipe.config["mask"]["name"], "FID of gt")}
         (path / "metrics.json").write_text(json.dumps(record))
     return gather(made)[0]
 
@@ -40,7 +40,7 @@ def test_every_data_set_has_its_own_protocol() -> None:
 
     def run(data: str, mask: str, how: str) -> SimpleNamespace:
         content = {"data": {"name": data}}
-        return SimpleNamespace(mask=mask, recipe=SimpleNamespace(content=content), protocol=lambda metric: how)
+        return SimpleNamespace(mask=mask, recipe=SimpleNamespace(config=content), protocol=lambda metric: how)
 
     def said(*runs: SimpleNamespace) -> list[tuple[str, str]]:
         cell = SimpleNamespace(metric="test/fid", better="min")

@@ -30,7 +30,7 @@ def planned(root: Path, output: Path, *words: str, **more: Any) -> Plan:
 
 def formulas(plan: Plan) -> dict[str, object]:
     cells = plan.tables[0].cells
-    return {cell.row.key: cell.recipes[0].content["stem"].get("formula") for cell in cells}
+    return {cell.row.key: cell.recipes[0].config["stem"].get("formula") for cell in cells}
 
 
 def test_it_reaches_every_misconv_layer(digits_root: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_every_hole_says_why(digits_root: Path, tmp_path: Path) -> None:
     (without,), (damaged,) = recipes(found)["zero", "noise"], recipes(found)["gt", "square"]
     error = 'Traceback (most recent call last):\n  File "x.py"\nLacunaError: no space left on disk.'
     begin(failed, tmp_path, {"state": "failed", "error": error})
-    begin(needing.needs["density"], tmp_path, {"state": "failed", "error": "RuntimeError: boom"})
+    begin(needing.prerequisites["density"], tmp_path, {"state": "failed", "error": "RuntimeError: boom"})
     finish(without, tmp_path, {"test/loss": 1.0})
     finish(damaged, tmp_path, {"test/accuracy": 1.0})
     (tmp_path / "runs" / damaged.name / "metrics.json").write_text("{")
@@ -81,7 +81,7 @@ def test_every_hole_says_why(digits_root: Path, tmp_path: Path) -> None:
     said = {where: (cell.state, cell.reason) for where, cell in found_cells.items()}
     assert said["zero", "square"] == ("failed", "failed: no space left on disk.")
     state, reason = said["misconv", "square"]
-    assert state == "blocked" and needing.needs["density"].name in reason and "RuntimeError: boom" in reason
+    assert state == "blocked" and needing.prerequisites["density"].name in reason and "RuntimeError: boom" in reason
     assert said["zero", "noise"] == ("no metric", "no metric: the run has no test/accuracy")
     assert said["gt", "square"][0] == "damaged" and "metrics.json is damaged" in said["gt", "square"][1]
     assert said["misconv", "noise"] == ("to do", "to do")
@@ -143,7 +143,7 @@ def test_references_and_other_data_do_not_compete(digits_root: Path, tmp_path: P
     moved = []
     for cell in table.cells:
         if key(cell) == ("zero", "square"):
-            other = [{**r.content, "data": {**r.content["data"], "fingerprint": "another"}} for r in cell.recipes]
+            other = [{**r.config, "data": {**r.config["data"], "fingerprint": "another"}} for r in cell.recipes]
             cell = dataclasses.replace(cell, recipes=tuple(map(Recipe, other)))
             found.runs.update({r.identity: _planned(found, r) for r in cell.recipes})
             for recipe in cell.recipes:
@@ -215,9 +215,9 @@ def test_an_estimate_is_the_median_of_runs_like_it(digits_root: Path, tmp_path: 
     estimate = Estimates(tmp_path)
     assert estimate(fourth) == 120
     # twice the epochs take twice as long; another mask changes nothing; another method is another matter
-    net = dict(fourth.content["net"])
+    net = dict(fourth.config["net"])
     longer = {**net, "training": {**net["training"], "epochs": 2 * net["training"]["epochs"]}}
-    assert estimate(Recipe({**fourth.content, "net": longer})) == 240
+    assert estimate(Recipe({**fourth.config, "net": longer})) == 240
     assert estimate(recipes(found)["zero", "noise"][0]) == 120
     assert estimate(recipes(found)["misconv", "square"][0]) is None
 
@@ -239,9 +239,9 @@ def test_an_estimate_prefers_this_machine_and_one_attempt(digits_root: Path, tmp
 def test_an_estimate_prefers_the_same_batch_size(digits_root: Path, tmp_path: Path) -> None:
     found = plan(digits_root, tmp_path, seeds=(0, 1))
     first, second = recipes(found)["zero", "square"]
-    net = second.content["net"]
+    net = second.config["net"]
     larger = {**net, "training": {**net["training"], "batch_size": 4096}}
-    second = Recipe({**second.content, "net": larger})
+    second = Recipe({**second.config, "net": larger})
     finish(first, tmp_path, {"test/accuracy": 0.5})
     assert Estimates(tmp_path)(second) == 100
     finish(second, tmp_path, {"test/accuracy": 0.5}, status={**DONE, "ended": "2026-11-20T10:00:10+00:00"})

@@ -32,7 +32,7 @@ def test_equal_runs_are_merged_and_needed_ones_come_first(digits_root: Path, tmp
     # zero and MisConv under two masks, a density each; nothing is missing for gt, whatever the column says
     by_group = {}
     for run in found.runs.values():
-        by_group.setdefault(run.recipe.group, []).append(run.recipe.content["seed"])
+        by_group.setdefault(run.recipe.group, []).append(run.recipe.config["seed"])
     assert {group: len(seeds) for group, seeds in by_group.items()} == {
         "digits-square-zero-smoke": 2,
         "digits-noise-zero-smoke": 2,
@@ -44,9 +44,9 @@ def test_equal_runs_are_merged_and_needed_ones_come_first(digits_root: Path, tmp
     }
     order = list(found.runs)
     for identity, run in found.runs.items():
-        for needed in run.recipe.needs.values():
+        for needed in run.recipe.prerequisites.values():
             assert order.index(needed.identity) < order.index(identity)
-            assert needed.content["seed"] == run.recipe.content["seed"]
+            assert needed.config["seed"] == run.recipe.config["seed"]
 
 
 def test_two_tables_share_their_runs(digits_root: Path, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_cell_is_the_run_that_train_would_make(digits_root: Path, tmp_path: Pa
 def test_overrides_reach_every_cell_that_has_the_key(digits_root: Path, tmp_path: Path) -> None:
     found = plan(digits_root, tmp_path, values={"stem.formula": "paper"}, choices=("density=dmfa_own",))
     stems = {
-        run.recipe.content["stem"]["name"]: run.recipe.content["stem"]
+        run.recipe.config["stem"]["name"]: run.recipe.config["stem"]
         for run in found.runs.values()
         if run.recipe.task == "classify"
     }
@@ -82,7 +82,7 @@ def test_states_are_read_from_the_directories(digits_root: Path, tmp_path: Path)
     found = plan(digits_root, tmp_path)
     assert found.counts == {TODO: 7}
     done, failed, begun = list(found.runs.values())[:3]
-    finish(done.folder, dict(done.recipe.content))
+    finish(done.folder, dict(done.recipe.config))
     failed.folder.path.mkdir(parents=True)
     (failed.folder.path / "status.json").write_text('{"state": "failed"}')
     begun.folder.checkpoints.mkdir(parents=True)
@@ -102,14 +102,14 @@ def test_data_that_are_not_here_leave_holes_unless_results_know_them(digits_root
     assert not empty.exists()
     here = plan(digits_root, tmp_path)
     run = next(iter(here.runs.values()))
-    finish(run.folder, dict(run.recipe.content))
+    finish(run.folder, dict(run.recipe.config))
     assert list(plan(empty, tmp_path).runs) == list(here.runs)
 
 
 def test_plan_text_shows_tree_counts_and_time(digits_root: Path, tmp_path: Path) -> None:
     found = plan(digits_root, tmp_path, seeds=(0, 1, 2, 3))
     first = next(iter(found.runs.values()))
-    finish(first.folder, dict(first.recipe.content))
+    finish(first.folder, dict(first.recipe.config))
     find_states(found)
     text = plan_text(found, lambda recipe: 30.0 if recipe.task == "classify" else None, slots=2)
     lines = text.splitlines()
@@ -132,7 +132,7 @@ def test_durations(seconds: float, words: str) -> None:
 def test_published_data_that_are_not_here_are_planned_from_their_counts(digits_root: Path, tmp_path: Path) -> None:
     here = plan(digits_root, tmp_path)
     for run in here.runs.values():
-        finish(run.folder, {**run.recipe.content, "data": {}})  # nobody can say of which data they are
+        finish(run.folder, {**run.recipe.config, "data": {}})  # nobody can say of which data they are
     found = plan(tmp_path / "no data", tmp_path, assume=True)
     assert (found.missing_data, found.assumed_data) == ((), ("digits",))
     assert [run.recipe.group for run in found.runs.values()] == [run.recipe.group for run in here.runs.values()]

@@ -73,8 +73,8 @@ def test_three_tables_are_of_the_same_runs(digits_root: Path, tmp_path: Path) ->
     assert {task: tasks.count(task) for task in tasks} == {"classify": 1, "density": 4, "impute": 4 * 5}
     for run in found.runs.values():
         if run.recipe.task == "impute":
-            assert len(run.cells) == 3 and run.recipe.content["mask"]["type"] == "masks.Bernoulli"
-    hidden = [run.recipe.content["density"]["hide"] for run in found.runs.values() if run.recipe.task == "density"]
+            assert len(run.cells) == 3 and run.recipe.config["mask"]["type"] == "masks.Bernoulli"
+    hidden = [run.recipe.config["density"]["hold_out"] for run in found.runs.values() if run.recipe.task == "density"]
     schemes = [scheme for hide in hidden for scheme in hide["schemes"]]
     assert len(schemes) == 3 * 4 and all(scheme["type"] == "masks.Bernoulli" for scheme in schemes)
 

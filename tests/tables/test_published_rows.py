@@ -38,8 +38,8 @@ def test_the_authors_row_is_their_formula_density_and_classifier() -> None:
     stages = {"mnist": [[32, 1], [64, 1]], "svhn": [[32, 1], [64, 1]], "cifar10": [[32, 2], [64, 2]]}
     rates = {"mnist": (48, 4e-5), "svhn": (64, 4e-4), "cifar10": (128, 4e-5)}
     for data, recipe in made.items():
-        net, density = recipe.content["net"], recipe.needs["density"].content["density"]
-        assert recipe.content["stem"]["formula"] == "authors"
+        net, density = recipe.config["net"], recipe.prerequisites["density"].config["density"]
+        assert recipe.config["stem"]["formula"] == "authors"
         assert (net["variant"], net["stages"]) == ("authors", stages[data])
         assert (density["noise_floor"], density["noise_ceiling"]) == (1e-10, 1.0)
         assert density["net"].get("variant") == {"mnist": None}.get(data, "authors")
@@ -48,17 +48,17 @@ def test_the_authors_row_is_their_formula_density_and_classifier() -> None:
     # the formula alone is a row of its own, on the density of everybody
     alone, exact = recipes(table, "misconv_formula"), recipes(table, "misconv")
     for data, recipe in alone.items():
-        assert recipe.content["stem"]["formula"] == "authors" and recipe.content["net"] == exact[data].content["net"]
-        assert recipe.needs["density"].identity == exact[data].needs["density"].identity
+        assert recipe.config["stem"]["formula"] == "authors" and recipe.config["net"] == exact[data].config["net"]
+        assert recipe.prerequisites["density"].identity == exact[data].prerequisites["density"].identity
 
 
 def test_smfa_as_published_takes_thirty_passes_everywhere() -> None:
     (six,), (seven,) = specs("misconv/table6"), specs("misconv/table7")
     rows = [recipes(six, row.key) for row in six.rows]
-    both = [cells[key].needs["density"] for cells in rows for key in ("smfa", "smfa_published")]
+    both = [cells[key].prerequisites["density"] for cells in rows for key in ("smfa", "smfa_published")]
     both += [recipes(seven, key)["nll"] for key in ("smfa", "smfa_published")]
     assert len(both) == 8 and {recipe.training["epochs"] for recipe in both} == {30}
-    published = [recipe.content for recipe in both if recipe.content["density"]["name"] == "smfa_authors"]
+    published = [recipe.config for recipe in both if recipe.config["density"]["name"] == "smfa_authors"]
     assert len(published) == 4
     for content in published:
         told = {key: content["density"][key] for key in ("isotropic", "prior", "keep", "covariance", "complete")}
@@ -90,19 +90,19 @@ def test_the_authors_tables_are_the_same_but_for_the_auto_encoder(number: int) -
     assert [row.key for row in table.rows] == [row.key for row in theirs.rows] and table.paper == theirs.paper
     assert [column.key for column in table.columns] == [column.key for column in theirs.columns]
     for one, other in zip(recipes(table, "zero").values(), recipes(theirs, "zero").values(), strict=True):
-        assert other.content["net"]["name"] == "wae_authors" and other.content["net"]["variant"] == "authors"
+        assert other.config["net"]["name"] == "wae_authors" and other.config["net"]["variant"] == "authors"
         training = other.training
         assert training["discriminator_lr"] == training["lr"] == one.training["lr"]
         assert one.training["discriminator_lr"] == pytest.approx(
             one.training["adversarial_weight"] * one.training["lr"]
         )
-        differing = {key for key in one.content if one.content[key] != other.content[key]}
-        assert one.content.keys() == other.content.keys() and differing <= {"net", "budget"}  # the latter says so
+        differing = {key for key in one.config if one.config[key] != other.config[key]}
+        assert one.config.keys() == other.config.keys() and differing <= {"net", "budget"}  # the latter says so
 
 
 def test_faces_are_judged_by_what_learned_their_attributes() -> None:
     (table,) = specs("misconv/table3")
-    judges = {column: recipe.needs["features"].content for column, recipe in recipes(table, "zero").items()}
+    judges = {column: recipe.prerequisites["features"].config for column, recipe in recipes(table, "zero").items()}
     assert {column: judge["net"]["name"] for column, judge in judges.items()} == {
         "mnist": "lenet",
         "svhn": "resnet18",

@@ -109,7 +109,7 @@ def test_a_part_never_takes_the_place_of_the_table(digits_root: Path, tmp_path: 
 def test_other_rates_are_other_runs_and_said(digits_root: Path, tmp_path: Path) -> None:
     made = plan(digits_root, tmp_path, *narrowed(specs("prflow/digits_rmse"), rates=[0.5, 0.6], rows=["linear"]))
     cells = made.tables[0].cells
-    rates = [cell.recipes[0].content["mask"]["rate"] for cell in cells]
+    rates = [cell.recipes[0].config["mask"]["rate"] for cell in cells]
     assert rates == [0.5, 0.6] and [cell.label for cell in cells] == [
         "linear interpolation, 50 %", "linear interpolation, 60 %",
     ]  # fmt: skip

@@ -54,14 +54,14 @@ def judged(root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def network_of(run: RunFolder) -> RunFolder:
-    return RunFolder(run.path.parent / run.recipe.needs["features"].name)
+    return RunFolder(run.path.parent / run.recipe.prerequisites["features"].name)
 
 
 def test_it_learns_what_the_images_show(judged: RunFolder) -> None:
     found = network_of(judged).metrics["metrics"]
     assert found["complete/balanced_accuracy"] > 0.9 and found["complete/accuracy"] > 0.9
     assert found["complete/loss"] < 0.5 < np.log(2) and found["test/loss"] == found["complete/loss"]  # whole images
-    assert network_of(judged).recipe.content["mask"]["name"] == "none"
+    assert network_of(judged).recipe.config["mask"]["name"] == "none"
 
 
 def test_a_stored_net_has_an_answer_to_each_attribute(judged: RunFolder, root: Path) -> None:

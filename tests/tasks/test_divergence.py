@@ -99,7 +99,7 @@ def test_the_table_says_why_there_is_no_number(row: str, digits_root: Path, tmp_
     made = plan(digits_root, tmp_path, *narrowed(tables, rates=[0.8], rows=[row]), values=values)
     (run,) = [run for run in made.runs.values() if run.recipe.task == "impute"]
     settings = Settings(tmp_path, digits_root, download=False, trainer={"accelerator": "cpu", "progress": False})
-    for needed in run.recipe.needs.values():
+    for needed in run.recipe.prerequisites.values():
         execute(needed, settings, announce=False)
     with pytest.raises(LacunaError, match=r"lower imputer\.training\.lr"):
         execute(run.recipe, settings, announce=False)

@@ -1,4 +1,4 @@
-"""FrontCache: what the front said, kept at the hidden pixels only."""
+"""EncodingCache: what the front said, kept at the hidden pixels only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lacuna.data.prepared import Arrays
 from lacuna.imputers.knn import KNN
 from lacuna.imputers.simple import Mean
 from lacuna.mfa import MFA
-from lacuna.tasks.common.encoding_cache import FrontCache, Representation
+from lacuna.tasks.common.encoding_cache import Encoding, EncodingCache
 from tests.dense import random_images, random_mask, random_mfa
 
 N, SHAPE, CHUNK = 23, (2, 8, 7), 5
@@ -51,7 +51,7 @@ def mixture(k: int, rank: int) -> Callable[[Tensor, Tensor], MFA]:
     return lambda observed, mask: prior.condition(observed, mask)
 
 
-FRONTS: dict[str, Callable[[], Callable[[Tensor, Tensor], Representation]]] = {
+FRONTS: dict[str, Callable[[], Callable[[Tensor, Tensor], Encoding]]] = {
     "mean": lambda: fitted(Mean()),
     "knn": lambda: fitted(KNN(k=3)),
     "gaussian": lambda: mixture(1, 4),
@@ -60,58 +60,58 @@ FRONTS: dict[str, Callable[[], Callable[[Tensor, Tensor], Representation]]] = {
 }
 
 
-def said(images: IncompleteImages, represent: Callable[[Tensor, Tensor], Representation]) -> list[Tensor]:
+def said(images: IncompleteImages, encode: Callable[[Tensor, Tensor], Encoding]) -> list[Tensor]:
     """What the front says of every image, asked in the chunks in which the cache asks."""
     answers = []
     for rows in torch.arange(len(images)).split(CHUNK):
         batch = images.batch(rows)
-        answers.append(plain(represent(batch.observed, batch.mask)))
+        answers.append(plain(encode(batch.observed, batch.mask)))
     return [torch.cat(tensors) for tensors in zip(*answers, strict=True)]
 
 
-def plain(representation: Representation) -> list[Tensor]:
-    if isinstance(representation, MFA):
-        return [representation.logits, representation.mean, representation.factors, representation.noise]
-    assert isinstance(representation, Tensor)
-    return [representation]
+def plain(encoding: Encoding) -> list[Tensor]:
+    if isinstance(encoding, MFA):
+        return [encoding.logits, encoding.mean, encoding.factors, encoding.noise]
+    assert isinstance(encoding, Tensor)
+    return [encoding]
 
 
-@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("frozen", FRONTS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("own", [0, 1, SHAPE[0]])
-def test_reproduces_what_the_front_says(front, scheme, own):
-    images, represent = data(SCHEMES[scheme], own), FRONTS[front]()
-    cache = FrontCache(images, represent, 1e9, CHUNK)
+def test_reproduces_what_the_front_says(frozen, scheme, own):
+    images, encode = data(SCHEMES[scheme], own), FRONTS[frozen]()
+    cache = EncodingCache(images, encode, 1e9, CHUNK)
     assert cache.filled
-    wanted = said(images, represent)
+    wanted = said(images, encode)
     for rows in (torch.arange(N), torch.tensor([22, 3, 3, 0, 17])):
         for found, expected in zip(plain(cache(images.batch(rows))), wanted, strict=True):
             assert torch.equal(found, expected[rows])
 
 
 def test_reproduces_it_for_images_on_the_host():
-    images, represent = data(Square(), resident_bytes=0), mixture(2, 1)
+    images, encode = data(Square(), resident_bytes=0), mixture(2, 1)
     assert not images.resident
-    cache = FrontCache(images, represent, 1e9, CHUNK)
-    for found, expected in zip(plain(cache(images.batch(torch.arange(N)))), said(images, represent), strict=True):
+    cache = EncodingCache(images, encode, 1e9, CHUNK)
+    for found, expected in zip(plain(cache(images.batch(torch.arange(N)))), said(images, encode), strict=True):
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("frozen", FRONTS)
 @pytest.mark.parametrize("scheme", ["square", "bernoulli, per channel"])
-def test_the_limit_is_the_size(front, scheme):
-    images, represent = data(SCHEMES[scheme]), FRONTS[front]()
-    cache = FrontCache(images, represent, 1e9, CHUNK)
+def test_the_limit_is_the_size(frozen, scheme):
+    images, encode = data(SCHEMES[scheme]), FRONTS[frozen]()
+    cache = EncodingCache(images, encode, 1e9, CHUNK)
     size = sum(value.nbytes for value in vars(cache).values() if isinstance(value, Tensor))
-    assert FrontCache(images, represent, size, CHUNK).filled
-    assert not FrontCache(images, represent, size - 1, CHUNK).filled
-    assert not FrontCache(images, represent, 0, CHUNK).filled
+    assert EncodingCache(images, encode, size, CHUNK).filled
+    assert not EncodingCache(images, encode, size - 1, CHUNK).filled
+    assert not EncodingCache(images, encode, 0, CHUNK).filled
 
 
 def test_only_hidden_pixels_are_kept():
     """A quarter of the area is hidden: a quarter of the size, but for the bookkeeping."""
-    whole, represent = N * (2 + 4) * 2 * 8 * 7 * 4, mixture(1, 4)
-    cache = FrontCache(data(Square()), represent, 1e9, CHUNK)
+    whole, encode = N * (2 + 4) * 2 * 8 * 7 * 4, mixture(1, 4)
+    cache = EncodingCache(data(Square()), encode, 1e9, CHUNK)
     size = sum(value.nbytes for value in vars(cache).values() if isinstance(value, Tensor))
     assert size < 0.35 * whole
 
@@ -119,37 +119,37 @@ def test_only_hidden_pixels_are_kept():
 def test_too_large_a_cache_is_given_up_before_the_front_has_seen_everything():
     asked = []
 
-    def represent(observed: Tensor, mask: Tensor) -> Tensor:
+    def encode(observed: Tensor, mask: Tensor) -> Tensor:
         asked.append(len(observed))
         return observed
 
-    assert not FrontCache(data(Square()), represent, 10, CHUNK).filled
+    assert not EncodingCache(data(Square()), encode, 10, CHUNK).filled
     assert asked == [CHUNK]
 
 
 def test_a_front_that_says_nothing_is_not_cached():
-    assert not FrontCache(data(Square()), lambda observed, mask: None, 1e9, CHUNK).filled
+    assert not EncodingCache(data(Square()), lambda observed, mask: None, 1e9, CHUNK).filled
 
 
 def test_the_size_of_the_chunks_is_irrelevant():
-    images, represent = data(Noise(0.5)), mixture(2, 2)
-    caches = [FrontCache(images, represent, 1e9, size) for size in (1, CHUNK, 100)]
+    images, encode = data(Noise(0.5)), mixture(2, 2)
+    caches = [EncodingCache(images, encode, 1e9, size) for size in (1, CHUNK, 100)]
     first, *others = ([*plain(cache(images.batch(torch.arange(N))))] for cache in caches)
     for other in others:
         for a, b in zip(first, other, strict=True):
             torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("frozen", FRONTS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_kept_in_a_file_it_says_the_same_and_asks_nobody(front, scheme, tmp_path):
+def test_kept_in_a_file_it_says_the_same_and_asks_nobody(frozen, scheme, tmp_path):
     images, file = data(SCHEMES[scheme]), tmp_path / "cache" / "x.safetensors"
-    first = FrontCache(images, FRONTS[front](), 1e9, CHUNK, file)
+    first = EncodingCache(images, FRONTS[frozen](), 1e9, CHUNK, file)
 
     def asked(observed: Tensor, mask: Tensor) -> Tensor:
         raise AssertionError
 
-    again = FrontCache(images, asked, 1e9, CHUNK, file)
+    again = EncodingCache(images, asked, 1e9, CHUNK, file)
     assert again.filled and again.bytes == first.bytes
     batch = images.batch(torch.tensor([22, 3, 3, 0, 17]))
     for found, expected in zip(plain(again(batch)), plain(first(batch)), strict=True):
@@ -157,14 +157,14 @@ def test_kept_in_a_file_it_says_the_same_and_asks_nobody(front, scheme, tmp_path
 
 
 def test_a_file_that_is_damaged_another_s_or_too_large_is_not_used(tmp_path):
-    images, represent, file = data(Square()), mixture(2, 1), tmp_path / "x.safetensors"
-    FrontCache(images, represent, 1e9, CHUNK, file)
+    images, encode, file = data(Square()), mixture(2, 1), tmp_path / "x.safetensors"
+    EncodingCache(images, encode, 1e9, CHUNK, file)
     whole = file.read_bytes()
-    assert not FrontCache(images, represent, 100, CHUNK, file).filled
-    wanted = plain(represent(*(getattr(images.batch(torch.arange(CHUNK)), name) for name in ("observed", "mask"))))
+    assert not EncodingCache(images, encode, 100, CHUNK, file).filled
+    wanted = plain(encode(*(getattr(images.batch(torch.arange(CHUNK)), name) for name in ("observed", "mask"))))
     for damaged in (whole[:-9], b"", b"nonsense"):
         file.write_bytes(damaged)
-        cache = FrontCache(images, represent, 1e9, CHUNK, file)
+        cache = EncodingCache(images, encode, 1e9, CHUNK, file)
         for found, expected in zip(plain(cache(images.batch(torch.arange(CHUNK)))), wanted, strict=True):
             assert torch.equal(found, expected)
         assert file.read_bytes() == whole

@@ -144,10 +144,10 @@ def test_evaluate_judges_it_behind_another_mask(mean, digits_root):
 
 def test_on_a_density_it_stores_no_weight_twice(digits_root, tmp_path):
     folder = run(digits_root, tmp_path, "imputer=density_mean")
-    assert set(folder.recipe.needs) == {"density"}
+    assert set(folder.recipe.prerequisites) == {"density"}
     assert not load_file(folder.path / "model.safetensors")
     imputer: Any = load(folder)
-    density = RunFolder(folder.path.parent / folder.recipe.needs["density"].name)
+    density = RunFolder(folder.path.parent / folder.recipe.prerequisites["density"].name)
     weights = load_file(density.path / "model.safetensors")
     assert weights and all(torch.equal(imputer.density.state_dict()[name], w) for name, w in weights.items())
     # the density judges its most probable imputation, which with one component is the mean, on the same pixels

@@ -26,7 +26,7 @@ def test_its_loss_is_the_error_of_what_it_is_not_shown(digits_root: Path, tmp_pa
     where = Settings(tmp_path, digits_root, download=False, trainer={"accelerator": "cpu"})
     made = recipe(*words)
     data = open_data(made, where)
-    task = TrainRegression(made.content, Sizes(data.shape, data.classes, 1), {}, data)
+    task = TrainRegression(made.config, Sizes(data.shape, data.classes, 1), {}, data)
     batch = data.train.batch(torch.arange(32))
     seen: list[torch.Tensor] = []
     original = task.model.net.forward

@@ -138,7 +138,7 @@ def test_complete_images_are_an_advantage_that_is_asked_for(digits_root, tmp_pat
         more = (f"density.complete={complete}", "density.components=12", "density.factors=4")
         assert train(*words(digits_root, tmp_path, *more)) == 0
         run = folder(digits_root, tmp_path, *more)
-        assert run.recipe.content["mask"]["name"] == ("none" if complete == "true" else "square")
+        assert run.recipe.config["mask"]["name"] == ("none" if complete == "true" else "square")
         found[complete] = run.metrics["metrics"]
     # both are judged on squares of the same size, at other places
     assert found["true"]["test/mse"] < found["false"]["test/mse"]
@@ -150,7 +150,7 @@ def test_misconv_stands_on_a_mixture_fitted_by_em(digits_root, tmp_path):
     more = (*more, "stem=misconv", "net.training.epochs=1", "density.complete=true", "density.keep=1")
     assert train(*more) == 0
     run = RunFolder.of(tmp_path, recipe(*more))
-    fitted = run.recipe.needs["density"]
-    assert fitted.content["task"]["type"] == "smfa.FitSMFA"
-    assert (run.recipe.content["mask"]["name"], fitted.content["mask"]["name"]) == ("square", "none")
-    assert isinstance(load(run).stem.front, SMFA) and load(run).stem.front.keep == 1
+    fitted = run.recipe.prerequisites["density"]
+    assert fitted.config["task"]["type"] == "smfa.FitSMFA"
+    assert (run.recipe.config["mask"]["name"], fitted.config["mask"]["name"]) == ("square", "none")
+    assert isinstance(load(run).stem.frozen, SMFA) and load(run).stem.frozen.keep == 1

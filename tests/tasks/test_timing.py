@@ -44,7 +44,7 @@ def changed(base: dict[str, Any], **values: Any) -> Recipe:
 
 
 def timing(*words: str) -> Timing:
-    return Timing(made("budget=smoke", *words).content, CPU)
+    return Timing(made("budget=smoke", *words).config, CPU)
 
 
 # ---------------------------------------------------------------------- what is timed
@@ -82,7 +82,7 @@ def test_the_hole_is_a_square_of_the_given_side() -> None:
 @pytest.mark.slow
 def test_the_compiled_layer_is_the_same_layer() -> None:
     torch.manual_seed(0)
-    measurement = Timing(made("budget=quick").content, CPU)
+    measurement = Timing(made("budget=quick").config, CPU)
     passes = measurement.passes()
     assert list(passes) == ["conv", "misconv", "misconv_compiled"]
     with torch.no_grad():
@@ -115,7 +115,7 @@ class Sleeping(Timing):
 
 def test_every_pass_is_timed_in_turn_and_kept(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    measurement = Sleeping(made("timing.repeats=7", f"timing.threads={before + 1}").content, CPU)
+    measurement = Sleeping(made("timing.repeats=7", f"timing.threads={before + 1}").config, CPU)
     found = measurement.measure(tmp_path)
     assert torch.get_num_threads() == before and torch.is_grad_enabled()
     assert measurement.log == WARM_UP * ["conv"] + WARM_UP * ["misconv"] + 7 * ["conv", "misconv"]
@@ -135,7 +135,7 @@ def test_every_pass_is_timed_in_turn_and_kept(tmp_path: Path) -> None:
 
 
 def test_what_others_do_on_one_thread_is_no_part_of_a_pass(tmp_path: Path) -> None:
-    found = Sleeping(made("timing.repeats=5").content, CPU).measure(tmp_path)
+    found = Sleeping(made("timing.repeats=5").config, CPU).measure(tmp_path)
     for name, slept in Sleeping.seconds.items():
         assert 0 <= found[f"{name}_best"] < slept, "a thread that sleeps leaves the processor to others"
 
@@ -167,7 +167,7 @@ def test_mistakes_are_one_sentence_before_anything_is_written(
 def test_what_decides_a_time_decides_the_identity_and_nothing_else_does() -> None:
     composed = config(*SMALL)
     base = changed(composed)
-    for key, value in base.content["timing"].items():
+    for key, value in base.config["timing"].items():
         other = changed(composed, **{f"timing__{key}": False if value is True else value + 1})
         assert other.identity != base.identity, key
     assert changed(composed, precision="bf16-mixed").identity != base.identity
@@ -191,18 +191,18 @@ def test_a_budget_caps_the_repeats_and_never_raises_them() -> None:
     composed = config(*SMALL)
     budgets = {name: config(f"budget={name}")["budget"] for name in ("paper", "quick", "smoke")}
     paper, quick, smoke = (changed({**composed, "budget": budget}) for budget in budgets.values())
-    assert [one.content["timing"]["repeats"] for one in (paper, quick, smoke)] == [5000, 200, 3]
-    assert [one.content["timing"]["compiled"] for one in (paper, quick, smoke)] == [True, True, False]
+    assert [one.config["timing"]["repeats"] for one in (paper, quick, smoke)] == [5000, 200, 3]
+    assert [one.config["timing"]["compiled"] for one in (paper, quick, smoke)] == [True, True, False]
     few = changed({**composed, "budget": budgets["quick"]}, timing__repeats=20, timing__compiled=False)
-    assert few.content["timing"]["repeats"] == 20 and few.content["timing"]["compiled"] is False
+    assert few.config["timing"]["repeats"] == 20 and few.config["timing"]["compiled"] is False
     assert paper.group == "timing-size12-hole5-batch3" and quick.group == f"{paper.group}-quick"
     # the paper's budget is the paper's only if it is whole; images have nothing to do with it
-    assert changed(composed, data__train_images=10).content["budget"] == "paper"
-    assert changed(composed, budget__timing__max_repeats=100).content["budget"] == "cut"
-    assert changed(composed, budget__timing__compiled=False).content["budget"] == "cut"
-    assert paper.measured and paper.training == {} and not paper.needs
+    assert changed(composed, data__train_images=10).config["budget"] == "paper"
+    assert changed(composed, budget__timing__max_repeats=100).config["budget"] == "cut"
+    assert changed(composed, budget__timing__compiled=False).config["budget"] == "cut"
+    assert paper.measured and paper.training == {} and not paper.prerequisites
     trained = resolve(config("experiment=digits_zero"), "0123456789ab")
-    assert not trained.measured and trained.content["budget"] == "full" and "hardware" not in trained.content
+    assert not trained.measured and trained.config["budget"] == "full" and "hardware" not in trained.config
 
 
 def test_the_machine_is_found_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

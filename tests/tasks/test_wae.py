@@ -212,8 +212,8 @@ def test_a_run_keeps_its_best_fid_and_says_how_it_was_taken(whole):
         assert said in protocols["test/fid"] and said in protocols["test/fid_best"]
     assert "lowest" in protocols["test/fid_best"]
     assert {path.name for path in whole.pictures.glob("*.png")} == {"samples.png", "reconstructions.png"}
-    needed = whole.recipe.needs["features"]
-    assert needed.content["mask"]["name"] == "none"
+    needed = whole.recipe.prerequisites["features"]
+    assert needed.config["mask"]["name"] == "none"
 
 
 def test_fid_is_measured_every_few_epochs_and_after_the_last(digits_root, tmp_path):

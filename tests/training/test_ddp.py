@@ -55,7 +55,7 @@ def runs(made: Recipe, digits_root: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(params=["density", "classify"])
 def pair(request: pytest.FixtureRequest, runs: dict[int, Path], made: Recipe) -> list[RunFolder]:
     """The same run on one device and on two."""
-    one = made if request.param == "classify" else made.needs["density"]
+    one = made if request.param == "classify" else made.prerequisites["density"]
     return [RunFolder(runs[devices] / one.name) for devices in (1, 2)]
 
 
@@ -118,7 +118,7 @@ def test_killed_interrupted_and_resumed_is_as_if_nothing_had_happened(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    density = made.needs["density"]
+    density = made.prerequisites["density"]
     run = RunFolder.of(tmp_path, density)
     words = (*WORDS, *DDP, "task=density", f"data.root={digits_root}", f"output={tmp_path}")
 
@@ -151,7 +151,7 @@ def test_killed_interrupted_and_resumed_is_as_if_nothing_had_happened(
 def test_a_task_that_cannot_share_its_batches_takes_one_device(
     runs: dict[int, Path], made: Recipe, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    density = made.needs["density"]
+    density = made.prerequisites["density"]
     monkeypatch.setattr(TrainDMFA, "several_devices", False)
     run = execute(density, settings(tmp_path, digits_root, devices=3), announce=False)
     assert run.attempts[0]["devices"] == 1

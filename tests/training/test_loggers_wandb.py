@@ -38,7 +38,7 @@ def test_a_run_and_its_prerequisite(tmp_path: Path, digits_root: Path, capsys: p
     assert train(*words) == 0
     assert "logging offline" in capsys.readouterr().err
     classifier = recipe(*words)
-    for made in (classifier, classifier.needs["density"]):
+    for made in (classifier, classifier.prerequisites["density"]):
         folder = RunFolder.of(tmp_path, made)
         (run,) = records(folder.path, "run")
         assert run.run_id == made.identity
@@ -46,7 +46,7 @@ def test_a_run_and_its_prerequisite(tmp_path: Path, digits_root: Path, capsys: p
         assert run.run_group == f"{made.group}-{made.family}"
         assert set(run.tags) == {made.task, "digits", "mine"}
         config = entries(run.config.update)
-        assert {key: config[key] for key in made.content} == made.content
+        assert {key: config[key] for key in made.config} == made.config
         (ended,) = records(folder.path, "exit")
         assert ended.exit_code == 0
         history = [entries(record.item) for record in records(folder.path, "history")]

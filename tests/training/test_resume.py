@@ -23,7 +23,7 @@ LONG = (*TINY, "density.training.epochs=8", "net.training.epochs=10", "trainer.c
 def runs_of(output: Path, root: Path) -> tuple[Path, Path]:
     """The folders of the classifier's run and of the density's."""
     classifier = recipe(*LONG, f"data.root={root}")
-    return tuple(output / "runs" / r.name for r in (classifier, classifier.needs["density"]))  # type: ignore[return-value]
+    return tuple(output / "runs" / r.name for r in (classifier, classifier.prerequisites["density"]))  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")

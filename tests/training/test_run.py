@@ -66,7 +66,7 @@ def test_what_a_run_leaves_behind(misconv: RunFolder, make: Callable[..., Recipe
     assert json.loads((misconv.path / "status.json").read_text())["state"] == "done"
     data = json.loads((misconv.path / "metrics.json").read_text())["data"]
     assert data["images"] == {"train": 96, "test": 48}
-    assert data["fingerprint"] == misconv.recipe.content["data"]["fingerprint"]
+    assert data["fingerprint"] == misconv.recipe.config["data"]["fingerprint"]
 
 
 def test_metrics(misconv: RunFolder) -> None:
@@ -219,7 +219,7 @@ def test_a_run_is_found_by_any_name(copied: RunFolder) -> None:
 
 
 def test_data_that_changed_are_refused(misconv: RunFolder, settings: Settings, tmp_path: Path) -> None:
-    other = dict(misconv.recipe.content)
+    other = dict(misconv.recipe.config)
     other["data"] = {**other["data"], "fingerprint": "000000000000"}
     with pytest.raises(LacunaError, match="are not those of this run"):
         open_data(Recipe(other), settings)

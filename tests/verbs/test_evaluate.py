@@ -87,7 +87,7 @@ def test_a_record_says_what_it_was_made_of(output, digits_root):
     assert evaluate(output, digits_root, "run=digits-square-misconv", "mask=trapezoid") == 0
     found = records(output, "digits-square-misconv")
     (record,) = [record for name, record in found.items() if name.startswith("trapezoid")]
-    assert record["budget"] == RunFolder.find(output, "digits-square-misconv").recipe.content["budget"]
+    assert record["budget"] == RunFolder.find(output, "digits-square-misconv").recipe.config["budget"]
     assert record["images"] == 48
     assert record["complete"] is record["lossless"] is True
     assert record["mask"]["area"] == 0.5 and record["split"] == "test"

@@ -47,7 +47,7 @@ class Job:
     @property
     def title(self) -> str:
         """For people: ``mnist-square-misconv, seed 0``."""
-        return f"{self.recipe.group}, seed {self.recipe.content['seed']}"
+        return f"{self.recipe.group}, seed {self.recipe.config['seed']}"
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Schedule:
             return known
         task = Task(job, tuple(cells))
         self.tasks[job.identity] = task
-        for needed in job.recipe.needs.values():
+        for needed in job.recipe.prerequisites.values():
             first = self.tasks.get(needed.identity)
             if first is None or first.state == DONE:
                 continue

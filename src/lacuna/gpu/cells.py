@@ -108,7 +108,7 @@ class Making:
         chosen = []
         dropped: set[str] = set()
         for recipe, run in in_order(self.wanted, self.seconds, self._there):
-            needs_dropped = any(needed.identity in dropped for needed in recipe.needs.values())
+            needs_dropped = any(needed.identity in dropped for needed in recipe.prerequisites.values())
             if needs_dropped or self.seconds(recipe) > most:
                 dropped.add(recipe.identity)
                 about = "" if needs_dropped else f": about {self.seconds(recipe) / 3600:.1f} h"

@@ -24,7 +24,7 @@ def pack_runs(runs: Iterable[Recipe], output: Path, file: Path, most: int = MOST
     """
     recipes = list(runs)
     unfinished = [recipe for recipe in recipes if not RunFolder.of(output, recipe).finished]
-    needed = {other.identity: other for recipe in unfinished for other in recipe.needs.values()}
+    needed = {other.identity: other for recipe in unfinished for other in recipe.prerequisites.values()}
     begun = [recipe for recipe in unfinished if RunFolder.of(output, recipe).resumable]
     weights = [recipe for recipe in needed.values() if RunFolder.of(output, recipe).finished]
     chosen = {recipe.identity: RunFolder.of(output, recipe).path for recipe in [*weights, *begun]}

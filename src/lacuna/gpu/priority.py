@@ -34,7 +34,7 @@ class Tier:
             and (self.rows is None or cell.row.key in self.rows)
             and (self.columns is None or cell.column.key in self.columns)
             and bool(cell.recipes)
-            and cell.recipes[0].content["data"]["name"] == self.data
+            and cell.recipes[0].config["data"]["name"] == self.data
         )
 
 
@@ -114,6 +114,6 @@ def in_order(
 def _with_needs(recipe: Recipe) -> list[Recipe]:
     """A recipe behind everything it needs, each once."""
     found: dict[str, Recipe] = {}
-    for needed in recipe.needs.values():
+    for needed in recipe.prerequisites.values():
         found |= {other.identity: other for other in _with_needs(needed)}
     return list((found | {recipe.identity: recipe}).values())

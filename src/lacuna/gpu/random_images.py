@@ -57,9 +57,9 @@ def _labels(source: Any, count: int, rng: np.random.Generator) -> np.ndarray | N
 
 def shortened(recipe: Recipe, batch_size: int) -> dict[str, Any]:
     """The recipe's content with as many training images as its steps need to be timed: whole batches, at least four."""
-    imputer = recipe.content.get("stem", {}).get("imputer", {})
-    asked = ["density"] if recipe.content.get("stem", {}).get("needs") else []
-    costly = [COSTLY[part] for part in (*imputer.get("needs", ()), *asked) if part in COSTLY]
-    before = recipe.content["data"].get("train_images") or IMAGES
+    imputer = recipe.config.get("stem", {}).get("imputer", {})
+    asked = ["density"] if recipe.config.get("stem", {}).get("prerequisites") else []
+    costly = [COSTLY[part] for part in (*imputer.get("prerequisites", ()), *asked) if part in COSTLY]
+    before = recipe.config["data"].get("train_images") or IMAGES
     steps = max(STEPS, min([before, IMAGES, *costly]) // batch_size)
-    return {**recipe.content, "data": {**recipe.content["data"], "train_images": steps * batch_size}}
+    return {**recipe.config, "data": {**recipe.config["data"], "train_images": steps * batch_size}}

@@ -67,7 +67,7 @@ def steps_of(recipe: Recipe) -> int:
     """Optimiser steps (of EM: batches) of a run on the published set; 0 where nothing is trained in steps."""
     if recipe.measured or not recipe.training:
         return 0
-    found = training(recipe, official_counts(recipe.content["data"]))
+    found = training(recipe, official_counts(recipe.config["data"]))
     return found.epochs * (found.batches or 1)
 
 
@@ -83,12 +83,12 @@ def values_of_a_step(recipe: Recipe) -> int:
 
 def train_images(recipe: Recipe) -> int:
     """Training images of the published set, without those set aside, and no more than the recipe takes."""
-    data = recipe.content["data"]
+    data = recipe.config["data"]
     return max(1, training_images(data, official_counts(data)) or 1)
 
 
 def _source(recipe: Recipe) -> Any:
-    return source_of({key: value for key, value in recipe.content["data"].items() if key != "fingerprint"})
+    return source_of({key: value for key, value in recipe.config["data"].items() if key != "fingerprint"})
 
 
 def kind_key(recipe: Recipe) -> str:
@@ -98,24 +98,24 @@ def kind_key(recipe: Recipe) -> str:
 
 
 def _of_a_step(recipe: Recipe) -> dict[str, Any]:
-    content = recipe.content
-    made = dict(content[recipe.part])
+    config = recipe.config
+    made = dict(config[recipe.component])
     training = {key: value for key, value in recipe.training.items() if key not in NOT_OF_A_STEP}
-    needs = {part: _of_a_step(needed) for part, needed in recipe.needs.items() if part != FEATURES}
+    needs = {part: _of_a_step(needed) for part, needed in recipe.prerequisites.items() if part != FEATURES}
     return {
-        "task": content["task"],
-        "data": content["data"]["name"],
+        "task": config["task"],
+        "data": config["data"]["name"],
         "made": {**made, "training": training},
-        "stem": content.get("stem"),
-        "precision": content["precision"],
-        "needs": needs,
+        "stem": config.get("stem"),
+        "precision": config["precision"],
+        "prerequisites": needs,
     }
 
 
 def _name(recipe: Recipe, key: str, known: Mapping[str, Kind]) -> str:
-    content = recipe.content
-    method = content["stem"]["name"] if "stem" in content else content[recipe.part]["name"]
-    net = content["net"]["name"] if "stem" in content else ""
-    name = " ".join(word for word in (content["data"]["name"], recipe.task, method, net) if word)
+    config = recipe.config
+    method = config["stem"]["name"] if "stem" in config else config[recipe.component]["name"]
+    net = config["net"]["name"] if "stem" in config else ""
+    name = " ".join(word for word in (config["data"]["name"], recipe.task, method, net) if word)
     taken = any(kind.name == name for kind in known.values())
     return f"{name} {key[:4]}" if taken else name

@@ -23,7 +23,7 @@ class Order:
     """What to time.
 
     Args:
-        content: the recipe.
+        config: the recipe.
         root: the data folder.
         output: a folder for caches.
         seconds: how long.
@@ -32,7 +32,7 @@ class Order:
         threads: of a CPU.
     """
 
-    content: Mapping[str, Any]
+    config: Mapping[str, Any]
     root: Path
     output: Path
     seconds: float
@@ -84,7 +84,7 @@ def _timed(order: Order, pipe: Connection) -> dict[str, Any]:
     from lacuna.training.loading import make_task, on_cuda, open_data
     from lacuna.training.progress import QUIET_TRAINER
 
-    recipe = Recipe(order.content)
+    recipe = Recipe(order.config)
     limits = {"cache_gb": 4 * order.share, "resident_gb": 8}
     settings = Settings(order.output, order.root, False, {"accelerator": order.accelerator, **limits})
     torch.set_num_threads(order.threads)
@@ -102,7 +102,7 @@ def _timed(order: Order, pipe: Connection) -> dict[str, Any]:
         accelerator="cuda" if cuda else "cpu",
         devices=1,
         max_epochs=1_000_000,
-        precision=recipe.content["precision"],
+        precision=recipe.config["precision"],
         logger=[],
         callbacks=[watch.callback()],
         limit_val_batches=0,

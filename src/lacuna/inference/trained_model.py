@@ -142,9 +142,9 @@ def find_completer(folder: RunFolder, device: torch.device) -> tuple[Completer, 
     """
     recipe = folder.recipe
     if recipe.task not in COMPLETING:
-        part = next((part for part in COMPLETING if part in recipe.needs), None)
+        part = next((part for part in COMPLETING if part in recipe.prerequisites), None)
         if part is not None:
-            return find_completer(RunFolder(folder.path.parent / recipe.needs[part].name), device)
+            return find_completer(RunFolder(folder.path.parent / recipe.prerequisites[part].name), device)
         if recipe.task != "impute":
             raise LacunaError(
                 f"{folder.path} has no density, flow or imputer: train one with task=density, task=flow or task=impute "

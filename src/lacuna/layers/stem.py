@@ -1,6 +1,6 @@
 """Stems: how an incomplete image enters a CNN.
 
-A stem is a frozen *front* that turns (observed, mask) into a representation - nothing, an imputed image or a
+A stem is a frozen *front* that turns (observed, mask) into a encoding - nothing, an imputed image or a
 density - and a trained first layer, always ending in ReLU, so that the rows of a table differ in one thing only.
 The front of a training image never changes, so its result can be cached (see ``tasks/cache.py``).
 """
@@ -19,7 +19,7 @@ from lacuna.layers.misconv import MisConv2d
 from lacuna.layers.partial import PartialConv2d
 from lacuna.mfa import MFA
 
-Representation = Tensor | MFA | None
+Encoding = Tensor | MFA | None
 
 
 class Stem(nn.Module, ABC):
@@ -28,34 +28,34 @@ class Stem(nn.Module, ABC):
     Args of every stem: ``channels`` C of the image, ``filters``, ``kernel_size``, ``padding``.
     """
 
-    def __init__(self, front: nn.Module | None = None) -> None:
+    def __init__(self, frozen: nn.Module | None = None) -> None:
         super().__init__()
-        self.front = front
+        self.frozen = frozen
 
     def freeze(self) -> None:
         """Exclude the front from training, for good."""
-        if self.front is not None:
-            self.front.requires_grad_(False).eval()
+        if self.frozen is not None:
+            self.frozen.requires_grad_(False).eval()
 
     @property
     def cacheable(self) -> bool:
         """Whether keeping the representations of training images saves work."""
-        return self.front is not None and any(True for _ in (*self.front.parameters(), *self.front.buffers()))
+        return self.frozen is not None and any(True for _ in (*self.frozen.parameters(), *self.frozen.buffers()))
 
     def train(self, mode: bool = True) -> Stem:
         """As usual, except that the front stays in evaluation mode."""
         super().train(mode)
-        if self.front is not None:
-            self.front.eval()
+        if self.frozen is not None:
+            self.frozen.eval()
         return self
 
-    def represent(self, observed: Tensor, mask: Tensor) -> Representation:
+    def encode(self, observed: Tensor, mask: Tensor) -> Encoding:
         """What the front says of the image; no gradient. ``observed`` (B,C,H,W) holds zeros where ``mask`` is False."""
         return None
 
     @abstractmethod
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
-        """Features of the image; ``representation`` as :meth:`represent` returned it (computed here if None)."""
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
+        """Features of the image; ``encoding`` as :meth:`represent` returned it (computed here if None)."""
 
 
 class ImputeStem(Stem):
@@ -70,18 +70,18 @@ class ImputeStem(Stem):
     @property
     def cacheable(self) -> bool:
         """See :attr:`Stem.cacheable`."""
-        assert isinstance(self.front, Imputer)
-        return not self.front.free
+        assert isinstance(self.frozen, Imputer)
+        return not self.frozen.free
 
     @torch.no_grad()
-    def represent(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, observed: Tensor, mask: Tensor) -> Tensor:
         """The imputed image (B,C,H,W)."""
-        assert isinstance(self.front, Imputer)
-        return self.front.impute(observed, mask)
+        assert isinstance(self.frozen, Imputer)
+        return self.frozen.impute(observed, mask)
 
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """ReLU(conv(imputed image))."""
-        image = self.represent(observed, mask) if representation is None else representation
+        image = self.encode(observed, mask) if encoding is None else encoding
         assert isinstance(image, Tensor)
         features: Tensor = self.conv(image).relu()
         return features
@@ -93,7 +93,7 @@ class ImageStem(Stem):
     def __init__(self) -> None:
         super().__init__()
 
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """The image (B,C,H,W)."""
         return observed
 
@@ -111,7 +111,7 @@ class MaskStem(Stem):
         self.mask_channels = mask_channels
         self.conv = nn.Conv2d(channels + mask_channels, filters, kernel_size, padding=padding)
 
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """ReLU(conv(observed and mask)).
 
         Raises:
@@ -137,7 +137,7 @@ class PartialStem(Stem):
         self.conv = PartialConv2d(channels, filters, kernel_size, padding=padding)
         self.relu = relu
 
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """ReLU(partial_conv(observed, mask))."""
         features: Tensor = self.conv(observed, mask)
         return features.relu() if self.relu else features
@@ -164,15 +164,15 @@ class MisConvStem(Stem):
         return super().cacheable and self.conv.formula != "authors"
 
     @torch.no_grad()
-    def represent(self, observed: Tensor, mask: Tensor) -> MFA:
+    def encode(self, observed: Tensor, mask: Tensor) -> MFA:
         """The density, pinned to the observed pixels (left as the network gave it for formula='authors')."""
-        assert isinstance(self.front, Density)
-        mfa: MFA = self.front(observed, mask)
+        assert isinstance(self.frozen, Density)
+        mfa: MFA = self.frozen(observed, mask)
         return mfa if self.conv.formula == "authors" else mfa.pin(observed, mask)
 
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """The expected activation."""
-        mfa = self.represent(observed, mask) if representation is None else representation
+        mfa = self.encode(observed, mask) if encoding is None else encoding
         assert isinstance(mfa, MFA)
         features: Tensor = self.conv(mfa, observed, mask)
         return features

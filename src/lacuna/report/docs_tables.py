@@ -47,7 +47,7 @@ class DocsTables:
 
     def __init__(self, results: Path) -> None:
         self.results = results
-        found = {int(run.recipe.content["seed"]) for run in Archive(results, skip=left_out).runs()}
+        found = {int(run.recipe.config["seed"]) for run in Archive(results, skip=left_out).runs()}
         self._seeds = sorted(found) or [0]
         self._composer = Composer(CONFIGS, "train")
 

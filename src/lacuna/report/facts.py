@@ -90,7 +90,7 @@ def facts_of(runs: Iterable[StoredRun]) -> list[DataFacts]:
     for run in runs:
         if not run.data or run.recipe.measured:
             continue
-        data = run.recipe.content["data"]
+        data = run.recipe.config["data"]
         key = (run.data.get("fingerprint"), str(run.data.get("images")))
         if key not in found:
             found[key] = _facts(run, str(data["name"]), official_counts(data))
@@ -119,12 +119,12 @@ def budgets(result: TableResult) -> list[str]:
     """The budgets of the runs behind a table and of what they build on; that of the plan where there are none."""
     recipes = {recipe.identity: recipe for cell in result.cells for recipe in cell.cell.recipes}
     needed = {first.identity: first for recipe in recipes.values() for first in _all_needs(recipe)}
-    found = dict.fromkeys(str(recipe.content["budget"]) for recipe in (recipes | needed).values())
+    found = dict.fromkeys(str(recipe.config["budget"]) for recipe in (recipes | needed).values())
     return list(found) or [result.plan.budget]
 
 
 def _all_needs(recipe: Recipe) -> Iterator[Recipe]:
-    for needed in recipe.needs.values():
+    for needed in recipe.prerequisites.values():
         yield needed
         yield from _all_needs(needed)
 
@@ -136,7 +136,7 @@ def warning(result: TableResult) -> tuple[str, list[str]] | None:
     points += [f"budget {name}: {REDUCED}" for name in reduced]
     points += _changed(result)
     points += [f"changed by the user: {change}" for change in result.plan.overrides]
-    measured = {run.recipe.content["hardware"] for cell in result.cells for run in cell.done if run.recipe.measured}
+    measured = {run.recipe.config["hardware"] for cell in result.cells for run in cell.done if run.recipe.measured}
     points += [f"times measured on {where}" for where in sorted(measured)] * result.has_paper
     if not points:
         return None
@@ -151,8 +151,8 @@ def _changed(result: TableResult) -> list[str]:
     for cell in result.cells:
         for recipe in cell.cell.recipes[:1]:
             for one in (recipe, *_all_needs(recipe)):
-                for experiment in experiments_of(one.content) if one.content["budget"] == CHANGED else []:
-                    said = [f"{setting.key}={value}" for setting, value in experiment.differences(one.content)]
+                for experiment in experiments_of(one.config) if one.config["budget"] == CHANGED else []:
+                    said = [f"{setting.key}={value}" for setting, value in experiment.differences(one.config)]
                     if said:
                         found.setdefault(cell.cell.row.label, []).extend(said)
     return [f"{row}: not the published {', '.join(dict.fromkeys(said))}" for row, said in found.items()]
@@ -178,7 +178,7 @@ def _metrics(result: TableResult) -> list[tuple[str, str]]:
     for cell, run in sorted(runs, key=lambda pair: pair[1].mask == "none"):  # what is behind a mask speaks for all
         better = "more" if cell.better == "max" else "less"
         how = f"{run.protocol(cell.metric)}; {better} is better"
-        found.setdefault(cell.metric, {}).setdefault(str(run.recipe.content["data"]["name"]), how)
+        found.setdefault(cell.metric, {}).setdefault(str(run.recipe.config["data"]["name"]), how)
     entries = []
     for metric in dict.fromkeys(cell.cell.metric for cell in result.cells if cell.cell.metric in found):
         by_data = found[metric]
@@ -201,9 +201,9 @@ def _images(result: TableResult) -> list[tuple[str, str]]:
 def _masks(result: TableResult) -> list[tuple[str, str]]:
     recipes: dict[str, Recipe] = {recipe.identity: recipe for cell in result.cells for recipe in cell.cell.recipes}
     names = dict.fromkeys(
-        mask_text(recipe.content["mask"])
+        mask_text(recipe.config["mask"])
         for recipe in recipes.values()
-        if not recipe.measured and recipe.content["mask"]["name"] != "none"
+        if not recipe.measured and recipe.config["mask"]["name"] != "none"
     )
     return [("missing pixels", "; ".join(names))] if names else []
 
@@ -222,12 +222,12 @@ def _saw_complete(result: TableResult) -> list[tuple[str, str]]:
 
 def _advantages(recipe: Recipe, train: int | None = None) -> Iterator[str]:
     """What a run on incomplete images owes to complete training images, of which it had ``train``, if that is known."""
-    if recipe.measured or recipe.content["mask"]["name"] == "none":
+    if recipe.measured or recipe.config["mask"]["name"] == "none":
         return
-    for part, needed in recipe.needs.items():
-        if part != FEATURES and needed.content["mask"]["name"] == "none":  # features judge, they help nobody
+    for part, needed in recipe.prerequisites.items():
+        if part != FEATURES and needed.config["mask"]["name"] == "none":  # features judge, they help nobody
             yield f"an advantage: the {part} behind it was trained on complete images"
-    imputer = recipe.content.get("stem", recipe.content).get("imputer", {})
+    imputer = recipe.config.get("stem", recipe.config).get("imputer", {})
     if imputer.get("complete_donors") or imputer.get("published"):
         yield f"an advantage: its holes are filled from complete training images{_own_donors(recipe, imputer, train)}"
 
@@ -245,7 +245,7 @@ def _own_donors(recipe: Recipe, imputer: Mapping[str, Any], train: int | None) -
 
 def planned_train(recipe: Recipe) -> int | None:
     """How many training images a recipe asks for of a published set; None where nobody knows the set's size."""
-    data = recipe.content["data"]
+    data = recipe.config["data"]
     whole, asked = official_counts(data).get("train"), data.get("train_images")
     if whole is None:
         return None

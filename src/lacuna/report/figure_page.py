@@ -57,9 +57,7 @@ def figure_facts(result: TableResult) -> list[tuple[str, str]]:
     if _of_data(result):
         return [(label, mask_text(mask)) for label, mask in shown.items()]
     found = [entry for entry in protocol(result) if entry[0] not in NUMBERS_ONLY]
-    measured = {
-        str(run.recipe.content["hardware"]) for cell in result.cells for run in cell.done if run.recipe.measured
-    }
+    measured = {str(run.recipe.config["hardware"]) for cell in result.cells for run in cell.done if run.recipe.measured}
     found += [("measured on", ", ".join(sorted(measured)))] if measured else []
     return [*found, ("seed", str(result.plan.seeds[0]))]
 

@@ -106,8 +106,7 @@ def _csv_row(result: TableResult, cell: CellResult, mark: str) -> dict[str, obje
         "reference": spec.row.reference or spec.column.reference,
         "state": cell.state,
         "reason": cell.reason,
-        "budget": _joined(dict.fromkeys(str(recipe.content["budget"]) for recipe in spec.recipes))
-        or result.plan.budget,
+        "budget": _joined(dict.fromkeys(str(recipe.config["budget"]) for recipe in spec.recipes)) or result.plan.budget,
         "data": _joined(fact.name for fact in facts),
         "test_images": _joined(fact.test for fact in facts),
         "train_images": _joined(fact.train for fact in facts),

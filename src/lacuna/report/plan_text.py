@@ -59,7 +59,7 @@ def _tree(plan: Plan, estimate: Estimate, trainings: How | None) -> Iterator[str
     children: dict[str, list[str]] = {}
     roots = []
     for key, runs in groups.items():
-        needs = list(runs[0].recipe.needs.values())
+        needs = list(runs[0].recipe.prerequisites.values())
         if needs:
             first = plan.runs[needs[0].identity]
             children.setdefault(_key(first), []).append(key)

@@ -80,7 +80,7 @@ def archive_runs(output: Path | str, results: Path | str, budgets: Iterable[str]
         report.refused.append(f"refused: {reason}" if str(path) in reason else f"refused: {path}: {reason}")
 
     for run in finished_runs(output, skip=refuse):
-        version, budget = run.recipe.content.get("version"), str(run.recipe.content.get("budget"))
+        version, budget = run.recipe.config.get("version"), str(run.recipe.config.get("budget"))
         if budget not in chosen:
             report.left_out[budget] += 1
         elif version != VERSION:
@@ -130,7 +130,7 @@ def unpack(file: Path | str, results: Path | str, budgets: Iterable[str] | None 
         except LacunaError as error:
             report.refused.append(f"refused: {error}")
             continue
-        budget = str(run.recipe.content["budget"])
+        budget = str(run.recipe.config["budget"])
         if chosen is not None and budget not in chosen:
             report.left_out[budget] += 1
         else:

@@ -126,7 +126,7 @@ def archived_run(record: Any, place: str, file: Path = Path(), output: Path | st
         form, recipe = record["format"], Recipe(record["recipe"])
         if form != FORMAT:
             raise LacunaError(f"{place} has format {form}, and this version of lacuna reads {FORMAT}: update lacuna.")
-        version = recipe.content["version"]
+        version = recipe.config["version"]
         if version != VERSION:
             raise LacunaError(
                 f"{place} is of recipe version {version}, not {VERSION}: its numbers are not those that the present "

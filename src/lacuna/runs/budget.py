@@ -21,19 +21,19 @@ WHOLE = {"max_epochs": None, "lr_factor": 1.0, "max_repeats": None, "compiled": 
 """A budget that leaves a task as it is."""
 
 
-def budget_label(config: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def budget_label(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     """What a recipe's numbers may be called: the budget's name, but ``paper`` only where nothing differs from it.
 
     At ``budget=paper`` a recipe is ``cut`` where it has fewer images or less training than its configuration says,
     ``changed`` where something that the papers state is otherwise, and ``full`` where no paper says how it is done.
     """
-    budget, task = config["budget"], content["task"]["name"]
+    budget, task = config["budget"], recipe["task"]["name"]
     if budget["name"] != PUBLISHED:
         return str(budget["name"])
     limits = [] if task in MEASURED else [*map(config["data"].get, LIMITS), *map(budget.get, LIMITS)]
     as_it_is = all(WHOLE.get(key) == value for key, value in budget[task].items())
     whole = as_it_is and all(limit is None for limit in limits)
-    return label(content) if whole else CUT
+    return label(recipe) if whole else CUT
 
 
 def budget_share(data: Mapping[str, Any]) -> float:

@@ -114,19 +114,19 @@ class StoredRun:
         if "complete" not in self.data:
             return None
         used = dict(self.data.get("images") or {}).get("test")
-        whole = dict(self.data.get("stored") or {}), official_counts(self.recipe.content.get("data") or {})
+        whole = dict(self.data.get("stored") or {}), official_counts(self.recipe.config.get("data") or {})
         return bool(self.data["complete"]) and all(used == counts.get("test", used) for counts in whole)
 
     @property
     def mask(self) -> str | None:
         """Name of the mask scheme, where the run has one."""
-        return name_of(self.recipe.content.get("mask"))
+        return name_of(self.recipe.config.get("mask"))
 
     @property
     def method(self) -> str | None:
         """What the experiment compares: the stem, or what was trained."""
-        content = self.recipe.content
-        return name_of(content.get("stem", content.get(self.recipe.part, content["task"])))
+        config = self.recipe.config
+        return name_of(config.get("stem", config.get(self.recipe.component, config["task"])))
 
 
 def read_run(path: Path, recipe: Recipe | None = None) -> StoredRun:

@@ -150,7 +150,7 @@ class RunFolder:
 
         What was recorded of earlier attempts stays, so that a run which went on elsewhere shows it.
         """
-        files.write_json(self.path / "recipe.json", recipe.content)
+        files.write_json(self.path / "recipe.json", recipe.config)
         attempt = {"started": _now(), "host": socket.gethostname(), "resumed": self.resumable}
         attempts = [*self.attempts, {**environment, **attempt}]
         files.write_json(self.path / "environment.json", {"attempts": attempts})

@@ -2,7 +2,7 @@
 
 Data, mask, parts, networks, optimisation, budget, precision and seed are in it; devices, paths, loggers and progress
 bars are not. What must be trained first is a recipe of its own, derived from the same configuration and nested under
-``needs``. Nothing here imports torch, so that planning is instant.
+``prerequisites``. Nothing here imports torch, so that planning is instant.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lacuna.runs.budget import (
     within,
 )
 
-VERSION = 2
+VERSION = 3
 """Raised when the same recipe would give other numbers, so that old runs are not mistaken for new ones."""
 
 PLACES = ("path",)
@@ -57,28 +57,28 @@ MADE_UP = {"name": "random", "fingerprint": "random"}
 
 @dataclass(frozen=True)
 class Recipe:
-    """A resolved recipe; ``content`` is plain JSON."""
+    """A resolved recipe; ``config`` is plain JSON."""
 
-    content: Mapping[str, Any]
+    config: Mapping[str, Any]
 
     @cached_property
     def identity(self) -> str:
         """12 hexadecimal digits: equal recipes, equal identity."""
-        text = json.dumps(_without_places(self.content), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_without_places(self.config), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def portable(self) -> dict[str, Any]:
-        """The content without where a user's own images lie on this machine; the same identity."""
-        return _without_places(self.content)
+        """The recipe without where a user's own images lie on this machine; the same identity."""
+        return _without_places(self.config)
 
     @property
     def task(self) -> str:
         """``classify``, ``density``, ..."""
-        return str(self.content["task"]["name"])
+        return str(self.config["task"]["name"])
 
     @property
-    def part(self) -> str:
+    def component(self) -> str:
         """The key of the recipe that holds what this run makes, with its ``training`` if it is trained."""
         return "net" if self.task in BEHIND_A_STEM else PARTS.get(self.task, self.task)
 
@@ -90,42 +90,42 @@ class Recipe:
     @property
     def group(self) -> str:
         """What repetitions with other seeds have in common, for people: data, mask and method."""
-        method = self.content["stem"] if "stem" in self.content else self.content[self.part]
+        method = self.config["stem"] if "stem" in self.config else self.config[self.component]
         if self.measured:
             parts = [self.task, *(f"{key}{method[key]}" for key in MEASURED[self.task])]
         else:
-            parts = [self.content["data"]["name"], self.content["mask"]["name"], method["name"]]
+            parts = [self.config["data"]["name"], self.config["mask"]["name"], method["name"]]
             if self.task == "generate" or method["name"] == "image":  # a classifier is called after its stem
-                parts.append(self.content["net"]["name"])
-        if self.content["budget"] not in WHOLE_BUDGETS:
-            parts.append(self.content["budget"])
+                parts.append(self.config["net"]["name"])
+        if self.config["budget"] not in WHOLE_BUDGETS:
+            parts.append(self.config["budget"])
         return "-".join(parts)
 
     @property
     def family(self) -> str:
         """6 hexadecimal digits: equal for recipes that differ in nothing but the seed."""
-        text = json.dumps(_without_seed(_without_places(self.content)), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_without_seed(_without_places(self.config)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:6]
 
     @cached_property
     def name(self) -> str:
         """Name of the run's directory."""
-        return f"{self.group}-s{self.content['seed']}-{self.identity}"
+        return f"{self.group}-s{self.config['seed']}-{self.identity}"
 
     @cached_property
-    def needs(self) -> dict[str, Recipe]:
+    def prerequisites(self) -> dict[str, Recipe]:
         """The runs whose results this one builds on, by part."""
-        return {part: Recipe(content) for part, content in self.content.get("needs", {}).items()}
+        return {part: Recipe(recipe) for part, recipe in self.config.get("prerequisites", {}).items()}
 
     @property
     def training(self) -> Mapping[str, Any]:
         """Epochs, batch size, learning rate, ... of what this run trains; empty if it trains nothing."""
-        training: Mapping[str, Any] = self.content[self.part].get("training", {})
+        training: Mapping[str, Any] = self.config[self.component].get("training", {})
         return training
 
     def with_seed(self, seed: int) -> Recipe:
         """The same with another seed, also in everything it needs."""
-        return Recipe(_seeded(self.content, seed))
+        return Recipe(_seeded(self.config, seed))
 
 
 def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
@@ -148,7 +148,7 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         raise LacunaError(f"task.name={task}: budget={budget['name']} does not know this task; choose with task=... .")
     if task in MEASURED:
         return _labelled(config, _measurement(config, task))
-    content: dict[str, Any] = {
+    recipe: dict[str, Any] = {
         "version": VERSION,
         "task": trained_by(config, task),
         "data": _data(config["data"], budget, fingerprint),
@@ -159,26 +159,26 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
     }
     if task in PARTS:
         maker = PARTS[task]
-        content[maker] = within(config, maker, budget[task])
+        recipe[maker] = within(config, maker, budget[task])
     else:
         maker = "stem"
-        content["net"] = within(config, "net", budget[task])
-        content["stem"] = _stem(config)
+        recipe["net"] = within(config, "net", budget[task])
+        recipe["stem"] = _stem(config)
     judged = _judged_by(config, task)
-    content |= judged
-    needed = sorted(set(_needs({maker: content[maker], **judged})))
+    recipe |= judged
+    needed = sorted(set(_needs({maker: recipe[maker], **judged})))
     if needed:
-        content["needs"] = {part: _derived(config, part, fingerprint) for part in needed}
-    if content[maker].get("complete"):
-        content["mask"] = NO_MASK
-    return _labelled(config, content)
+        recipe["prerequisites"] = {part: _derived(config, part, fingerprint) for part in needed}
+    if recipe[maker].get("complete"):
+        recipe["mask"] = NO_MASK
+    return _labelled(config, recipe)
 
 
-def _labelled(config: Mapping[str, Any], content: Mapping[str, Any]) -> Recipe:
+def _labelled(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Recipe:
     """The recipe, called after its budget or, at the full one, after what the papers say of it."""
-    plain = json.loads(json.dumps(content))
+    plain = json.loads(json.dumps(recipe))
     label = budget_label(config, plain)
-    if label in WHOLE_BUDGETS and any(first["budget"] == CHANGED for first in plain.get("needs", {}).values()):
+    if label in WHOLE_BUDGETS and any(first["budget"] == CHANGED for first in plain.get("prerequisites", {}).values()):
         label = CHANGED  # so is what builds on something that was changed
     return Recipe({**plain, "budget": label})
 
@@ -217,26 +217,26 @@ def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     }
 
 
-def _without_places(content: Mapping[str, Any]) -> dict[str, Any]:
+def _without_places(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe without where a user's own images lie: their fingerprint says which they are."""
-    data = {key: value for key, value in content["data"].items() if key not in PLACES}
-    found = {**content, "data": data}
-    if "needs" in content:
-        found["needs"] = {part: _without_places(needed) for part, needed in content["needs"].items()}
+    data = {key: value for key, value in recipe["data"].items() if key not in PLACES}
+    found = {**recipe, "data": data}
+    if "prerequisites" in recipe:
+        found["prerequisites"] = {part: _without_places(needed) for part, needed in recipe["prerequisites"].items()}
     return found
 
 
-def _without_seed(content: Mapping[str, Any]) -> dict[str, Any]:
-    needed = content.get("needs", {})
+def _without_seed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    needed = recipe.get("prerequisites", {})
     needs = {part: found if part == FEATURES else _without_seed(found) for part, found in needed.items()}
-    return {key: value for key, value in content.items() if key != "seed"} | {"needs": needs}
+    return {key: value for key, value in recipe.items() if key != "seed"} | {"prerequisites": needs}
 
 
-def _seeded(content: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    found = {**content, "seed": seed}
-    if "needs" in content:
-        needs = content["needs"].items()
-        found["needs"] = {part: needed if part == FEATURES else _seeded(needed, seed) for part, needed in needs}
+def _seeded(recipe: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    found = {**recipe, "seed": seed}
+    if "prerequisites" in recipe:
+        needs = recipe["prerequisites"].items()
+        found["prerequisites"] = {part: needed if part == FEATURES else _seeded(needed, seed) for part, needed in needs}
     return found
 
 
@@ -255,16 +255,16 @@ def _judged_by(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 def _derived(config: Mapping[str, Any], part: str, fingerprint: str) -> dict[str, Any]:
     if part == FEATURES:
-        return dict(resolve({**config, **config[FEATURES]["run"], "seed": 0}, fingerprint).content)
+        return dict(resolve({**config, **config[FEATURES]["run"], "seed": 0}, fingerprint).config)
     if part not in TRAINED or part not in config:
-        raise LacunaError(f"needs: [{part}] names no part that can be trained; those are {', '.join(TRAINED)}.")
-    return dict(resolve({**config, "task": TRAINED[part]}, fingerprint).content)
+        raise LacunaError(f"prerequisites: [{part}] names no part that can be trained; those are {', '.join(TRAINED)}.")
+    return dict(resolve({**config, "task": TRAINED[part]}, fingerprint).config)
 
 
 def _needs(spec: Any) -> Iterator[str]:
-    """Every part named by a ``needs`` anywhere in a spec."""
+    """Every part named by a ``prerequisites`` anywhere in a spec."""
     if isinstance(spec, Mapping):
-        yield from spec.get("needs", ())
+        yield from spec.get("prerequisites", ())
         for value in spec.values():
             yield from _needs(value)
 

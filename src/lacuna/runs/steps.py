@@ -67,7 +67,7 @@ class Trainings:
         """How a run trains; None where it trains nothing: it is fitted at most, or measures."""
         if recipe.measured or not recipe.training:
             return None
-        data = recipe.content["data"]
+        data = recipe.config["data"]
         key = json.dumps(data, sort_keys=True)
         if key not in self._counts:
             self._counts[key] = stored_counts(data, self.root)
@@ -81,8 +81,8 @@ def training(recipe: Recipe, counts: Mapping[str, int]) -> Training:
         recipe: the recipe.
         counts: images per stored split; empty: not known.
     """
-    spec, task = recipe.training, recipe.content["task"]["type"]
-    images = training_images(recipe.content["data"], counts)
+    spec, task = recipe.training, recipe.config["task"]["type"]
+    images = training_images(recipe.config["data"], counts)
     batch = int(spec.get("batch_size", 1))
     batches = None
     if images is not None:

@@ -91,7 +91,7 @@ class Loop:
         """Hand over a run that is not finished, after those it needs."""
         if self._finished(recipe):
             return
-        for needed in recipe.needs.values():
+        for needed in recipe.prerequisites.values():
             if needed.identity not in self.schedule.tasks and not self._finished(needed):
                 self.view.first(needed)
             self._add(needed, what_for)
@@ -135,7 +135,7 @@ class Loop:
 
     def _obstacle(self, task: Task) -> str:
         """Why a run could not be done: what it needs failed, or it was interrupted."""
-        needs = (self.schedule.tasks.get(needed.identity) for needed in task.job.recipe.needs.values())
+        needs = (self.schedule.tasks.get(needed.identity) for needed in task.job.recipe.prerequisites.values())
         culprit = next((need for need in needs if need is not None and need.state == FAILED), task)
         return f"{culprit.job.title}: {_reason(culprit)}"
 

@@ -130,7 +130,7 @@ class Problem:
         # where a schedule follows the learning rate, only its proportions stay the same
         rates = {p.key: 1.0 for p in self.parameters if p.key.endswith(".training.lr")}
         (recipe, *_) = self._recipes(self._with_schedules(rates))
-        content: dict[str, Any] = json.loads(json.dumps(recipe.with_seed(0).content))
+        content: dict[str, Any] = json.loads(json.dumps(recipe.with_seed(0).config))
         for parameter in self.parameters:
             *path, last = parameter.key.split(".")
             place = content
@@ -191,7 +191,7 @@ class Problem:
             one, other = (self._recipes(self._with_schedules({parameter.key: end}))[0] for end in parameter.ends)
             if one.identity == other.identity:
                 raise LacunaError(f"{who}: {parameter.key} changes nothing in this experiment: set it to null.")
-            if {n.identity for n in one.needs.values()} != {n.identity for n in other.needs.values()}:
+            if {n.identity for n in one.prerequisites.values()} != {n.identity for n in other.prerequisites.values()}:
                 part = parameter.key.split(".")[0]
                 raise LacunaError(
                     f"{who}: {parameter.key} belongs to what is trained first: search it with task={part}."

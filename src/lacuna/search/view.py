@@ -68,7 +68,7 @@ class SweepView:
 
     def first(self, needed: Recipe) -> None:
         """A run that trials build on is not there yet."""
-        self._say(f"first of all: {needed.group}, seed {needed.content['seed']}, on which every trial builds")
+        self._say(f"first of all: {needed.group}, seed {needed.config['seed']}, on which every trial builds")
 
     def finished(self, trial: Trial, value: float, *, best: bool, trained: bool = True) -> None:
         """A trial has a value; perhaps its runs were there before, so that it took no time."""

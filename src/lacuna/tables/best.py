@@ -82,7 +82,7 @@ def competitors(group: Group) -> list[list[CellResult]]:
         first = result.cell.recipes[0] if result.cell.recipes else None
         if member.reference or group.axis.reference or (first is not None and first.measured):
             continue
-        data = str(first.content["data"].get("fingerprint")) if first is not None else ""
+        data = str(first.config["data"].get("fingerprint")) if first is not None else ""
         found.setdefault((result.cell.metric, result.cell.better, data), []).append(result)
     return list(found.values())
 

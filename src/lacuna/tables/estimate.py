@@ -83,11 +83,11 @@ def _epochs(recipe: Recipe) -> int:
 
 def _keys(recipe: Recipe) -> tuple[Key, Key]:
     """What must be equal: with the batch size, and without."""
-    content = recipe.content
-    part: dict[str, Any] = dict(content.get(recipe.part, {}))
+    config = recipe.config
+    part: dict[str, Any] = dict(config.get(recipe.component, {}))
     part.pop("training", None)
-    data = {key: content["data"].get(key) for key in ("name", "fingerprint", "train_images")}
-    method = content.get("stem", {})
+    data = {key: config["data"].get(key) for key in ("name", "fingerprint", "train_images")}
+    method = config.get("stem", {})
     speed = {key: recipe.training.get(key) for key in ARGUMENTS_OF_SPEED}
-    alike = [recipe.task, data, method.get("name"), part, content["budget"]]
+    alike = [recipe.task, data, method.get("name"), part, config["budget"]]
     return json.dumps([*alike, speed], sort_keys=True), json.dumps([*alike, None], sort_keys=True)

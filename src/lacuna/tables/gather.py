@@ -50,7 +50,7 @@ class RunView:
     @property
     def seed(self) -> int:
         """Of the repetition."""
-        return int(self.planned.recipe.content["seed"])
+        return int(self.planned.recipe.config["seed"])
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _own_view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
             return RunView(planned, DAMAGED, str(error))
     if planned.state == planning.FAILED:
         return RunView(planned, FAILED, failure(planned))
-    for needed in planned.recipe.needs.values():
+    for needed in planned.recipe.prerequisites.values():
         first = before.get(needed.identity)
         if first is not None and first.own.state in (FAILED, BLOCKED, DAMAGED):
             return RunView(planned, BLOCKED, f"{needed.name} {first.own.state}: {first.own.why}")

@@ -21,8 +21,8 @@ def fingerprint_in(output: Path, archive: Archive, data: str) -> str | None:
         except (LacunaError, KeyError, TypeError):
             continue
     for run in archive.runs():
-        if run.recipe.content["data"]["name"] == data:
-            fingerprint = str(run.recipe.content["data"]["fingerprint"])
+        if run.recipe.config["data"]["name"] == data:
+            fingerprint = str(run.recipe.config["data"]["fingerprint"])
             found[fingerprint] = found.get(fingerprint, False) or bool(run.complete)
     whole = [fingerprint for fingerprint, complete in found.items() if complete]
     one = list(found) if len(found) == 1 else whole

@@ -258,7 +258,7 @@ class _Planner:
     def _take(self, recipe: Recipe, settings: Settings, cell: str, cpus: int | None) -> None:
         run = self.runs.get(recipe.identity)
         if run is None:
-            for needed in recipe.needs.values():
+            for needed in recipe.prerequisites.values():
                 self._take(needed, settings, cell, cpus)
             run = self.runs[recipe.identity] = PlannedRun(recipe, settings, cpus=cpus)
         if cell not in run.cells:
@@ -284,7 +284,7 @@ def find_states(plan: Plan) -> None:
         elif not wanted and not run.shown:
             run.state = UNNEEDED
         else:
-            needed |= {other.identity for other in run.recipe.needs.values()}
+            needed |= {other.identity for other in run.recipe.prerequisites.values()}
     plan.__dict__.pop("counts", None)
 
 

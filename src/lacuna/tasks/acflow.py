@@ -37,7 +37,7 @@ class TrainACFlow(HidingTask):
         LacunaError: a ``training.decay_steps`` or ``training.clip`` that means nothing.
     """
 
-    part = "flow"
+    component = "flow"
     model: ACFlow
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -50,7 +50,7 @@ class TrainACFlow(HidingTask):
 
     def build(self) -> ACFlow:
         """The flow of the recipe."""
-        return build_flow(self.content, self.sizes)
+        return build_flow(self.config, self.sizes)
 
     def on_train_epoch_start(self) -> None:
         """The rate depends on the step."""
@@ -91,7 +91,7 @@ class TrainACFlow(HidingTask):
     def _judge(self, images: IncompleteImages, most: int, samples: int) -> dict[str, float]:
         model = self.model.eval()
         found = JudgedImputations(self.sizes.shape)
-        noise = torch.Generator(self.device).manual_seed(key("noise", images.split, self.content["seed"]))
+        noise = torch.Generator(self.device).manual_seed(key("noise", images.split, self.config["seed"]))
         log_prob = torch.zeros((), dtype=torch.float64, device=self.device)
         log_levels = math.log(model.logit.levels)
         for batch in self.batches(images, most):

@@ -26,7 +26,7 @@ class Task(pl.LightningModule, ABC):
     """Trains a model and judges it.
 
     Args:
-        content: the recipe.
+        config: the recipe.
         sizes: of the data.
         parts: models this one builds on, trained before, frozen here.
         data: the incomplete images.
@@ -36,7 +36,7 @@ class Task(pl.LightningModule, ABC):
         cache_folder: where what frozen parts say is kept for other runs, by default nowhere.
     """
 
-    part: str
+    component: str
     """The key of the recipe that holds what is made, with its ``training`` if it is trained and not only fitted."""
 
     several_devices = True
@@ -44,7 +44,7 @@ class Task(pl.LightningModule, ABC):
 
     def __init__(
         self,
-        content: Mapping[str, Any],
+        config: Mapping[str, Any],
         sizes: Sizes,
         parts: Mapping[str, nn.Module],
         data: IncompleteData,
@@ -55,8 +55,8 @@ class Task(pl.LightningModule, ABC):
         cache_folder: Path | None = None,
     ) -> None:
         super().__init__()
-        self.content, self.sizes, self.data = content, sizes, data
-        self.training_spec: Mapping[str, Any] = content[self.part].get("training", {})
+        self.config, self.sizes, self.data = config, sizes, data
+        self.training_spec: Mapping[str, Any] = config[self.component].get("training", {})
         self.eval_batch_size, self.cache_bytes = eval_batch_size, cache_bytes
         self.cache, self.cache_folder = cache, cache_folder
         # metric -> how it was taken, where its name does not say that; results() fills it
@@ -148,7 +148,7 @@ class Task(pl.LightningModule, ABC):
         loss = self.mean_loss.compute()
         if not math.isfinite(loss):
             raise LacunaError(
-                f"The loss became {loss} in epoch {self.current_epoch}: lower {self.part}.training.lr"
+                f"The loss became {loss} in epoch {self.current_epoch}: lower {self.component}.training.lr"
                 f" (now {self.training_spec['lr']})."
             )
         metrics = {"train/loss": loss}

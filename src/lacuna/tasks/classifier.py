@@ -29,11 +29,11 @@ class TrainClassifier(StemTask):
 
     def build(self) -> IncompleteClassifier:
         """The stem and body of the recipe, on its trained parts."""
-        return build_classifier(self.content, self.sizes, self.parts)
+        return build_classifier(self.config, self.sizes, self.parts)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Cross entropy; of attributes, averaged over them."""
-        logits = self.model(batch.observed, batch.mask, self.representation(self.data.train, batch))
+        logits = self.model(batch.observed, batch.mask, self.encoding(self.data.train, batch))
         assert batch.label is not None
         return cross_entropy(logits, batch.label), len(batch)
 
@@ -43,7 +43,7 @@ class TrainClassifier(StemTask):
         model = self.model.eval()
         found = scores(self.sizes.attributes, self.device)
         for batch in self.batches(images):
-            logits = model(batch.observed, batch.mask, self.representation(images, batch)).float()
+            logits = model(batch.observed, batch.mask, self.encoding(images, batch)).float()
             assert batch.label is not None
             found.update(logits, batch.label)
         model.train(self.training)
@@ -64,20 +64,20 @@ class TrainClassifier(StemTask):
         images = self.data.test
         batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
         assert isinstance(batch, EvalBatch)
-        representation = stem.represent(batch.observed, batch.mask)
-        features = stem(batch.observed, batch.mask, representation)
+        encoding = stem.encode(batch.observed, batch.mask)
+        features = stem(batch.observed, batch.mask, encoding)
         paths = {"first_layer": folder / "first_layer.png"}
         first_layer_grid(features[0].float(), path=paths["first_layer"])
-        write_first_layer(folder / "first_layer.npz", stem, batch, representation, features)
-        if representation is not None:
-            filled = representation.expectation() if isinstance(representation, MFA) else representation
+        write_first_layer(folder / "first_layer.npz", stem, batch, encoding, features)
+        if encoding is not None:
+            filled = encoding.expectation() if isinstance(encoding, MFA) else encoding
             rows = [
                 Row("truth", batch.truth, mask=batch.known),
                 Row("observed", batch.observed, mask=batch.mask),
                 Row("imputed", torch.where(batch.mask, batch.observed, filled.clamp(0, 1))),
             ]
-            if isinstance(representation, MFA):
-                spread = representation.pin(batch.observed, batch.mask).variance()
+            if isinstance(encoding, MFA):
+                spread = encoding.pin(batch.observed, batch.mask).variance()
                 rows.append(Row("std. deviation", spread.mean(1, keepdim=True).sqrt(), heat=True))
             paths["imputations"] = folder / "imputations.png"
             image_grid(rows, path=paths["imputations"])

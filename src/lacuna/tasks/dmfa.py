@@ -27,11 +27,11 @@ class TrainDMFA(HidingTask):
     up to a factor of the whole loss, which Adam does not feel (theirs is per image, ours per value).
     """
 
-    part = "density"
+    component = "density"
 
     def build(self) -> Density:
         """The density of the recipe."""
-        return build_density(self.content, self.sizes)
+        return build_density(self.config, self.sizes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood per scored value, in nats (in the first epochs plus the weighted squared error)."""

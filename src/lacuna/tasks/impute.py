@@ -33,12 +33,12 @@ ERRORS = (0.0, 0.25)
 class ImputeTask(Task):
     """Makes an :class:`~lacuna.imputers.base.Imputer` and judges it; how it is made is a subclass's matter."""
 
-    part = "imputer"
+    component = "imputer"
     model: Imputer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.judges = Judges(self.content, self.parts, self.data, self.cache, self.eval_batch_size)
+        self.judges = Judges(self.config, self.parts, self.data, self.cache, self.eval_batch_size)
 
     @classmethod
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
@@ -52,7 +52,7 @@ class ImputeTask(Task):
 
     def build(self) -> Imputer:
         """The imputer of the recipe, on its trained parts."""
-        return build_imputer(self.content, self.sizes, self.parts)
+        return build_imputer(self.config, self.sizes, self.parts)
 
     def impute(self, batch: Batch) -> Tensor:
         """Completed images (B,C,H,W) in [0, 1], observed pixels as they were; without gradient."""
@@ -127,4 +127,4 @@ class Impute(ImputeTask):
     def prepare(self) -> None:
         """Fit the imputer where it needs images."""
         if not self.model.fitted:
-            fit_imputer(self.model, self.data, self.content["seed"])
+            fit_imputer(self.model, self.data, self.config["seed"])

@@ -14,15 +14,15 @@ class Measurement(ABC):
     """Measures what its recipe says, on one device.
 
     Args:
-        content: the recipe.
+        config: the recipe.
         device: where to measure.
 
     Raises:
         LacunaError: what is asked for cannot be measured; found out here, before anything is written.
     """
 
-    def __init__(self, content: Mapping[str, Any], device: torch.device) -> None:
-        self.content, self.device = content, device
+    def __init__(self, config: Mapping[str, Any], device: torch.device) -> None:
+        self.config, self.device = config, device
 
     @abstractmethod
     def measure(self, folder: Path) -> dict[str, float]:

@@ -14,7 +14,7 @@ from lacuna.tasks.impute import ImputeTask
 class TrainRegression(ImputeTask, HidingTask):
     """Minimise the squared error at observed values that the network is not shown.
 
-    ``imputer.hide`` says which they are. It should hide shares of many sizes, small ones too, for what is shown in
+    ``imputer.hold_out`` says which they are. It should hide shares of many sizes, small ones too, for what is shown in
     training is less than what will be observed.
     """
 

@@ -38,7 +38,7 @@ class FitSMFA(TrainDMFA):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, SMFA):
-            raise LacunaError(f"EM fits density.type=smfa.SMFA, not {self.content['density']['type']}.")
+            raise LacunaError(f"EM fits density.type=smfa.SMFA, not {self.config['density']['type']}.")
         self.automatic_optimization = False
         self.em = EM()
         self.eval_batch_size = min(self.eval_batch_size, max(1, JUDGED_AT_ONCE // self.model.numbers))
@@ -54,9 +54,9 @@ class FitSMFA(TrainDMFA):
             parts = torch.arange(len(images)).split(self.eval_batch_size)
             self.em.complete = all(bool(images.batch(part).mask.all()) for part in parts)
         if not self.model.started:
-            order = permutation(len(images), "start", self.content["seed"])[:START_IMAGES]
+            order = permutation(len(images), "start", self.config["seed"])[:START_IMAGES]
             batch = images.batch(torch.from_numpy(order.copy()))
-            self.model.start(batch.observed, batch.mask, self.content["seed"])
+            self.model.start(batch.observed, batch.mask, self.config["seed"])
 
     def on_train_epoch_start(self) -> None:
         """No learning rate to set."""

@@ -41,9 +41,9 @@ class Timing(Measurement):
     a CPU.
     """
 
-    def __init__(self, content: Mapping[str, Any], device: torch.device) -> None:
-        super().__init__(content, device)
-        self.spec: Mapping[str, Any] = content["timing"]
+    def __init__(self, config: Mapping[str, Any], device: torch.device) -> None:
+        super().__init__(config, device)
+        self.spec: Mapping[str, Any] = config["timing"]
         self.times: dict[str, list[float]] = {}
         least = dict.fromkeys(AT_LEAST_ONE, 1) | {"padding": 0, "factors": 0}
         for key, smallest in least.items():
@@ -53,8 +53,8 @@ class Timing(Measurement):
             raise LacunaError(f"timing.hole={self.spec['hole']} must be smaller than timing.size={self.spec['size']}.")
         if self.spec["kernel"] > self.spec["size"] + 2 * self.spec["padding"]:
             raise LacunaError(f"timing.kernel={self.spec['kernel']} is larger than the image: lower it.")
-        if content["precision"] not in AUTOCAST:
-            raise LacunaError(f"precision={content['precision']} cannot be timed: choose one of {', '.join(AUTOCAST)}.")
+        if config["precision"] not in AUTOCAST:
+            raise LacunaError(f"precision={config['precision']} cannot be timed: choose one of {', '.join(AUTOCAST)}.")
 
     def measure(self, folder: Path) -> dict[str, float]:
         """Of every layer the median, mean, standard deviation and least, in seconds; ratios to the convolution.
@@ -123,7 +123,7 @@ class Timing(Measurement):
         spec = self.spec
         batch, k, shape = spec["batch"], spec["components"], (spec["channels"], spec["size"], spec["size"])
         index = torch.arange(batch)
-        mask = Square(spec["hole"] / spec["size"])(index, shape, seed=self.content["seed"], split="timing")
+        mask = Square(spec["hole"] / spec["size"])(index, shape, seed=self.config["seed"], split="timing")
         image = torch.rand(batch, *shape).where(mask, 0)
         density = MFA(
             torch.zeros(batch, k),
@@ -150,7 +150,7 @@ class Timing(Measurement):
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
         """No gradients, the recipe's precision and number of threads."""
-        before, precision = torch.get_num_threads(), AUTOCAST[self.content["precision"]]
+        before, precision = torch.get_num_threads(), AUTOCAST[self.config["precision"]]
         torch.set_num_threads(self.spec["threads"])
         try:
             with torch.no_grad(), torch.autocast(self.device.type, precision, enabled=precision is not None):

@@ -43,8 +43,8 @@ class TrainWAE(StemTask):
         super().__init__(*args, **kwargs)
         self.means = {name: RunningMean() for name in TERMS}
         self.registered = nn.ModuleDict(self.means)  # so that checkpoints find them
-        features = feature_net(Recipe(self.content), self.parts.get("features"))
-        seed = self.content["seed"]
+        features = feature_net(Recipe(self.config), self.parts.get("features"))
+        seed = self.config["seed"]
         self.fid = None if features is None else SampleFID(features, self.data, seed, self.cache, self.eval_batch_size)
 
     @classmethod
@@ -62,7 +62,7 @@ class TrainWAE(StemTask):
 
     def build(self) -> IncompleteAutoencoder:
         """The stem and auto-encoder of the recipe, on its trained parts."""
-        return build_autoencoder(self.content, self.sizes, self.parts)
+        return build_autoencoder(self.config, self.sizes, self.parts)
 
     # ------------------------------------------------------------------ training
 
@@ -86,8 +86,8 @@ class TrainWAE(StemTask):
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Reconstruction + weight x adversarial + discriminator; the last moves the discriminator, and nothing else."""
         wae = self.model.wae
-        representation = self.representation(self.data.train, batch)
-        code = self.model.encode(batch.observed, batch.mask, representation)
+        encoding = self.encoding(self.data.train, batch)
+        code = self.model.encode(batch.observed, batch.mask, encoding)
         terms = {
             "reconstruction": self._reconstruction(self.model.wae.decode(code).float(), batch),
             # cross entropies: softplus(-logit) for "drawn from N(0, 1)", softplus(logit) for "encoded"
@@ -139,7 +139,7 @@ class TrainWAE(StemTask):
         names = ("psnr", *(SIMILARITIES if min(self.sizes.shape[1:]) >= SSIM_WINDOW else ()))
         whole = MaskedMetrics(names)
         for batch in self.batches(images):
-            made = model(batch.observed, batch.mask, self.representation(images, batch)).float()
+            made = model(batch.observed, batch.mask, self.encoding(images, batch)).float()
             whole.update(made, batch.truth, known=batch.known)
         model.train(self.training)
         judged = whole.compute()

@@ -39,14 +39,14 @@ def perform(recipe: Recipe, settings: Settings) -> None:
     """
     folder = RunFolder.of(settings.output, recipe)
     quiet_lightning()
-    torch.manual_seed(recipe.content["seed"])
+    torch.manual_seed(recipe.config["seed"])
     if recipe.measured:
         measure(recipe, settings, folder, _mirrors(recipe, settings, folder))
         return
     data = open_data(recipe, settings)
     task = make_task(recipe, settings, data)
     if sharing.ranks() > 1:  # what is dropped or drawn at random is another thing on every rank
-        torch.manual_seed(key("rank", recipe.content["seed"], sharing.rank()))
+        torch.manual_seed(key("rank", recipe.config["seed"], sharing.rank()))
     resume = Resume(folder.checkpoints, recipe.identity, settings.option("checkpoint_seconds", 60))
     latest = resume.latest()
     mirrors = _mirrors(recipe, settings, folder)
@@ -85,12 +85,13 @@ def _conclude(task: Task, data: IncompleteData, folder: RunFolder, mirrors: list
     wrong = [name for name, value in results.items() if not math.isfinite(value)]
     if wrong:
         lr = recipe.training.get("lr")
-        cure = f"lower {task.part}.training.lr (now {lr})" if lr else f"change the settings of the {task.part}"
+        made = task.component
+        cure = f"lower {made}.training.lr (now {lr})" if lr else f"change the settings of the {made}"
         raise LacunaError(f"{wrong[0]} came out as {results[wrong[0]]}: {cure}.")
     files.write_json(folder.path / "model.json", task.sizes.plain())
     save_weights(folder.path / "model.safetensors", task.model, task.parts, recipe.identity)
     pictures = task.draw(folder.pictures)
-    record = {"metrics": results, "data": _data_record(data), "budget": recipe.content["budget"]}
+    record = {"metrics": results, "data": _data_record(data), "budget": recipe.config["budget"]}
     folder.finish(record | ({"protocols": task.protocols} if task.protocols else {}))
     for mirror in mirrors:
         for name, picture in pictures.items():
@@ -121,7 +122,7 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
         return pl.Trainer(
             **_devices(settings),
             max_epochs=recipe.training["epochs"],
-            precision=recipe.content["precision"],
+            precision=recipe.config["precision"],
             logger=loggers,
             callbacks=callbacks,
             limit_val_batches=0,
@@ -157,8 +158,8 @@ def _mirrors(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[Wand
         run_id=recipe.identity,
         name=folder.path.name,
         group=spec.get("group") or f"{recipe.group}-{recipe.family}",
-        tags=[recipe.task, recipe.content["data"]["name"], *spec.get("tags", ())],
-        config=dict(recipe.content),
+        tags=[recipe.task, recipe.config["data"]["name"], *spec.get("tags", ())],
+        config=dict(recipe.config),
         folder=folder.path,
         offline=spec.get("offline"),
         project=spec.get("project", "lacuna"),

@@ -21,7 +21,7 @@ from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed as sharing
-from lacuna.tasks.common.held_out import hiding_scheme
+from lacuna.tasks.common.held_out import hold_out_scheme
 from lacuna.tasks.common.models import Sizes, build_model, load_weights
 from lacuna.tasks.common.sample_fid import check_labels
 from lacuna.training.measure import open_measurement
@@ -38,24 +38,24 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
         LacunaError: the data at hand are not those the recipe was made with.
     """
     _refuse_measurement(recipe)
-    content = recipe.content
+    config = recipe.config
     ranks, eval_batch_size = sharing.ranks(), settings.option("eval_batch_size", 250)
     device = "cpu" if not on_cuda(settings) else "cuda" if ranks == 1 else f"cuda:{sharing.rank()}"
     data = IncompleteData(
-        {key: value for key, value in content["data"].items() if key != "fingerprint"},
-        mask or content["mask"],
+        {key: value for key, value in config["data"].items() if key != "fingerprint"},
+        mask or config["mask"],
         root=settings.data_root,
         download=settings.download,
         batch_size=recipe.training.get("batch_size", eval_batch_size) // ranks,
         eval_batch_size=eval_batch_size,
-        seed=content["seed"],
+        seed=config["seed"],
         device=device,
         resident_bytes=int(_bytes(settings, "resident_gb", 8)),
     )
-    if data.provenance.fingerprint != content["data"]["fingerprint"]:
+    if data.provenance.fingerprint != config["data"]["fingerprint"]:
         raise LacunaError(
             f"The data in {settings.data_root} (fingerprint {data.provenance.fingerprint}) are not those of this run "
-            f"({content['data']['fingerprint']}): set data.root to where those are, or start a new run."
+            f"({config['data']['fingerprint']}): set data.root to where those are, or start a new run."
         )
     return data
 
@@ -67,7 +67,7 @@ def on_cuda(settings: Settings) -> bool:
 
 def devices_of(recipe: Recipe, settings: Settings) -> int:
     """On how many devices a recipe is trained: ``trainer.devices``, or one where its task cannot share its batches."""
-    task = find("task", recipe.content["task"]["type"])
+    task = find("task", recipe.config["task"]["type"])
     return settings.devices if getattr(task, "several_devices", False) else 1
 
 
@@ -100,14 +100,14 @@ def make_task(
         channels = max(images.batch([0]).mask.shape[1] for images in splits)
         sizes = Sizes(data.shape, data.classes, channels, data.attributes)
     if untrained:
-        made = {name: _built(needed, sizes)[-1] for name, needed in recipe.needs.items()}
+        made = {name: _built(needed, sizes)[-1] for name, needed in recipe.prerequisites.items()}
         parts = {name: model.requires_grad_(False).eval() for name, model in made.items()}
     else:
-        parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
+        parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.prerequisites.items()}
     task: Task = build(
         "task",
-        recipe.content["task"],
-        content=recipe.content,
+        recipe.config["task"],
+        config=recipe.config,
         sizes=sizes,
         parts=parts,
         data=data,
@@ -124,15 +124,15 @@ def _cache_folder(recipe: Recipe, settings: Settings) -> Path | None:
 
     Runs that share it differ in their nets, tasks or first layers only.
     """
-    content = recipe.content
-    imputer = content.get("stem", {}).get("imputer", {})
-    if not imputer.get("needs"):
+    config = recipe.config
+    imputer = config.get("stem", {}).get("imputer", {})
+    if not imputer.get("prerequisites"):
         return None
     decides = {
         "imputer": imputer,
-        "needs": {part: recipe.needs[part].identity for part in imputer["needs"]},
-        **{key: content[key] for key in ("version", "mask", "seed")},
-        "data": content["data"]["fingerprint"],
+        "prerequisites": {part: recipe.prerequisites[part].identity for part in imputer["prerequisites"]},
+        **{key: config[key] for key in ("version", "mask", "seed")},
+        "data": config["data"]["fingerprint"],
         "cuda": on_cuda(settings),
     }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
@@ -151,8 +151,8 @@ def load(folder: RunFolder) -> nn.Module:
     _refuse_measurement(recipe)
     sizes = Sizes.of(files.read_json(folder.path / "model.json"))
     runs = folder.path.parent
-    parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.needs.items()}
-    model = build_model(recipe.content, sizes, parts)
+    parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.prerequisites.items()}
+    model = build_model(recipe.config, sizes, parts)
     load_weights(folder.path / "model.safetensors", model, parts, recipe.identity)
     return model.requires_grad_(False).eval()
 
@@ -183,16 +183,16 @@ def rehearse(recipe: Recipe, settings: Settings) -> None:
                 f"A {type(what).__name__} for images of {shape} would have {count:,} parameters: "
                 "choose a network made for such images, for instance density=dmfa_conv or an experiment."
             )
-    task: type[Task] = find("task", recipe.content["task"]["type"])
+    task: type[Task] = find("task", recipe.config["task"]["type"])
     task.check(recipe, data)
-    for needed in recipe.needs.values():
+    for needed in recipe.prerequisites.values():
         rehearse(needed, settings)
 
 
 def _built(recipe: Recipe, sizes: Sizes) -> list[nn.Module]:
     """The model of a recipe, and before it those of the recipes it needs."""
-    parts = {name: _built(needed, sizes) for name, needed in recipe.needs.items()}
-    model = build_model(recipe.content, sizes, {name: built[-1] for name, built in parts.items()})
+    parts = {name: _built(needed, sizes) for name, needed in recipe.prerequisites.items()}
+    model = build_model(recipe.config, sizes, {name: built[-1] for name, built in parts.items()})
     return [*itertools.chain.from_iterable(parts.values()), model]
 
 
@@ -219,11 +219,11 @@ def _check_devices(recipe: Recipe, settings: Settings) -> None:
 
 def _check_hiding(recipe: Recipe, data: IncompleteData) -> None:
     index = torch.arange(LOOKED_AT)
-    if recipe.content["mask"]["type"] != "masks.NoMask" and data.scheme(index, data.shape, seed=0, split="try").all():
-        raise LacunaError(f"The mask {recipe.content['mask']} hides nothing of images {data.shape}: use mask=none.")
-    if "hide" in recipe.content[recipe.part]:
-        hide = hiding_scheme(recipe.content[recipe.part]["hide"])
+    if recipe.config["mask"]["type"] != "masks.NoMask" and data.scheme(index, data.shape, seed=0, split="try").all():
+        raise LacunaError(f"The mask {recipe.config['mask']} hides nothing of images {data.shape}: use mask=none.")
+    if "hold_out" in recipe.config[recipe.component]:
+        hide = hold_out_scheme(recipe.config[recipe.component]["hold_out"])
         if hide(index, data.shape, seed=0, split="try").all():
             raise LacunaError(
-                f"{recipe.part}.hide hides nothing of images {data.shape}: there is nothing to learn from."
+                f"{recipe.component}.hold_out hides nothing of images {data.shape}: there is nothing to learn from."
             )

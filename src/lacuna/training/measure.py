@@ -23,14 +23,14 @@ def open_measurement(recipe: Recipe, settings: Settings) -> Measurement:
         LacunaError: it is to be measured on another machine, or cannot be measured at all.
     """
     accelerator = settings.option("accelerator", "auto")
-    here, wanted = hardware(accelerator), recipe.content["hardware"]
+    here, wanted = hardware(accelerator), recipe.config["hardware"]
     if here != wanted:
         raise LacunaError(f"{recipe.name} is to be measured on {wanted}, and this is {here}: start it there.")
     on_gpu = here != hardware("cpu")
     if on_gpu and not torch.cuda.is_available():
         raise LacunaError(f"torch cannot use the {here} of this machine: set trainer.accelerator=cpu.")
     device = torch.device("cuda" if on_gpu else "cpu")
-    measurement: Measurement = build("task", recipe.content["task"], content=recipe.content, device=device)
+    measurement: Measurement = build("task", recipe.config["task"], config=recipe.config, device=device)
     return measurement
 
 
@@ -41,8 +41,8 @@ def measure(recipe: Recipe, settings: Settings, folder: RunFolder, mirrors: Sequ
         measurement = open_measurement(recipe, settings)
         results = measurement.measure(folder.path)
         pictures = measurement.draw(folder.pictures)
-        data = {**recipe.content["data"], "note": f"measured on {recipe.content['hardware']}"}
-        folder.finish({"metrics": results, "data": data, "budget": recipe.content["budget"]})
+        data = {**recipe.config["data"], "note": f"measured on {recipe.config['hardware']}"}
+        folder.finish({"metrics": results, "data": data, "budget": recipe.config["budget"]})
         for mirror in mirrors:
             for name, picture in pictures.items():
                 mirror.log_images(name, picture)

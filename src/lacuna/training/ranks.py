@@ -58,7 +58,7 @@ def run_ranks(recipe: Recipe, settings: Settings) -> None:
 
     threads = max(1, torch.get_num_threads() // settings.devices)
     job = {
-        "recipe": recipe.content,
+        "recipe": recipe.config,
         "settings": {
             "output": str(settings.output),
             "data_root": str(settings.data_root),

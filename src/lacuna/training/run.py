@@ -26,7 +26,7 @@ def execute(recipe: Recipe, settings: Settings, *, announce: bool = True, rehear
         return folder
     if rehearsal:
         rehearse(recipe, settings)
-    for needed in recipe.needs.values():
+    for needed in recipe.prerequisites.values():
         execute(needed, settings, announce=announce, rehearsal=False)
     with folder.locked():
         if folder.finished:  # another process was faster

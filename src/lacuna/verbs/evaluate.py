@@ -40,7 +40,7 @@ def main(config: dict[str, Any]) -> int:
     task.to(data.device)
     images = data.test if config["split"] == "test" else data.validation
     metrics = task.evaluate(images)
-    mask = config.get("mask") or recipe.content["mask"]
+    mask = config.get("mask") or recipe.config["mask"]
     about = {"split": config["split"], "mask": mask}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{mask['name']}-{config['split']}-{digest}"
@@ -48,7 +48,7 @@ def main(config: dict[str, Any]) -> int:
         **about,
         "metrics": metrics,
         "images": len(images),
-        "budget": recipe.content["budget"],
+        "budget": recipe.config["budget"],
         "fingerprint": provenance.fingerprint,
         "complete": provenance.complete,
         "lossless": provenance.lossless,
@@ -63,7 +63,7 @@ def _moved(recipe: Recipe, path: str | None) -> Recipe:
     """The recipe with a user's own data at another place; its identity, and that of what it needs, stay."""
     if not path:
         return recipe
-    data = recipe.content["data"]
+    data = recipe.config["data"]
     if not set(PLACES) & set(data):
         raise LacunaError(f"data.path={path}: this run's data are {data['name']}, which data.root leads to.")
-    return Recipe({**recipe.content, "data": {**data, "path": str(path)}})
+    return Recipe({**recipe.config, "data": {**data, "path": str(path)}})

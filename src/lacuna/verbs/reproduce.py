@@ -115,7 +115,7 @@ def first_what_others_need(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
     What failed before comes last: it must not take the time of every time box.
     """
-    needed = {other.identity for run in runs for other in run.recipe.needs.values()}
+    needed = {other.identity for run in runs for other in run.recipe.prerequisites.values()}
     return sorted(runs, key=lambda run: (run.state == FAILED_BEFORE, run.recipe.identity not in needed))
 
 

@@ -1,7 +1,7 @@
 """What a frozen front says of an image that never changes need only be computed once.
 
 A training image keeps its hole for ever, so the density (or imputation) behind it is a constant. Only values at hidden
-pixels are stored: at the others the representation is the image itself.
+pixels are stored: at the others the encoding is the image itself.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from lacuna.errors import LacunaError
 from lacuna.files import replacing
 from lacuna.mfa import MFA
 
-Representation = Tensor | MFA | None
-Represent = Callable[[Tensor, Tensor], Representation]
+Encoding = Tensor | MFA | None
+Encode = Callable[[Tensor, Tensor], Encoding]
 
 
-class FrontCache:
+class EncodingCache:
     """Representations of a data set, packed at the hidden pixels.
 
     Args:
         images: the data set.
-        represent: (observed, mask) -> imputed image or MFA pinned to the observed pixels.
+        encode: (observed, mask) -> imputed image or MFA pinned to the observed pixels.
         limit_bytes: largest size of the cache.
         batch_size: images a step while it is filled.
         file: where it is kept for other runs that would fill it with the same, by default nowhere.
@@ -38,7 +38,7 @@ class FrontCache:
     def __init__(
         self,
         images: IncompleteImages,
-        represent: Represent,
+        encode: Encode,
         limit_bytes: float,
         batch_size: int = 250,
         file: Path | None = None,
@@ -51,17 +51,17 @@ class FrontCache:
         self._rank = -1
         self.filled = file is not None and self._read(file, images, limit_bytes)
         if not self.filled:
-            self.filled = self._fill(images, represent, limit_bytes, batch_size)
+            self.filled = self._fill(images, encode, limit_bytes, batch_size)
             if self.filled and file is not None:
                 self._write(file)
 
-    def _fill(self, images: IncompleteImages, represent: Represent, limit: float, size: int) -> bool:
+    def _fill(self, images: IncompleteImages, encode: Encode, limit: float, size: int) -> bool:
         width = max((int((~b.mask).flatten(1).sum(1).max()) for b in _batches(images, size)), default=0)
         for start, batch in zip(range(0, len(images), size), _batches(images, size), strict=True):
-            representation = represent(batch.observed, batch.mask)
-            if representation is None:
+            encoding = encode(batch.observed, batch.mask)
+            if encoding is None:
                 return False
-            fields, logits, rank = _fields(representation)
+            fields, logits, rank = _fields(encoding)
             shared = batch.mask.shape[1] == 1
             fields = fields.flatten(3) if shared else fields.flatten(2).unsqueeze(2)  # (B, F, C or 1, P)
             # hidden pixels first, in order; beyond an image's own number stand observed ones, pinned again later
@@ -111,8 +111,8 @@ class FrontCache:
         tensors = (self._row, self._positions, self._values, self._logits)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
-    def __call__(self, batch: Batch) -> Representation:
-        """The representation of a batch of the data set the cache was filled from."""
+    def __call__(self, batch: Batch) -> Encoding:
+        """The encoding of a batch of the data set the cache was filled from."""
         assert self._values is not None and self._positions is not None
         rows = self._row[batch.index]
         values, positions = self._values[rows], self._positions[rows].long()
@@ -128,12 +128,12 @@ class FrontCache:
         return mfa.pin(batch.observed, batch.mask)
 
 
-def _fields(representation: Tensor | MFA) -> tuple[Tensor, Tensor | None, int]:
+def _fields(encoding: Tensor | MFA) -> tuple[Tensor, Tensor | None, int]:
     """All values as (B, F, C, H, W); for a mixture F = K (L + 2): mean, noise and factors of each component."""
-    if isinstance(representation, Tensor):
-        return representation.unsqueeze(1), None, -1
-    parts = [representation.mean.unsqueeze(2), representation.noise.unsqueeze(2), representation.factors]
-    return torch.cat(parts, 2).flatten(1, 2), representation.logits, representation.rank
+    if isinstance(encoding, Tensor):
+        return encoding.unsqueeze(1), None, -1
+    parts = [encoding.mean.unsqueeze(2), encoding.noise.unsqueeze(2), encoding.factors]
+    return torch.cat(parts, 2).flatten(1, 2), encoding.logits, encoding.rank
 
 
 def _batches(images: IncompleteImages, size: int) -> Iterator[Batch]:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from lacuna.data.incomplete import EvalBatch
 from lacuna.files import replacing
-from lacuna.layers.stem import MisConvStem, Representation, Stem
+from lacuna.layers.stem import Encoding, MisConvStem, Stem
 from lacuna.mfa import MFA
 
 
 @torch.no_grad()
-def first_layer(stem: Stem, batch: EvalBatch, representation: Representation, features: Tensor) -> dict[str, Tensor]:
+def first_layer(stem: Stem, batch: EvalBatch, encoding: Encoding, features: Tensor) -> dict[str, Tensor]:
     """Of the first image of a batch.
 
     Two runs learn two sets of filters, and what is different in their outputs may be just that. So MisConv's own
@@ -24,7 +24,7 @@ def first_layer(stem: Stem, batch: EvalBatch, representation: Representation, fe
     Args:
         stem: a trained stem, in evaluation mode.
         batch: test images.
-        representation: what its front says of them.
+        encoding: what its front says of them.
         features: (B,F,H',W'), what it makes of them.
 
     Returns:
@@ -34,19 +34,17 @@ def first_layer(stem: Stem, batch: EvalBatch, representation: Representation, fe
     """
     observed, mask = batch.observed[:1].float(), batch.mask[:1]
     found = {"truth": batch.truth[:1], "observed": observed, "mask": mask, "features": features[:1].float()}
-    if isinstance(representation, MFA):
-        found["filled"] = torch.where(mask, observed, representation.expectation()[:1].float())
-    elif representation is not None:
-        found["filled"] = torch.where(mask, observed, representation[:1].float())
+    if isinstance(encoding, MFA):
+        found["filled"] = torch.where(mask, observed, encoding.expectation()[:1].float())
+    elif encoding is not None:
+        found["filled"] = torch.where(mask, observed, encoding[:1].float())
     if isinstance(stem, MisConvStem):
         found["features_of_mean"] = nn.Conv2d.forward(stem.conv, found["filled"]).relu()
     return {name: part[0] for name, part in found.items()}
 
 
-def write_first_layer(
-    path: Path, stem: Stem, batch: EvalBatch, representation: Representation, features: Tensor
-) -> None:
+def write_first_layer(path: Path, stem: Stem, batch: EvalBatch, encoding: Encoding, features: Tensor) -> None:
     """Store :func:`first_layer` as a ``.npz`` file, atomically."""
-    arrays = {name: part.cpu().numpy() for name, part in first_layer(stem, batch, representation, features).items()}
+    arrays = {name: part.cpu().numpy() for name, part in first_layer(stem, batch, encoding, features).items()}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

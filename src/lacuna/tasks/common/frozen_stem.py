@@ -10,37 +10,37 @@ from lacuna.data.hashing import permutation
 from lacuna.data.incomplete import Batch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.imputers.base import Imputer
-from lacuna.layers.stem import ImputeStem, Representation
+from lacuna.layers.stem import Encoding, ImputeStem
 from lacuna.tasks.base import Task
-from lacuna.tasks.common.encoding_cache import FrontCache
+from lacuna.tasks.common.encoding_cache import EncodingCache
 from lacuna.tasks.common.models import IncompleteAutoencoder, IncompleteClassifier
 
 
 class StemTask(Task):
     """Trains a net behind a stem: the ``stem`` and the ``net`` of the recipe."""
 
-    part = "net"
+    component = "net"
     model: IncompleteClassifier | IncompleteAutoencoder
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # what the frozen front says of images that are seen in every epoch
-        self._caches: dict[int, FrontCache] = {}
+        self._caches: dict[int, EncodingCache] = {}
 
     def prepare(self) -> None:
         """Fit the imputer where it needs images; compute what the frozen front says of the images of every epoch."""
         stem = self.model.stem
-        if isinstance(stem.front, Imputer) and not stem.front.fitted:
-            fit_imputer(stem.front, self.data, self.content["seed"])
+        if isinstance(stem.frozen, Imputer) and not stem.frozen.fitted:
+            fit_imputer(stem.frozen, self.data, self.config["seed"])
         if stem.cacheable:
             left = self.cache_bytes
             for images in [self.data.train, *([self.data.validation] if self.data.has_validation else [])]:
-                cache = FrontCache(images, stem.represent, left, self.eval_batch_size, self.cache_file(images))
+                cache = EncodingCache(images, stem.encode, left, self.eval_batch_size, self.cache_file(images))
                 if cache.filled:
                     self._caches[id(images)] = cache
                     left -= cache.bytes
 
-    def representation(self, images: IncompleteImages, batch: Batch) -> Representation:
+    def encoding(self, images: IncompleteImages, batch: Batch) -> Encoding:
         """What the front says of a batch, if that is known already."""
         if images.whole and isinstance(self.model.stem, ImputeStem):
             return batch.observed  # there is nothing to fill

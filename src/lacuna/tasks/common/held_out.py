@@ -16,18 +16,18 @@ from lacuna.tasks.base import Task
 SSIM_WINDOW = 7
 
 
-def hiding_scheme(hide: Mapping[str, Any]) -> MaskScheme:
-    """The mask scheme that a ``hide`` says; a key that is null is another scheme's and does not count."""
-    scheme: MaskScheme = build("mask", {key: value for key, value in hide.items() if value is not None})
+def hold_out_scheme(hold_out: Mapping[str, Any]) -> MaskScheme:
+    """The mask scheme that a ``hold_out`` says; a key that is null is another scheme's and does not count."""
+    scheme: MaskScheme = build("mask", {key: value for key, value in hold_out.items() if value is not None})
     return scheme
 
 
 class HidingTask(Task):
-    """A task whose part has a ``hide``: the mask scheme of what is hidden on purpose."""
+    """A task whose part has a ``hold_out``: the mask scheme of what is hidden on purpose."""
 
-    def __init__(self, content: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(content, *args, **kwargs)
-        self.hide = hiding_scheme(content[self.part]["hide"])
+    def __init__(self, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.hold_out = hold_out_scheme(config[self.component]["hold_out"])
 
     def regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the model is shown of training images, and what it is scored on; anew in each epoch.
@@ -40,7 +40,7 @@ class HidingTask(Task):
     def judged(self, images: IncompleteImages, batch: EvalBatch) -> tuple[Tensor, Tensor]:
         """What the model is shown, and the hidden values whose truth is known.
 
-        Where the mask scheme hides nothing (a user's own incomplete images, say), the ``hide`` scheme does.
+        Where the mask scheme hides nothing (a user's own incomplete images, say), the ``hold_out`` scheme does.
         """
         if not isinstance(images.scheme, NoMask):
             return batch.mask, ~batch.mask & batch.known
@@ -48,7 +48,7 @@ class HidingTask(Task):
         return batch.mask & shown, batch.mask & ~shown
 
     def _shown(self, batch: Batch, what: str) -> Tensor:
-        return self.hide(batch.index, self.sizes.shape, seed=self.content["seed"], split=f"hide/{what}")
+        return self.hold_out(batch.index, self.sizes.shape, seed=self.config["seed"], split=f"hide/{what}")
 
     def results(self) -> dict[str, float]:
         """Metrics of the test images."""

@@ -18,7 +18,7 @@ from lacuna.errors import LacunaError
 from lacuna.files import replacing
 from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.base import Imputer
-from lacuna.layers.stem import Representation, Stem
+from lacuna.layers.stem import Encoding, Stem
 from lacuna.nets.wae import WAE
 from lacuna.registry import build, find
 
@@ -58,9 +58,9 @@ class IncompleteClassifier(nn.Module):
         super().__init__()
         self.stem, self.body = stem, body
 
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """Logits; ``observed`` (B,C,H,W) in [0,1] is read only where ``mask`` (bool, True = observed)."""
-        logits: Tensor = self.body(self.stem(torch.where(mask, observed, 0), mask, representation))
+        logits: Tensor = self.body(self.stem(torch.where(mask, observed, 0), mask, encoding))
         return logits
 
     def features(self, image: Tensor) -> Tensor:
@@ -77,13 +77,13 @@ class IncompleteAutoencoder(nn.Module):
         super().__init__()
         self.stem, self.wae = stem, wae
 
-    def encode(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def encode(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """The code (B, latent); ``observed`` (B,C,H,W) is read only where ``mask`` (bool, True = observed)."""
-        return self.wae.encode(self.stem(torch.where(mask, observed, 0), mask, representation))
+        return self.wae.encode(self.stem(torch.where(mask, observed, 0), mask, encoding))
 
-    def forward(self, observed: Tensor, mask: Tensor, representation: Representation = None) -> Tensor:
+    def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """The reconstruction of the whole image."""
-        return self.wae.decode(self.encode(observed, mask, representation))
+        return self.wae.decode(self.encode(observed, mask, encoding))
 
     def features(self, image: Tensor) -> Tensor:
         """The code of complete images (B,C,H,W), (B, latent): an auto-encoder may be the feature net of FID."""
@@ -100,22 +100,22 @@ class IncompleteAutoencoder(nn.Module):
             piece.compile(*args, **kwargs)
 
 
-def build_model(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> nn.Module:
+def build_model(config: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> nn.Module:
     """The model that a recipe trains, on top of its already trained ``parts``."""
-    return BUILDERS[content["task"]["name"]](content, sizes, parts)
+    return BUILDERS[config["task"]["name"]](config, sizes, parts)
 
 
-def build_density(content: Mapping[str, Any], sizes: Sizes) -> Density:
+def build_density(config: Mapping[str, Any], sizes: Sizes) -> Density:
     """The density a recipe trains."""
-    density: Density = build("density", content["density"], shape=sizes.shape)
+    density: Density = build("density", config["density"], shape=sizes.shape)
     return density
 
 
 def build_stem(
-    content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]
+    config: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]
 ) -> tuple[Stem, int, tuple[int, int]]:
     """The stem of a recipe, its front frozen, with the channels and the (H', W') of what it delivers."""
-    spec = dict(content["stem"])
+    spec = dict(config["stem"])
     offer: dict[str, Any] = {"channels": sizes.shape[0], "mask_channels": sizes.mask_channels, **parts}
     if "imputer" in spec:
         offer["imputer"] = build("imputer", spec.pop("imputer"), offer=parts)
@@ -137,53 +137,51 @@ def _fitting(sizes: Sizes) -> Iterator[None]:
         raise LacunaError(f"stem.* or net.* do not fit images of shape {sizes.shape}: {reason}.") from error
 
 
-def build_flow(content: Mapping[str, Any], sizes: Sizes) -> ACFlow:
+def build_flow(config: Mapping[str, Any], sizes: Sizes) -> ACFlow:
     """The flow a recipe trains."""
-    flow: ACFlow = build("flow", content["flow"], shape=sizes.shape)
+    flow: ACFlow = build("flow", config["flow"], shape=sizes.shape)
     return flow
 
 
-def build_imputer(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> Imputer:
+def build_imputer(config: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> Imputer:
     """The imputer a recipe trains or fits, on its trained ``parts``; it may ask for ``shape`` and ``mask_channels``."""
-    needs = {name: parts[name] for name in content["imputer"].get("needs", ())}
+    needs = {name: parts[name] for name in config["imputer"].get("prerequisites", ())}
     offer = {"shape": sizes.shape, "mask_channels": sizes.mask_channels, **needs}
-    imputer: Imputer = build("imputer", content["imputer"], offer=offer)
+    imputer: Imputer = build("imputer", config["imputer"], offer=offer)
     return imputer
 
 
-def build_classifier(content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteClassifier:
+def build_classifier(config: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteClassifier:
     """The classifier a recipe trains, on top of its already trained ``parts``.
 
     Raises:
         LacunaError: the data set has no labels, or its images are too small for the layers.
     """
     if sizes.answers is None:
-        raise LacunaError(f"data={content['data']['name']} has no labels: task=classify needs them (task=density not).")
+        raise LacunaError(f"data={config['data']['name']} has no labels: task=classify needs them (task=density not).")
     with _fitting(sizes):
-        stem, channels, size = build_stem(content, sizes, parts)
-        body = build("net", content["net"], filters=channels, size=size, classes=sizes.answers)
+        stem, channels, size = build_stem(config, sizes, parts)
+        body = build("net", config["net"], filters=channels, size=size, classes=sizes.answers)
     return IncompleteClassifier(stem, body)
 
 
-def build_autoencoder(
-    content: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]
-) -> IncompleteAutoencoder:
+def build_autoencoder(config: Mapping[str, Any], sizes: Sizes, parts: Mapping[str, nn.Module]) -> IncompleteAutoencoder:
     """The auto-encoder a recipe trains, on top of its already trained ``parts``.
 
     Raises:
         LacunaError: the net is no auto-encoder, or the images are too small for the layers.
     """
-    if not issubclass(find("net", content["net"]["type"]), WAE):
-        raise LacunaError(f"net={content['net']['name']} makes no images: task=generate needs net=wae_... .")
+    if not issubclass(find("net", config["net"]["type"]), WAE):
+        raise LacunaError(f"net={config['net']['name']} makes no images: task=generate needs net=wae_... .")
     with _fitting(sizes):
-        stem, channels, size = build_stem(content, sizes, parts)
-        wae: WAE = build("net", content["net"], filters=channels, size=size, shape=sizes.shape)
+        stem, channels, size = build_stem(config, sizes, parts)
+        wae: WAE = build("net", config["net"], filters=channels, size=size, shape=sizes.shape)
     return IncompleteAutoencoder(stem, wae)
 
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any], Sizes, Mapping[str, nn.Module]], nn.Module]] = {
-    "density": lambda content, sizes, parts: build_density(content, sizes),
-    "flow": lambda content, sizes, parts: build_flow(content, sizes),
+    "density": lambda config, sizes, parts: build_density(config, sizes),
+    "flow": lambda config, sizes, parts: build_flow(config, sizes),
     "impute": build_imputer,
     "classify": build_classifier,
     "generate": build_autoencoder,
@@ -195,9 +193,9 @@ def _nothing_missing(image: Tensor) -> Tensor:
     return torch.ones_like(image[:, :1], dtype=torch.bool)
 
 
-def _blank(stem: Stem, blank: Tensor) -> Representation:
-    """A representation to measure the stem with; an imputer, fitted or not, gives an image of the same size."""
-    return blank if isinstance(stem.front, Imputer) else None
+def _blank(stem: Stem, blank: Tensor) -> Encoding:
+    """A encoding to measure the stem with; an imputer, fitted or not, gives an image of the same size."""
+    return blank if isinstance(stem.frozen, Imputer) else None
 
 
 def foreign(model: nn.Module, parts: Mapping[str, nn.Module]) -> tuple[str, ...]:

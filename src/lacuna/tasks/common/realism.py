@@ -23,7 +23,7 @@ class Judges:
     """The feature net of a recipe and, where that classifies, the classifier of SCC.
 
     Args:
-        content: the recipe.
+        config: the recipe.
         parts: with the feature net that was trained for it, if one was.
         data: whose true images are compared with.
         cache: folder for the statistics of the true images.
@@ -32,7 +32,7 @@ class Judges:
 
     def __init__(
         self,
-        content: Mapping[str, Any],
+        config: Mapping[str, Any],
         parts: Mapping[str, nn.Module],
         data: IncompleteData,
         cache: Path | None = None,
@@ -41,7 +41,7 @@ class Judges:
         self.data, self.batch_size = data, batch_size
         self.cache = None if cache is None else cache / "fid"
         trained = parts.get("features")
-        self.features: Features | None = feature_net(Recipe(content), trained)
+        self.features: Features | None = feature_net(Recipe(config), trained)
         chooses = isinstance(trained, IncompleteClassifier) and data.classes is not None  # SCC is a matter of classes
         self.classifier = trained if chooses else None
 

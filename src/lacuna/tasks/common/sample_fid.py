@@ -87,14 +87,14 @@ def feature_net(recipe: Recipe, trained: nn.Module | None) -> Features | None:
     Raises:
         LacunaError: a published net cannot be had.
     """
-    spec = recipe.content.get("features")
+    spec = recipe.config.get("features")
     if spec is None:
         return None
     if spec["name"] in PUBLISHED:
         return PUBLISHED[spec["name"]](spec.get("weights"))
     assert trained is not None
-    layer = "code" if recipe.needs["features"].task == "generate" else "features"
-    return Features(trained, name=f"{spec['name']} of {recipe.needs['features'].name}", layer=layer)
+    layer = "code" if recipe.prerequisites["features"].task == "generate" else "features"
+    return Features(trained, name=f"{spec['name']} of {recipe.prerequisites['features'].name}", layer=layer)
 
 
 def check_features(recipe: Recipe, data: IncompleteData) -> None:
@@ -103,7 +103,7 @@ def check_features(recipe: Recipe, data: IncompleteData) -> None:
     Raises:
         LacunaError: no feature net, or no complete images to compare with.
     """
-    spec = recipe.content.get("features")
+    spec = recipe.config.get("features")
     if spec is None:
         return
     name = spec["name"]
@@ -116,10 +116,10 @@ def check_features(recipe: Recipe, data: IncompleteData) -> None:
         if data.shape[0] not in (1, 3):
             raise LacunaError(f"features={name} takes grey or colour images, not {data.shape[0]} channels.")
         PUBLISHED[name](spec.get("weights"))
-    elif "features" not in recipe.needs:
+    elif "features" not in recipe.prerequisites:
         known = " or ".join(PUBLISHED)
-        raise LacunaError(f"features={name} says neither needs: [features] nor name: {known}: choose another.")
-    elif recipe.needs["features"].task not in NETS:
+        raise LacunaError(f"features={name} says neither prerequisites: [features] nor name: {known}: choose another.")
+    elif recipe.prerequisites["features"].task not in NETS:
         raise LacunaError(f"features.run.task must be one of {', '.join(NETS)}: other models have no features.")
 
 
@@ -129,14 +129,14 @@ def check_labels(recipe: Recipe, data: IncompleteData) -> None:
     Raises:
         LacunaError: they have none; the sentence names a feature net that needs none.
     """
-    learner = recipe.needs.get("features")
+    learner = recipe.prerequisites.get("features")
     if learner is None or learner.task != "classify" or data.classes is not None or data.attributes is not None:
         return
     others = "choose features=autoencoder32 (or autoencoder for images of 64x64), which needs none"
     if data.source.attributes is not None:  # the set as it is published has some
         again = f"`python scripts/prepare.py {data.source.set_name} --root {data.root} --force`"
         others += f", or give the data their attributes with {again}"
-    name = recipe.content["features"]["name"]
+    name = recipe.config["features"]["name"]
     raise LacunaError(
         f"features={name} learns from labels and the prepared images of {data.provenance.name} have none: {others}."
     )

@@ -101,7 +101,7 @@ class TrainMCFlow(ImputeTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, MCFlow):
-            raise LacunaError(f"This task trains imputer.type=mcflow.MCFlow, not {self.content['imputer']['type']}.")
+            raise LacunaError(f"This task trains imputer.type=mcflow.MCFlow, not {self.config['imputer']['type']}.")
         self.automatic_optimization = False
         spec = self.training_spec
         self.alternation, self.schedule = Alternation(spec, self.model.size), Schedule(spec)
