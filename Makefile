@@ -5,10 +5,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Processes that share the tests, one thread each: more of them need more memory (1 GB each).
 WORKERS ?= 2
+QUICK  := not slow and not real_data
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
+# Container images often forbid Python to keep compiled files: every process would then compile torch anew (10 s).
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint format typecheck bench archive docs-tables clean
+.PHONY: help setup demo test test-all coverage lint format typecheck bench archive docs-tables clean
 
 help: ## Show this list
 	@echo "make <target>:"
@@ -26,11 +30,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Compare every way of reading incomplete digits: a table, a picture, a page (minutes)
 	$(BIN)/python reproduce.py table=demo seeds=5 executor=ray $(ARGS)
 
-test: $(STAMP) ## Run every test, with the coverage of those that are not slow (real images are used where LACUNA_TEST_DATA names them)
-	$(PYTEST) --cov --cov-report=term $(ARGS)
+test: $(STAMP) ## Run every law and every other test that takes seconds (6 minutes on 2 cores)
+	$(PYTEST) -m "$(QUICK)" $(TEST_ARGS) $(ARGS)
 
-test-quick: $(STAMP) ## Run the tests that take seconds
-	$(PYTEST) -m "not slow and not real_data" $(ARGS)
+test-all: test ## Run these, then the slow tests and those that need real images (found through LACUNA_TEST_DATA)
+	$(PYTEST) -m "not ($(QUICK))" $(ARGS)
+
+coverage: TEST_ARGS = --cov --cov-report=term
+coverage: test ## Run what make test runs, and print how much of the code it reaches
 
 lint: $(STAMP) ## Check style and layout
 	$(BIN)/ruff check .

@@ -124,6 +124,7 @@ def test_what_does_not_stop_in_time_is_ended(tmp_path: Path, monkeypatch: pytest
         assert not alive(told(tmp_path / "a")[0]["pid"])
 
 
+@pytest.mark.slow
 class TestRealRuns:
     """A density and the classifier on top of it, stopped twice."""
 

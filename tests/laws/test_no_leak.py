@@ -64,7 +64,11 @@ def user_file(folder: Path, own: int, validation: int = 12) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=[0, 1, 3], ids=["complete", "own holes", "own holes per channel"])
+@pytest.fixture(
+    scope="module",
+    params=[0, pytest.param(1, marks=pytest.mark.slow), 3],
+    ids=["complete", "own holes", "own holes per channel"],
+)
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return user_file(tmp_path_factory.mktemp("data"), request.param)
 

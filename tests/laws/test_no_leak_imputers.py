@@ -12,7 +12,9 @@ from tests.laws.test_no_leak import differences, noise_behind, run_all, tamperin
 IMPUTERS = ("mean", "ring", "linear", "harmonic", "gaussian", "knn", "density_mean")
 
 
-@pytest.mark.parametrize("own", [0, 1, 3], ids=["complete", "own holes", "own holes per channel"])
+@pytest.mark.parametrize(
+    "own", [0, pytest.param(1, marks=pytest.mark.slow), 3], ids=["complete", "own holes", "own holes per channel"]
+)
 def test_hidden_values_reach_no_imputer(own, tmp_path, monkeypatch):
     """Of training images: nothing at all. Of test images: only what judges imputations."""
     file = user_file(tmp_path, own)

@@ -86,6 +86,7 @@ def test_another_set_of_the_same_name_is_not_counted(digits_root: Path) -> None:
     assert stored_counts({**data, "fingerprint": "other"}, digits_root) == {"train": 1297, "test": 500}
 
 
+@pytest.mark.slow
 def test_every_task_is_counted_as_it_trains() -> None:
     composer = Composer(CONFIGS, "train")
     types = {str(composer.base([f"task={name}"])["task"]["type"]) for name in options(CONFIGS, "task")}

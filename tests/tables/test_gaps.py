@@ -220,6 +220,7 @@ def test_the_command_writes_the_page_of_a_table(tmp_path: Path, capsys: pytest.C
     assert "There is no table" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_other_papers_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [f"output={tmp_path / 'out'}", f"data.root={tmp_path / 'data'}", "--to", str(tmp_path / "gaps.md")]
     table = ["table=prflow/table3_mnist", "rows=[linear,misgan,pbigan,mcflow,prflow]"]

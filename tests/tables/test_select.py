@@ -91,6 +91,7 @@ def test_mistakes_are_one_sentence() -> None:
             narrowed(specs("prflow/digits_rmse"), rows=rows)
 
 
+@pytest.mark.slow
 def test_a_part_never_takes_the_place_of_the_table(digits_root: Path, tmp_path: Path) -> None:
     full = specs("prflow/digits_rmse")
     kinds = [
