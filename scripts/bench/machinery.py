@@ -190,10 +190,10 @@ def trained_seconds(recipe: Any, settings: Any, folder: Path) -> float:
     import pytorch_lightning as pl
     import torch
 
-    from lacuna.training.checkpoint import Resume
     from lacuna.training.fit import _trainer
     from lacuna.training.loading import make_task, open_data
     from lacuna.training.loggers import DiskLogger
+    from lacuna.training.resume import Resume
 
     class Clock(pl.Callback):
         def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -19,9 +19,9 @@ import pytorch_lightning as pl
 import torch
 
 from lacuna.tasks.common.running_mean import RunningMean
-from lacuna.training.checkpoint import Resume
 from lacuna.training.loggers import DiskLogger
 from lacuna.training.progress import QUIET_TRAINER, quiet_lightning
+from lacuna.training.resume import Resume
 
 EPOCHS, BATCHES = 3, 5
 

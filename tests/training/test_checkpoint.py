@@ -22,9 +22,10 @@ from lacuna.data.masks import Square
 from lacuna.data.prepared import Arrays
 from lacuna.errors import LacunaError
 from lacuna.tasks.common.running_mean import RunningMean
-from lacuna.training.checkpoint import Resume, load
+from lacuna.training.checkpoint import load
 from lacuna.training.loggers import DiskLogger, read_history
 from lacuna.training.progress import QUIET_TRAINER
+from lacuna.training.resume import Resume
 from tests.runs.tiny import BATCHES, EPOCHS, Killed, Tiny, fit, outcome
 
 PLACES = [

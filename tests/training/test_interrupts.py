@@ -100,7 +100,7 @@ def test_a_step_that_does_not_end_is_not_waited_for(tmp_path: Path) -> None:
 
     ended: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lacuna.training.checkpoint.Interrupts", lambda: Interrupts(patience=0.1))
+        patch.setattr("lacuna.training.resume.Interrupts", lambda: Interrupts(patience=0.1))
         assert stop(tmp_path, Endless("step6", signal.SIGINT)) == BATCHES
     assert ended == []
 

@@ -20,6 +20,7 @@ from lacuna.errors import LacunaError
 from lacuna.papers import CHANGED
 from lacuna.runs.archive_record import ArchivedRun, archived_run, read_archived, record_of
 from lacuna.runs.finished import StoredRun
+from lacuna.runs.migration import migrate_record
 from lacuna.runs.recipe import VERSION, WHOLE_BUDGETS
 from lacuna.runs.results import finished_runs
 
@@ -85,7 +86,8 @@ def archive_runs(output: Path | str, results: Path | str, budgets: Iterable[str]
             report.left_out[budget] += 1
         elif version != VERSION:
             report.refused.append(
-                f"refused: {run.folder.path} is of recipe version {version}, not {VERSION}: run it anew."
+                f"refused: {run.folder.path} is of recipe version {version}, not {VERSION}: "
+                "run `python scripts/migrate.py`."
             )
         else:
             _archive(run, Path(results), report)
@@ -105,7 +107,7 @@ def pack(results: Path | str, file: Path | str) -> int:
 
 
 def unpack(file: Path | str, results: Path | str, budgets: Iterable[str] | None = None) -> ArchiveReport:
-    """Take the runs of a file that :func:`pack` wrote into an archive.
+    """Take the runs of a file that :func:`pack` wrote into an archive; those of an earlier version are migrated.
 
     Args:
         file: a line of JSON a run.
@@ -123,12 +125,12 @@ def unpack(file: Path | str, results: Path | str, budgets: Iterable[str] | None 
     for number, line in enumerate(lines, start=1):
         place = f"{file}, line {number},"
         try:
-            run = archived_run(json.loads(line), place)
-        except ValueError as error:
-            report.refused.append(f"refused: {place} is damaged ({error}).")
+            run = archived_run(migrate_record(json.loads(line)), place)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            report.refused.append(f"refused: {place} is damaged ({type(error).__name__}: {error}).")
             continue
         except LacunaError as error:
-            report.refused.append(f"refused: {error}")
+            report.refused.append(f"refused: {error}" if place in str(error) else f"refused: {place} {error}")
             continue
         budget = str(run.recipe.config["budget"])
         if chosen is not None and budget not in chosen:

@@ -129,8 +129,7 @@ def archived_run(record: Any, place: str, file: Path = Path(), output: Path | st
         version = recipe.config["version"]
         if version != VERSION:
             raise LacunaError(
-                f"{place} is of recipe version {version}, not {VERSION}: its numbers are not those that the present "
-                "code would give; delete it, or archive the run anew."
+                f"{place} is of recipe version {version}, not {VERSION}: run `python scripts/migrate.py`."
             )
         name = recipe.name
         if record["name"] != name or Path(name).name != name:

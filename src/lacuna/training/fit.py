@@ -23,11 +23,11 @@ from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed as sharing
 from lacuna.tasks.common.models import save_weights
-from lacuna.training.checkpoint import Resume
 from lacuna.training.loading import make_task, on_cuda, open_data
 from lacuna.training.loggers import DiskLogger, WandbMirror, wandb_logger
 from lacuna.training.measure import measure
 from lacuna.training.progress import QUIET_TRAINER, Progress, quiet_lightning
+from lacuna.training.resume import Resume
 from lacuna.training.synced_norm import SyncedNorms
 
 
