@@ -22,7 +22,7 @@ from torch import Tensor
 from lacuna.drawing.text_table import text_table
 from lacuna.imputers.mcflow import MCFlow
 from lacuna.runs.environment import tune_malloc
-from lacuna.tasks.mcflow.step import Alternation
+from lacuna.tasks.mcflow.step import AlternatingStep
 
 WARM = 2
 """Steps that are not counted."""
@@ -34,11 +34,12 @@ def ours(model: MCFlow, x: Tensor, mask: Tensor, *, compiled: bool = False) -> C
     if compiled:
         model.compile()
     optimizers = [torch.optim.Adam(net.parameters(), 1e-4, fused=True) for net in (model.flow, model.net)]
-    alternation = Alternation({"coupled": "clean", "known_weight": 64.0, "noise": 0.0, "prior": NO_PRIOR}, model.size)
+    spec = {"gradients": "clean", "reconstruction_weight": 64.0, "noise": 0.0, "prior": NO_PRIOR}
+    alternating = AlternatingStep(spec, model.size)
     observed = torch.where(mask, x, 0)
 
     def step() -> None:
-        alternation.step(model, x, observed, mask, *optimizers)
+        alternating.step(model, x, observed, mask, *optimizers)
 
     return step
 
@@ -55,9 +56,9 @@ def published(model: MCFlow, x: Tensor, mask: Tensor) -> Callable[[], None]:
 
     def step() -> None:
         z, j = nll(x)
-        guess = model.flow.inverse(model.moved(z))[0]
-        _, j1 = nll(guess)
-        j2 = ((guess - x) * mask).square().sum()
+        output = model.flow.inverse(model.latent_map(z))[0]
+        _, j1 = nll(output)
+        j2 = ((output - x) * mask).square().sum()
         j.item(), j1.item(), j2.item()
         j.backward(retain_graph=True)
         (j1 + j2).backward()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacuna.errors import LacunaError
-from lacuna.flows.realnvp import RealNVP, random_half
+from lacuna.flows.realnvp import RealNVP, random_coupling_mask
 from lacuna.nets.dense_net import DenseNet
 
 SHAPE = (2, 2, 2)
@@ -57,7 +57,7 @@ def test_the_published_formulas() -> None:
     z, log_det = flow(x)
     flat, total = x.flatten(1), torch.zeros(5, dtype=torch.float64)
     for coupling in flow.couplings:
-        b = coupling.kept.double()
+        b = coupling.mask.double()
         s, t = torch.tanh(coupling.scale.layers[:-1](b * flat)) * (1 - b), coupling.shift(b * flat) * (1 - b)
         flat, total = b * flat + (1 - b) * (flat * s.exp() + t), total + s.sum(1)
     torch.testing.assert_close(z.flatten(1), flat)
@@ -66,21 +66,21 @@ def test_the_published_formulas() -> None:
 
 @pytest.mark.parametrize("size", [2, 7, 784])
 def test_a_half_is_exactly_half_and_random(size: int) -> None:
-    halves = torch.stack([random_half(size) for _ in range(400)])
-    assert (~halves).sum(1).eq(size // 2).all()
+    masks = torch.stack([random_coupling_mask(size) for _ in range(400)])
+    assert (~masks).sum(1).eq(size // 2).all()
     if size == 784:  # every position is kept in half of the draws: 4 standard errors
-        assert (halves.double().mean(0) - 0.5).abs().max() < 4.5 * 0.5 / 400**0.5
-        assert halves.unique(dim=0).shape[0] == 400
+        assert (masks.double().mean(0) - 0.5).abs().max() < 4.5 * 0.5 / 400**0.5
+        assert masks.unique(dim=0).shape[0] == 400
 
 
 def test_pairs_are_complements_and_flows_differ() -> None:
     flow = RealNVP((1, 4, 4))
     for i in (0, 2, 4):
-        assert torch.equal(flow.couplings[i].kept, ~flow.couplings[i + 1].kept)
-    assert not torch.equal(flow.couplings[0].kept, flow.couplings[2].kept)
-    assert not torch.equal(RealNVP((1, 4, 4)).couplings[0].kept, flow.couplings[0].kept)
+        assert torch.equal(flow.couplings[i].mask, ~flow.couplings[i + 1].mask)
+    assert not torch.equal(flow.couplings[0].mask, flow.couplings[2].mask)
+    assert not torch.equal(RealNVP((1, 4, 4)).couplings[0].mask, flow.couplings[0].mask)
     restored = RealNVP((1, 4, 4))
-    restored.load_state_dict(flow.state_dict())  # the halves are part of the state
+    restored.load_state_dict(flow.state_dict())  # the coupling masks are part of the state
     x = torch.rand(2, 1, 4, 4)
     assert torch.equal(restored(x)[0], flow(x)[0])
 

@@ -1,4 +1,4 @@
-"""MCFlow's imputer: its stages, how they are kept for images to come, and the density that comes with a guess."""
+"""MCFlow's imputer: its stages, how they are kept for images to come, and the density of a reconstruction."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def images(n: int = 6) -> tuple[Tensor, Tensor]:
 def carried(model: MCFlow, stages: int) -> Tensor:
     """What becomes of images that are taken along while the networks change: the published test images."""
     observed, mask = images()
-    x = model.start(observed, mask)
+    x = model.initial_imputation(observed, mask)
     for stage in range(stages):
         x = model.advance(x, observed, mask)
-        model.close_stage()
+        model.end_stage()
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(stage)))
@@ -58,14 +58,14 @@ def test_images_to_come_go_through_every_stage() -> None:
 
 
 def test_without_what_earlier_stages_were_the_last_one_is_repeated() -> None:
-    model = made(replay="none", rounds=3)
+    model = made(replay="none", inference_passes=3)
     found = carried(model, 2)
     assert model.stages.numel() == 0
     observed, mask = images()
-    x = model.start(observed, mask)
+    x = model.initial_imputation(observed, mask)
     for _ in range(3):
         with torch.no_grad():
-            image = model.guess(x).image
+            image = model.reconstruct(x).image
         x = torch.where(mask, observed, image.clamp(0, 1))
     assert torch.equal(model.impute(observed, mask), x) and not torch.equal(found, x)
 
@@ -73,22 +73,22 @@ def test_without_what_earlier_stages_were_the_last_one_is_repeated() -> None:
 def test_a_new_stage_has_another_flow_in_the_same_tensors() -> None:
     model = made()
     before = {name: (tensor, tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
-    model.close_stage()
+    model.end_stage()
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if name in ("stages", "halves"):
+        if name in ("stages", "coupling_masks"):
             continue
         same, value = before[name]
         assert same is tensor  # optimisers hold it
         assert torch.equal(tensor, value) == name.startswith("net."), name
     assert all(weight.requires_grad for weight in model.parameters())
-    halves = [coupling.kept for coupling in model.flow.couplings]
-    assert all(torch.equal(halves[i], ~halves[i + 1]) for i in (0, 2, 4))
+    masks = [coupling.mask for coupling in model.flow.couplings]
+    assert all(torch.equal(masks[i], ~masks[i + 1]) for i in (0, 2, 4))
 
 
 def test_a_stage_may_end_with_the_flow_as_it_is() -> None:
     model = made()
     before = {name: tensor.clone() for name, tensor in model.flow.state_dict().items()}
-    model.close_stage(renew=False)
+    model.end_stage(reset_flow=False)
     assert len(model.stages) == 1
     assert all(torch.equal(before[name], tensor) for name, tensor in model.flow.state_dict().items())
 
@@ -98,13 +98,13 @@ def test_a_residual_network_begins_with_the_current_imputation(kind: str) -> Non
     sizes = {"widths": [6]} if kind == "DenseLatent" else {"width": 4, "blocks": 1}
     model = MCFlow(SHAPE, flow=flow(), net={"type": f"latent_net.{kind}", "residual": True, **sizes}).double()
     x = torch.rand(3, *SHAPE, dtype=torch.float64)
-    torch.testing.assert_close(model.guess(x).image, x)
+    torch.testing.assert_close(model.reconstruct(x).image, x)
     for weight in model.net.parameters():
         weight.grad = None
-    model.guess(x).image.square().sum().backward()
+    model.reconstruct(x).image.square().sum().backward()
     assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.net.parameters())
     published = MCFlow(SHAPE, flow=flow(), net=net(6)).double()
-    assert (published.guess(x).image - x).abs().mean() > 0.2  # of latent values near zero
+    assert (published.reconstruct(x).image - x).abs().mean() > 0.2  # of latent values near zero
 
 
 def test_its_state_holds_the_stages() -> None:
@@ -115,31 +115,31 @@ def test_its_state_holds_the_stages() -> None:
     assert torch.equal(fresh.impute(*images()), model.impute(*images()))
 
 
-def test_the_guess_comes_with_its_density_which_has_a_floor() -> None:
+def test_the_reconstruction_comes_with_its_density_which_is_bounded() -> None:
     model = made().double()
     x = torch.rand(4, *SHAPE, dtype=torch.float64)
-    guess = model.guess(x)
-    torch.testing.assert_close(guess.log_prob, model.flow.log_prob(guess.image), atol=1e-9, rtol=1e-9)
+    found = model.reconstruct(x)
+    torch.testing.assert_close(found.log_prob, model.flow.log_prob(found.image), atol=1e-9, rtol=1e-9)
     z = model.flow(x)[0]
-    torch.testing.assert_close(guess.image, model.flow.inverse(model.net(z))[0])
+    torch.testing.assert_close(found.image, model.flow.inverse(model.net(z))[0])
     with torch.no_grad():
         for weight in model.flow.parameters():
             weight.mul_(100)
-    assert (-model.guess(x).log_prob >= -20 * 2.0811).all()  # of 6 couplings
+    assert (-model.reconstruct(x).log_prob >= -20 * 2.0811).all()  # of 6 couplings
 
 
-def test_the_start_is_another_imputers_business() -> None:
+def test_the_initial_imputation_is_another_imputers() -> None:
     observed, mask = images()
-    model = made(fill={"type": "linear.Linear"})
-    assert torch.equal(model.start(observed, mask), Linear().impute(observed, mask))
+    model = made(initial={"type": "linear.Linear"})
+    assert torch.equal(model.initial_imputation(observed, mask), Linear().impute(observed, mask))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"replay": "float16"}, "imputer.replay"),
-        ({"rounds": 0}, "imputer.rounds"),
-        ({"fill": {"type": "gaussian.Gaussian"}}, "imputer.fill.type"),
+        ({"inference_passes": 0}, "imputer.inference_passes"),
+        ({"initial": {"type": "gaussian.Gaussian"}}, "imputer.initial.type"),
         ({"flow": flow(couplings=3)}, "couplings"),
         ({"flow": {"type": "coupling.CheckerCoupling"}}, "flow"),
     ],

@@ -59,7 +59,7 @@ def test_prflow_has_the_papers_lambda_and_the_other_row_a_tenth(kind: str) -> No
 def test_j2_weighs_as_in_mcflows_code() -> None:
     for name in ("mcflow", "mcflow_colour", "prflow", "prflow_colour"):
         training = config("task=impute", f"imputer={name}")["imputer"]["training"]
-        assert training["known_weight"] == training["batch_size"] == 64
-        assert training["refresh"] == {"first": 2, "factor": 2, "renew": True}
+        assert training["reconstruction_weight"] == training["batch_size"] == 64
+        assert training["refresh"] == {"first": 2, "factor": 2, "reset_flow": True}
         assert training["lr"] == 1e-4 and training["epochs"] == 500
         assert (training["stop"] is None) == name.startswith("mcflow")

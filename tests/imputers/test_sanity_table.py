@@ -20,11 +20,11 @@ from lacuna.data.sources.mnist import MNIST
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.gaussian import Gaussian
 from lacuna.imputers.harmonic import Harmonic
-from lacuna.imputers.hyper_laplacian import hyper_laplacian
 from lacuna.imputers.linear import Linear
 from lacuna.imputers.nearest import Nearest, RingNearest
 from lacuna.imputers.simple import Mean, Zero
 from lacuna.metrics.masked import rmse
+from lacuna.tasks.mcflow.hyper_laplacian import hyper_laplacian
 
 DATA = os.environ.get("LACUNA_TEST_DATA", "")
 pytestmark = [pytest.mark.real_data, pytest.mark.skipif(not DATA, reason="LACUNA_TEST_DATA is not set")]

@@ -13,7 +13,7 @@ from lacuna.flows.base import Condition, Flow
 from lacuna.flows.convolutional import ConvolutionalRealNVP
 from lacuna.flows.coupling import ChannelCoupling, CheckerCoupling
 from lacuna.flows.multiscale import MultiScale
-from lacuna.flows.realnvp import HalfCoupling, RealNVP, random_half
+from lacuna.flows.realnvp import MaskedCoupling, RealNVP, random_coupling_mask
 from lacuna.nets.coupling_net import CouplingNet
 from tests.laws.guard import assert_all_listed
 
@@ -33,7 +33,7 @@ FLOWS: dict[str, Callable[[int], Flow]] = {
     "channels-1": lambda context: ChannelCoupling(CHANNELS, 4, 1, net, context),
     "one-scale": lambda context: MultiScale(CHANNELS, 1, 4, net, context),
     "three-scales": lambda context: MultiScale(CHANNELS, 3, 4, net, context),
-    "half": lambda context: HalfCoupling(random_half(CHANNELS * SIDES[0] * SIDES[1]), [4]),
+    "half": lambda context: MaskedCoupling(random_coupling_mask(CHANNELS * SIDES[0] * SIDES[1]), [4]),
     "realnvp": lambda context: RealNVP((CHANNELS, *SIDES), 4, [5, 4]),
     "convolutional": lambda context: ConvolutionalRealNVP((CHANNELS, *SIDES), 2, 4),
 }

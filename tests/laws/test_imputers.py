@@ -57,7 +57,7 @@ def staged(replay: str = "float32") -> MCFlow:
     torch.manual_seed(0)
     dense = {"type": "realnvp.RealNVP", "couplings": 2, "widths": [8]}
     model = MCFlow(SHAPE, flow=dense, net={"type": "latent_net.DenseLatent", "widths": [8]}, replay=replay)
-    model.close_stage()
+    model.end_stage()
     return model
 
 
@@ -66,7 +66,7 @@ def convolutional() -> MCFlow:
     torch.manual_seed(0)
     layout = {"type": "convolutional.ConvolutionalRealNVP", "scales": 2, "width": 4}
     model = MCFlow(SHAPE, flow=layout, net={"type": "latent_net.ConvolutionalLatent", "width": 4, "blocks": 1})
-    model.close_stage()
+    model.end_stage()
     return model
 
 

@@ -42,7 +42,7 @@ GAN = ("imputer.widths=[16,8]", "imputer.latent=4", "imputer.training.epochs=4",
 METHODS = {
     "mcflow": ("imputer=mcflow_digits", *FLOW),
     "prflow": (
-        "imputer=prflow_digits", *FLOW, "imputer.training.coupled=leaky", "imputer.training.prior.rule=running",
+        "imputer=prflow_digits", *FLOW, "imputer.training.gradients=leaky", "imputer.training.prior.rule=running",
         "imputer.training.prior.weight=0.1",
     ),
     "misgan": ("imputer=misgan_digits", *GAN),

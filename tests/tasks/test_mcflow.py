@@ -1,4 +1,4 @@
-"""MCFlow and PRFlow as runs: their schedule, what a kill leaves, what hidden values can reach, and what they learn."""
+"""MCFlow and PRFlow as runs: schedule, resuming after a kill, no leak of missing values, and what they learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from lacuna.imputers.nearest import Nearest
 from lacuna.metrics.masked import rmse
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.settings import Settings
-from lacuna.tasks.mcflow.task import Schedule, TrainMCFlow
+from lacuna.tasks.mcflow.schedule import Schedule
+from lacuna.tasks.mcflow.task import TrainMCFlow
 from lacuna.training.loading import load, open_data
 from lacuna.training.loggers import read_history
 from tests.runs.real import contents, recipe, train
@@ -30,7 +31,7 @@ TINY = (
     "imputer.training.batch_size=64",
     "imputer.flow.widths=[16]",
     "imputer.net.widths=[16]",
-    "imputer.training.coupled=leaky",
+    "imputer.training.gradients=leaky",
     "imputer.training.prior.rule=running",
     "data.train_images=150",
     "data.validation=100",
@@ -62,7 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, digits_root: Path) -> RunFol
 def test_what_a_run_leaves_behind(whole: RunFolder) -> None:
     history = read_history(whole.path / "metrics.jsonl")
     assert [row["train/refreshes"] for row in history] == [0, 0, 1, 1, 2]
-    logged = {"train/loss", "train/unlikely", "train/unfaithful", "train/rough", "train/prior_weight"}
+    logged = {"train/loss", "train/nll", "train/reconstruction", "train/prior", "train/prior_weight"}
     assert all(logged <= row.keys() for row in history)
     assert history[-1]["train/prior_weight"] > 0 and "validation/rmse" in history[-1]
     model = load(whole)
@@ -101,7 +102,7 @@ FROZEN = (
 )
 PLANS = {
     "measured lambda, leak": (*FROZEN,),
-    "measured lambda, clean": (*FROZEN, "imputer.training.coupled=clean"),
+    "measured lambda, clean": (*FROZEN, "imputer.training.gradients=clean"),
     "MCFlow": ("imputer=mcflow_digits", "imputer.training.prior.rule=fixed", *FROZEN[3:]),
 }
 
@@ -201,16 +202,16 @@ def test_validation_images_are_taken_along_to_where_images_to_come_go(whole: Run
     data = open_data(whole.recipe, Settings(whole.path.parents[1], digits_root, False, {"accelerator": "cpu"}))
     batch = data.validation.batch(torch.arange(len(data.validation)))
     filled = load(whole).impute(batch.observed, batch.mask)  # type: ignore[operator]
-    watched = read_history(whole.path / "metrics.jsonl")[-1]["validation/rmse"]
-    assert watched == pytest.approx(float(rmse(filled, batch.truth, ~batch.mask)), abs=2e-4)
+    validated = read_history(whole.path / "metrics.jsonl")[-1]["validation/rmse"]
+    assert validated == pytest.approx(float(rmse(filled, batch.truth, ~batch.mask)), abs=2e-4)
 
 
 def test_the_published_schedule() -> None:
-    schedule = Schedule({"refresh": {"first": 2, "factor": 2, "renew": True}, "stop": None})
+    schedule = Schedule({"refresh": {"first": 2, "factor": 2, "reset_flow": True}, "stop": None})
     found = []
     for epoch in range(1, 501):
         assert not schedule.done(1.0)
-        if schedule.due(epoch):
+        if schedule.refresh_due(epoch):
             found.append(epoch)
             schedule.refreshed()
     assert found == [2, 4, 8, 16, 32, 64, 128, 256]
@@ -219,7 +220,7 @@ def test_the_published_schedule() -> None:
 def test_training_ends_where_j2_stays_what_it_is() -> None:
     """Never before two refreshes here, nor on the jump after one; 4 epochs without 1 % then end it."""
     spec = {
-        "refresh": {"first": 1, "factor": 2, "renew": True},
+        "refresh": {"first": 1, "factor": 2, "reset_flow": True},
         "stop": {"improvement": 0.01, "patience": 4, "share": 0.2, "refreshes": 2},
     }
     schedule, copy = Schedule(spec), Schedule(spec)
@@ -241,9 +242,9 @@ def test_training_ends_where_j2_stays_what_it_is() -> None:
         ("imputer.training.refresh.factor=1", "refresh.factor"),
         ("imputer.training.refresh.first=0", "refresh.first"),
         ("imputer.training.stop.patience=-1", "stop.patience"),
-        ("imputer.training.refresh.renew=null", "refresh.renew"),
-        ("imputer.training.coupled=both", "coupled"),
-        ("imputer.training.known_weight=0", "known_weight"),
+        ("imputer.training.refresh.reset_flow=null", "refresh.reset_flow"),
+        ("imputer.training.gradients=both", "gradients"),
+        ("imputer.training.reconstruction_weight=0", "reconstruction_weight"),
         ("mask=none", "mask=none"),
     ],
 )

@@ -24,14 +24,14 @@ def half(observed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.full_like(observed, 0.5)
 
 
-@pytest.mark.parametrize("at_once", [2, 7, 100])
-def test_every_image_is_moved_on_its_own(at_once: int) -> None:
+@pytest.mark.parametrize("batch_size", [2, 7, 100])
+def test_every_image_is_refined_on_its_own(batch_size: int) -> None:
     data = images()
-    kept = ImputedSet(data, 1e9, at_once)
-    assert not kept.filled
-    kept.begin(half)
+    kept = ImputedSet(data, 1e9, batch_size)
+    assert not kept.initialised
+    kept.initialise(half)
     # an image's mean observed value tells whose it is
-    kept.advance(lambda x, observed, mask: x * 0 + observed.sum((1, 2, 3), keepdim=True) / 100)
+    kept.update(lambda x, observed, mask: x * 0 + observed.sum((1, 2, 3), keepdim=True) / 100)
     batch = data.batch([6, 0, 3])
     assert batch.index.tolist() == [19, 1, 8]
     found, own = kept(batch), batch.observed.sum((1, 2, 3), keepdim=True) / 100
@@ -42,9 +42,9 @@ def test_every_image_is_moved_on_its_own(at_once: int) -> None:
 def test_observed_pixels_are_the_datas_own_whatever_is_kept() -> None:
     data = images()
     kept = ImputedSet(data, 1e9, 3)
-    kept.begin(half)
+    kept.initialise(half)
     seen = []
-    kept.advance(lambda x, observed, mask: (seen.append((x, observed, mask)), x * 0 + 9)[1])
+    kept.update(lambda x, observed, mask: (seen.append((x, observed, mask)), x * 0 + 9)[1])
     assert all(torch.equal(x, torch.where(mask, observed, 0.5)) for x, observed, mask in seen)
     batch = data.batch(torch.arange(7))
     assert torch.equal(kept(batch), torch.where(batch.mask, batch.observed, 9.0))
@@ -54,8 +54,8 @@ def test_a_checkpoint_holds_exactly_what_is_used() -> None:
     data = images()
     kept, other = ImputedSet(data, 1e9, 3), ImputedSet(data, 0, 3)
     other.load_training_state(kept.training_state())
-    assert not other.filled
-    kept.begin(lambda observed, mask: torch.rand_like(observed))
+    assert not other.initialised
+    kept.initialise(lambda observed, mask: torch.rand_like(observed))
     other.load_training_state(kept.training_state())
     batch = data.batch([2, 1])
     assert torch.equal(kept(batch), other(batch))

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch._functorch import config as functorch_config
 
 from lacuna.errors import LacunaError
-from lacuna.imputers.mcflow import Guess, MCFlow
-from lacuna.tasks.mcflow.step import Alternation, PriorWeight, rough, unfaithful, unlikely
+from lacuna.imputers.mcflow import MCFlow, Reconstruction
+from lacuna.tasks.mcflow.step import AlternatingStep, PriorWeight, nll, prior, reconstruction
 
 SHAPE = (2, 3, 4)
 PRIOR = {"rule": "fixed", "weight": 0.75, "warm_up": 1, "largest": 20.0, "alpha": 1 / 3, "eps": 1 / 255}
@@ -34,9 +34,9 @@ def batch(seed: int, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     return x, torch.where(mask, x, 0), mask
 
 
-def alternation(coupled: str = "clean", noise: float = 0.0, **prior: Any) -> Alternation:
-    spec = {"coupled": coupled, "known_weight": 64.0, "noise": noise, "prior": {**PRIOR, **prior}}
-    return Alternation(spec, math.prod(SHAPE))
+def alternating(gradients: str = "clean", noise: float = 0.0, **changes: Any) -> AlternatingStep:
+    spec = {"gradients": gradients, "reconstruction_weight": 64.0, "noise": noise, "prior": {**PRIOR, **changes}}
+    return AlternatingStep(spec, math.prod(SHAPE))
 
 
 class Recorder:
@@ -64,16 +64,16 @@ def losses(net: MCFlow, x: Tensor, observed: Tensor, mask: Tensor, weight: float
     """J, and J1 + J2 + lambda J3, with two more passes and every formula spelt out."""
     constant = 0.5 * math.prod(SHAPE) * math.log(2 * math.pi)
 
-    def nll(image: Tensor) -> Tensor:
+    def j(image: Tensor) -> Tensor:
         z, log_det = net.flow(image)
         return (0.5 * z.flatten(1).square().sum(1) + constant - log_det).mean()
 
     z = net.flow(x)[0]
-    guess = net.flow.inverse(net.net(z))[0]
-    known = 64 * ((guess - observed) * mask).square().sum() / len(x)
-    smooth = [(d**2 + 1 / 255**2) ** (1 / 6) - 255 ** (-1 / 3) for d in (guess.diff(dim=2), guess.diff(dim=3))]
-    prior = sum(term.sum() for term in smooth) / len(x)
-    return nll(x), nll(guess) + known + weight * prior
+    output = net.flow.inverse(net.net(z))[0]
+    j2 = 64 * ((output - observed) * mask).square().sum() / len(x)
+    smooth = [(d**2 + 1 / 255**2) ** (1 / 6) - 255 ** (-1 / 3) for d in (output.diff(dim=2), output.diff(dim=3))]
+    j3 = sum(term.sum() for term in smooth) / len(x)
+    return j(x), j(output) + j2 + weight * j3
 
 
 def assert_gradients(found: list[Tensor], expected: list[Tensor] | tuple[Tensor, ...]) -> None:
@@ -85,7 +85,7 @@ def assert_gradients(found: list[Tensor], expected: list[Tensor] | tuple[Tensor,
 def test_clean_steps_take_the_gradients_of_the_equations(weight: float) -> None:
     net, (x, observed, mask) = model(), batch(1)
     recorders = Recorder(net.flow), Recorder(net.net)
-    step, before = alternation(weight=weight), copy.deepcopy(net.state_dict())
+    step, before = alternating(weight=weight), copy.deepcopy(net.state_dict())
     for _ in range(2):  # nothing is left over from the first for the second
         terms = step.step(net, x, observed, mask, *recorders)
     j, h = losses(net, x, observed, mask, weight)
@@ -94,17 +94,17 @@ def test_clean_steps_take_the_gradients_of_the_equations(weight: float) -> None:
         assert_gradients(recorders[1].seen[k], torch.autograd.grad(h, recorders[1].weights, retain_graph=True))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(weight.requires_grad and weight.grad is None for weight in net.parameters())
-    torch.testing.assert_close(terms["nll"], j.detach())
-    total = terms["unlikely"] + 64 * terms["unfaithful"] + weight * terms.get("rough", torch.zeros(()))
+    torch.testing.assert_close(terms["flow_nll"], j.detach())
+    total = terms["nll"] + 64 * terms["reconstruction"] + weight * terms.get("prior", torch.zeros(()))
     torch.testing.assert_close(total, h.detach())
-    assert ("rough" in terms) == (weight > 0)
+    assert ("prior" in terms) == (weight > 0)
 
 
 def test_the_networks_losses_alone_move_no_flow() -> None:
     """An H step does not touch G: with J's optimiser standing still, G stays as it is, bit for bit."""
     net, (x, observed, mask) = model(), batch(1)
     before = [weight.clone() for weight in net.flow.parameters()]
-    step = alternation()
+    step = alternating()
     for _ in range(3):
         step.step(net, x, observed, mask, Recorder(net.flow), torch.optim.Adam(net.net.parameters(), 0.1))
     assert all(torch.equal(a, b) for a, b in zip(before, net.flow.parameters(), strict=True))
@@ -113,11 +113,11 @@ def test_the_networks_losses_alone_move_no_flow() -> None:
 def test_leaky_steps_add_what_the_batch_before_left() -> None:
     net = model()
     recorders = Recorder(net.flow), Recorder(net.net)
-    step = alternation("leaky")
+    step = alternating("leaky")
     leaked = [torch.zeros_like(weight) for weight in net.flow.parameters()]
     for number in range(3):
         if number == 2:  # as after a resume
-            state, step = step.training_state(), alternation("leaky")
+            state, step = step.training_state(), alternating("leaky")
             step.load_training_state(state)
         x, observed, mask = batch(number)
         step.step(net, x, observed, mask, *recorders)
@@ -126,7 +126,7 @@ def test_leaky_steps_add_what_the_batch_before_left() -> None:
         assert_gradients(recorders[0].seen[number], [a + b for a, b in zip(grads, leaked, strict=True)])
         assert_gradients(recorders[1].seen[number], torch.autograd.grad(h, recorders[1].weights, retain_graph=True))
         leaked = list(torch.autograd.grad(h, recorders[0].weights))
-    step.renew()
+    step.discard_leaked_gradients()
     x, observed, mask = batch(3)
     step.step(net, x, observed, mask, *recorders)
     assert_gradients(
@@ -138,27 +138,27 @@ def test_noise_blurs_what_enters_the_flow_and_nothing_else() -> None:
     net, (x, observed, mask) = model(), batch(1)
     recorders = Recorder(net.flow), Recorder(net.net)
     torch.manual_seed(3)
-    alternation(noise=0.2).step(net, x, observed, mask, *recorders)
+    alternating(noise=0.2).step(net, x, observed, mask, *recorders)
     torch.manual_seed(3)
     j, h = losses(net, x + 0.2 * torch.randn_like(x), observed, mask, 0.75)
     assert_gradients(recorders[0].seen[0], torch.autograd.grad(j, recorders[0].weights, retain_graph=True))
     assert_gradients(recorders[1].seen[0], torch.autograd.grad(h, recorders[1].weights))
 
 
-@pytest.mark.parametrize("coupled", ["clean", "leaky"])
-def test_a_step_passes_twice_through_the_flow(coupled: str) -> None:
+@pytest.mark.parametrize("gradients", ["clean", "leaky"])
+def test_a_step_passes_twice_through_the_flow(gradients: str) -> None:
     """Once there and once back: J1 and the second of J's terms cost no pass of their own."""
     net, calls = model(), [0]
     for coupling in net.flow.couplings:
         coupling.scale.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
-    alternation(coupled).step(net, *batch(1), Recorder(net.flow), Recorder(net.net))
+    alternating(gradients).step(net, *batch(1), Recorder(net.flow), Recorder(net.net))
     assert calls == [2 * 6]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("coupled", ["clean", "leaky"])
+@pytest.mark.parametrize("gradients", ["clean", "leaky"])
 @functorch_config.patch(donated_buffer=True)  # and again afterwards, whatever compiling sets
-def test_compiled_steps_are_the_eager_ones(coupled: str) -> None:
+def test_compiled_steps_are_the_eager_ones(gradients: str) -> None:
     """Also on a smaller last batch and with the flow made anew; whatever imputes is not compiled."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -169,10 +169,10 @@ def test_compiled_steps_are_the_eager_ones(coupled: str) -> None:
         if compiled:
             net.compile(backend="aot_eager")
         optimizers = [torch.optim.Adam(each.parameters(), 1e-2) for each in (net.flow, net.net)]
-        step = alternation(coupled)
+        step = alternating(gradients)
         for number, images in enumerate((5, 5, 3, 5)):
             if number == 3:
-                net.close_stage()
+                net.end_stage()
             step.step(net, *batch(number, images), *optimizers)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         _, observed, mask = batch(9)
@@ -185,14 +185,14 @@ def test_compiled_steps_are_the_eager_ones(coupled: str) -> None:
 
 def test_losses_have_one_form() -> None:
     _, observed, mask = batch(4)
-    constant = Guess(torch.full_like(observed, 0.3), torch.arange(5.0, dtype=torch.float64))
-    assert torch.equal(unlikely(constant, observed, mask), -torch.arange(5.0, dtype=torch.float64))
-    assert torch.equal(rough(constant, observed, mask), torch.zeros(5, dtype=torch.float64))
+    constant = Reconstruction(torch.full_like(observed, 0.3), torch.arange(5.0, dtype=torch.float64))
+    assert torch.equal(nll(constant, observed, mask), -torch.arange(5.0, dtype=torch.float64))
+    assert torch.equal(prior(constant, observed, mask), torch.zeros(5, dtype=torch.float64))
     by_hand = [
         sum((0.3 - float(value)) ** 2 for value in image[:, where[0]].flatten())
         for image, where in zip(observed, mask, strict=True)
     ]
-    torch.testing.assert_close(unfaithful(constant, observed, mask), torch.tensor(by_hand, dtype=torch.float64))
+    torch.testing.assert_close(reconstruction(constant, observed, mask), torch.tensor(by_hand, dtype=torch.float64))
 
 
 def test_rules_for_lambda() -> None:
@@ -234,8 +234,8 @@ def test_rules_for_lambda() -> None:
 )
 def test_mistakes_are_named(change: dict[str, Any], words: str) -> None:
     with pytest.raises(LacunaError, match=words):
-        alternation(**change)
-    with pytest.raises(LacunaError, match="coupled"):
-        alternation("loose")
+        alternating(**change)
+    with pytest.raises(LacunaError, match="gradients"):
+        alternating("loose")
     with pytest.raises(LacunaError, match=r"training\.noise"):
-        alternation(noise=-0.1)
+        alternating(noise=-0.1)

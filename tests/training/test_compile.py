@@ -67,7 +67,7 @@ def test_a_compiled_prflow_is_the_eager_one(digits_root: Path, tmp_path: Path) -
     words = (
         "experiment=digits_impute", "imputer=prflow_digits", "features=none", "imputer.flow.couplings=2",
         "imputer.flow.widths=[8]", "imputer.net.widths=[8]", "imputer.training.epochs=3", "imputer.training.stop=null",
-        "imputer.training.coupled=leaky", "data.train_images=64", "data.validation_images=20",
+        "imputer.training.gradients=leaky", "data.train_images=64", "data.validation_images=20",
         "data.test_images=30", "trainer.accelerator=cpu", "trainer.progress=false", f"data.root={digits_root}",
     )  # fmt: skip
     torch._dynamo.reset()

@@ -19,7 +19,7 @@ from lacuna.nets.checks import check_count, check_counts
 from lacuna.nets.dense_net import DenseNet
 
 
-class HalfCoupling(Flow):
+class MaskedCoupling(Flow):
     """Keeps one half of the values, fixed at random, which decide how the others are mapped: y = x exp(s) + t.
 
     s lies within -1 and 1 (tanh), so that a coupling changes no volume by more than exp(D/2).
@@ -29,33 +29,33 @@ class HalfCoupling(Flow):
         widths: of the hidden layers of the two networks, of s and of t.
     """
 
-    kept: Tensor
+    mask: Tensor
 
-    def __init__(self, kept: Tensor, widths: Sequence[int]) -> None:
+    def __init__(self, mask: Tensor, widths: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("kept", kept)
-        self.scale = DenseNet(len(kept), len(kept), widths, bounded=True)
-        self.shift = DenseNet(len(kept), len(kept), widths)
+        self.register_buffer("mask", mask)
+        self.scale = DenseNet(len(mask), len(mask), widths, bounded=True)
+        self.shift = DenseNet(len(mask), len(mask), widths)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         """See :meth:`lacuna.flows.base.Flow.forward`."""
         flat, scale, shift = self._affine(x, condition)
-        return torch.where(self.kept, flat, flat * scale.exp() + shift).view(x.shape), scale.sum(1)
+        return torch.where(self.mask, flat, flat * scale.exp() + shift).view(x.shape), scale.sum(1)
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         """See :meth:`lacuna.flows.base.Flow.inverse`."""
         flat, scale, shift = self._affine(z, condition)
-        return torch.where(self.kept, flat, (flat - shift) * scale.neg().exp()).view(z.shape), -scale.sum(1)
+        return torch.where(self.mask, flat, (flat - shift) * scale.neg().exp()).view(z.shape), -scale.sum(1)
 
     def _affine(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
         """The flat image (B,D), log-scales and shifts; these are 0 where a value is kept."""
         if condition is not None:
             raise LacunaError("RealNVP knows no condition: it maps whole images.")
         flat = x.reshape(len(x), -1)
-        told = torch.where(self.kept, flat, 0)
+        told = torch.where(self.mask, flat, 0)
         # the exponential and the log-determinant stay in x's precision under autocasting
         scale, shift = self.scale(told).to(x.dtype), self.shift(told).to(x.dtype)
-        return flat, torch.where(self.kept, 0, scale), torch.where(self.kept, 0, shift)
+        return flat, torch.where(self.mask, 0, scale), torch.where(self.mask, 0, shift)
 
 
 class RealNVP(NormalFlow):
@@ -87,8 +87,8 @@ class RealNVP(NormalFlow):
         check_counts("flow.widths", widths)
         self.couplings = nn.ModuleList()
         for _ in range(couplings // 2):
-            half = random_half(self.size)
-            self.couplings.extend([HalfCoupling(half, widths), HalfCoupling(~half, widths)])
+            half = random_coupling_mask(self.size)
+            self.couplings.extend([MaskedCoupling(half, widths), MaskedCoupling(~half, widths)])
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         """See :meth:`lacuna.flows.base.Flow.forward`; ``condition`` must be None."""
@@ -113,7 +113,7 @@ class RealNVP(NormalFlow):
         return self.size * 0.5 * (math.log(2 * math.pi) - len(self.couplings))
 
 
-def random_half(size: int) -> Tensor:
+def random_coupling_mask(size: int) -> Tensor:
     """(size,) bool of which size // 2, rounded down, are False; as published drawn by coins until one kind is used up.
 
     So a short tail is all of one kind. From torch's global generator, like the weights.

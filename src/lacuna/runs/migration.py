@@ -17,7 +17,16 @@ from lacuna.runs.recipe import PLACES, VERSION, Recipe
 EARLIER = 2
 """The version that can be migrated."""
 
-KEYS = {"needs": "prerequisites", "hide": "hold_out"}
+KEYS = {
+    "needs": "prerequisites",
+    "hide": "hold_out",
+    "coupled": "gradients",
+    "fill": "initial",
+    "guess": "estimate",
+    "known_weight": "reconstruction_weight",
+    "renew": "reset_flow",
+    "rounds": "inference_passes",
+}
 """Keys anywhere in a recipe of version 2 -> their names in version 3."""
 
 TYPES = {

@@ -1,4 +1,4 @@
-"""The imputed training set: state of a training that goes on from its own imputations."""
+"""The imputed training set of MCFlow: every image's current imputation, which is part of the state of the training."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from torch import Tensor, nn
 from lacuna.data.incomplete import Batch, IncompleteImages
 
 STORED = torch.float16
-"""Two bytes a value; the values in [0, 1] are off by 0.00025 at most."""
+"""Type in which imputations are stored; the rounding error of values in [0, 1] is at most 0.00025."""
 
 
 class ImputedSet(nn.Module):
-    """The current imputation of every image of a set; observed pixels are always the data's own.
+    """The current imputation of every image of a set. Observed pixels are always read from the data.
 
-    It lives on the images' device or, where it is larger than ``limit_bytes``, on the host. A checkpoint holds it.
+    The imputations are kept on the images' device or, if they exceed ``limit_bytes``, in host memory. Checkpoints
+    contain them.
 
     Args:
         images: the set.
-        limit_bytes: of the device's memory it may take.
-        at_once: images a step when all of them are imputed.
+        limit_bytes: device memory that the imputations may take.
+        batch_size: images imputed at once.
     """
 
-    def __init__(self, images: IncompleteImages, limit_bytes: float, at_once: int) -> None:
+    def __init__(self, images: IncompleteImages, limit_bytes: float, batch_size: int) -> None:
         super().__init__()
-        self._images, self._limit, self._at_once = images, limit_bytes, at_once
+        self._images, self._limit, self._batch_size = images, limit_bytes, batch_size
         self._values: Tensor | None = None
         self._row: Tensor | None = None
 
@@ -37,26 +38,26 @@ class ImputedSet(nn.Module):
         return len(self._images) * torch.Size(self._images.shape).numel() * STORED.itemsize
 
     @property
-    def filled(self) -> bool:
-        """Whether there are imputations."""
+    def initialised(self) -> bool:
+        """Whether there are imputations yet."""
         return self._values is not None
 
     @torch.no_grad()
-    def begin(self, start: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Impute every image with ``start`` (observed, mask) -> (B,C,H,W)."""
+    def initialise(self, impute: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Impute every image with ``impute``: (observed, mask) -> (B,C,H,W)."""
         device = self._images.device if self.bytes <= self._limit else torch.device("cpu")
         values = torch.empty((len(self._images), *self._images.shape), dtype=STORED, device=device)
         for rows, batch in self._batches():
-            values[rows] = start(batch.observed, batch.mask).to(device, STORED)
+            values[rows] = impute(batch.observed, batch.mask).to(device, STORED)
         self._values = values
 
     @torch.no_grad()
-    def advance(self, onwards: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-        """Replace every imputation by ``onwards`` (imputed, observed, mask) -> (B,C,H,W)."""
+    def update(self, refine: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        """Replace every imputation by ``refine``: (imputed, observed, mask) -> (B,C,H,W)."""
         assert self._values is not None
         for rows, batch in self._batches():
-            found = onwards(self._pasted(self._values[rows], batch), batch.observed, batch.mask)
-            self._values[rows] = found.to(self._values.device, STORED)
+            refined = refine(self._with_observed(self._values[rows], batch), batch.observed, batch.mask)
+            self._values[rows] = refined.to(self._values.device, STORED)
 
     def __call__(self, batch: Batch) -> Tensor:
         """The imputed images (B,C,H,W), float32, of a batch of the set."""
@@ -67,22 +68,22 @@ class ImputedSet(nn.Module):
                 len(self._images), device=self._row.device
             )
         rows = self._row[batch.index].to(self._values.device)
-        return self._pasted(self._values.index_select(0, rows), batch)
+        return self._with_observed(self._values.index_select(0, rows), batch)
 
-    def _pasted(self, values: Tensor, batch: Batch) -> Tensor:
+    def _with_observed(self, values: Tensor, batch: Batch) -> Tensor:
         return torch.where(batch.mask, batch.observed, values.to(batch.observed.device, batch.observed.dtype))
 
     def _batches(self) -> Iterator[tuple[slice, Batch]]:
-        for start in range(0, len(self._images), self._at_once):
-            rows = slice(start, min(start + self._at_once, len(self._images)))
+        for start in range(0, len(self._images), self._batch_size):
+            rows = slice(start, min(start + self._batch_size, len(self._images)))
             yield rows, self._images.batch(torch.arange(rows.start, rows.stop))
 
     def training_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint keeps."""
         return {"values": self._values}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` gave."""
+        """Restore what :meth:`training_state` returned."""
         values = state["values"]
         if values is not None and self.bytes <= self._limit:
             values = values.to(self._images.device)

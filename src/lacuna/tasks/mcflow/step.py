@@ -1,7 +1,10 @@
-"""The alternating optimisation of MCFlow and PRFlow: four losses, the prior's weight, and one step on a batch.
+"""The alternating optimisation of MCFlow and PRFlow: the losses, the weight of the prior, and one training step.
 
 Sources: Bernal, arXiv 2104.01482, equations 6 to 9 and section 4; the public code of MCFlow (Richardson et al. 2020).
-The losses have one form: (guess, observed, mask) -> (B,), one number an image.
+
+Symbols of the papers: G is the flow, H the network between its latent values, x̂ = G⁻¹(H(G(x))) the reconstruction of
+an imputed image x. G lowers J = -log p(x) (equation 6). H lowers J1 + J2 + lambda J3 of x̂ (equations 7 to 9): the
+functions :func:`nll`, :func:`reconstruction` and :func:`prior`, each (x̂, observed, mask) -> (B,), one number an image.
 """
 
 from __future__ import annotations
@@ -14,49 +17,49 @@ import torch
 from torch import Tensor, nn
 
 from lacuna.errors import LacunaError
-from lacuna.imputers.hyper_laplacian import hyper_laplacian
-from lacuna.imputers.mcflow import Guess, MCFlow
+from lacuna.imputers.mcflow import MCFlow, Reconstruction
+from lacuna.tasks.mcflow.hyper_laplacian import hyper_laplacian
 
 RULES = ("fixed", "frozen", "running")
-COUPLED = ("clean", "leaky")
+GRADIENTS = ("clean", "leaky")
 DECAY = 0.99
-"""Of the running means behind a running weight."""
+"""Decay of the exponential means behind a running weight."""
 
 
-def unlikely(guess: Guess, observed: Tensor, mask: Tensor) -> Tensor:
-    """J1 (equation 7): -log p of the guess under the flow, in nats."""
-    return -guess.log_prob
+def nll(output: Reconstruction, observed: Tensor, mask: Tensor) -> Tensor:
+    """J1 (equation 7): -log p of the reconstruction under the flow, in nats."""
+    return -output.log_prob
 
 
-def unfaithful(guess: Guess, observed: Tensor, mask: Tensor) -> Tensor:
-    """J2 (equation 8): the squared errors of observed values, summed over the image as in MCFlow's code."""
-    return torch.where(mask, guess.image - observed, 0).square().flatten(1).sum(1)
+def reconstruction(output: Reconstruction, observed: Tensor, mask: Tensor) -> Tensor:
+    """J2 (equation 8): the squared errors at observed values, summed over the image as in MCFlow's code."""
+    return torch.where(mask, output.image - observed, 0).square().flatten(1).sum(1)
 
 
-def rough(guess: Guess, observed: Tensor, mask: Tensor, alpha: float = 1 / 3, eps: float = 1 / 255) -> Tensor:
-    """J3 (equation 9, with the sign of a penalty): the hyper-Laplacian prior of the guess, observed values and all."""
-    return hyper_laplacian(guess.image, alpha, eps)
+def prior(output: Reconstruction, observed: Tensor, mask: Tensor, alpha: float = 1 / 3, eps: float = 1 / 255) -> Tensor:
+    """J3 (equation 9, as a penalty): the hyper-Laplacian prior of the whole reconstruction."""
+    return hyper_laplacian(output.image, alpha, eps)
 
 
 class PriorWeight(nn.Module):
-    """PRFlow's lambda, by one of three rules; kept on the device, and part of the training's state.
+    """PRFlow's lambda, the weight of the prior, by one of three rules. Kept on the device; part of the training state.
 
-    The paper: "a value of lambda that approximately equalizes J1 and lambda J3". J1 is a density's logarithm and
-    passes zero, so its magnitude is taken, and at least half a nat a value:
+    The paper: "a value of lambda that approximately equalizes J1 and lambda J3". J1 is minus a log-density and can pass
+    through zero, so its magnitude is used, and at least half a nat a value:
     lambda = weight max(abs(J1), D/2) / J3, with weight 1 for the paper's rule.
 
     * ``fixed``: lambda = weight.
-    * ``frozen``: by that formula from the means over epoch ``warm_up``; 0 until then, never changed later. This is the
-      paper's "a value of lambda": one for a training.
-    * ``running``: by that formula from running means, all the time, and at most ``largest``. It feeds on itself: what
-      lowers J3 raises lambda, which lowers J3.
+    * ``frozen``: the formula with the means over epoch ``warm_up``; 0 until then, constant afterwards, at most
+      ``largest``. This is the paper's "a value of lambda": one for a training.
+    * ``running``: the formula with running means, all the time, at most ``largest``. It feeds on itself: what lowers J3
+      raises lambda, which lowers J3.
 
     Args:
-        spec: ``rule``, ``weight``, ``warm_up`` (epochs), ``largest``.
+        spec: ``rule``, ``weight``, ``warm_up`` (epochs), ``largest``, and ``alpha``, ``eps`` of the prior.
         size: D, values of an image.
 
     Raises:
-        LacunaError: a value that means nothing.
+        LacunaError: a value is out of its range.
     """
 
     def __init__(self, spec: Mapping[str, Any], size: int) -> None:
@@ -69,7 +72,7 @@ class PriorWeight(nn.Module):
             value = spec[name]
             if isinstance(value, bool) or not (isinstance(value, int | float) and least <= value < math.inf):
                 raise LacunaError(f"imputer.training.prior.{name}={value} must be a number of at least {least}.")
-        hyper_laplacian(torch.zeros(1, 1, 2, 2), spec["alpha"], spec["eps"])  # refuses what it cannot take
+        hyper_laplacian(torch.zeros(1, 1, 2, 2), spec["alpha"], spec["eps"])  # raises for values out of range
         self.value = torch.tensor(float(self.weight) if self.rule == "fixed" else 0.0)
         self._means: Tensor | None = None  # running means of |J1| and J3
 
@@ -78,118 +81,123 @@ class PriorWeight(nn.Module):
         """Whether there is a prior at all."""
         return bool(self.weight > 0)
 
-    def step(self, unlikely: Tensor, rough: Tensor) -> Tensor:
-        """Lambda of this batch, a scalar on the device, given the batch's means of J1 and J3; never waits for it."""
-        if self.value.device != rough.device:
-            self.value = self.value.to(rough.device)
+    def step(self, nll: Tensor, prior: Tensor) -> Tensor:
+        """Lambda of this batch, a scalar on the device, from the batch means of J1 and J3; no synchronisation."""
+        if self.value.device != prior.device:
+            self.value = self.value.to(prior.device)
         if self.rule == "running":
-            now = torch.stack([unlikely.detach().float(), rough.detach().float()])
+            now = torch.stack([nll.detach().float(), prior.detach().float()])
             self._means = now if self._means is None else torch.lerp(self._means, now, 1 - DECAY)
-            self.value = self._equal(self._means[0], self._means[1]).clamp(max=self.largest)
+            self.value = self._equalising(self._means[0], self._means[1]).clamp(max=self.largest)
         return self.value
 
-    def end_epoch(self, epochs: int, unlikely: float, rough: float) -> None:
-        """After ``epochs`` epochs; given the means of J1 and J3 over the last one."""
+    def end_epoch(self, epochs: int, nll: float, prior: float) -> None:
+        """Called after ``epochs`` epochs with the means of J1 and J3 over the last one."""
         if self.rule == "frozen" and epochs == self.warm_up:
-            frozen = self._equal(torch.tensor(unlikely), torch.tensor(rough)).clamp(max=self.largest)
+            frozen = self._equalising(torch.tensor(nll), torch.tensor(prior)).clamp(max=self.largest)
             self.value = frozen.float().to(self.value.device)
 
-    def _equal(self, unlikely: Tensor, rough: Tensor) -> Tensor:
-        found: Tensor = self.weight * unlikely.abs().clamp(min=0.5 * self.size) / rough.clamp(min=1e-6)
-        return found
+    def _equalising(self, nll: Tensor, prior: Tensor) -> Tensor:
+        ratio: Tensor = self.weight * nll.abs().clamp(min=0.5 * self.size) / prior.clamp(min=1e-6)
+        return ratio
 
     def training_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint keeps."""
         return {"value": self.value, "means": self._means}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` gave."""
+        """Restore what :meth:`training_state` returned."""
         self.value, self._means = state["value"], state["means"]
 
 
-class Alternation(nn.Module):
-    """One step on a batch: H learns with G as it is, and G with the imputed images as they are.
+class AlternatingStep(nn.Module):
+    """One training step on a batch: H learns while G is held fixed, G learns while the imputed images are held fixed.
 
-    Both take their gradients at the same weights, so that one pass through G serves both, and no second pass is needed
-    for J1 (see :meth:`lacuna.flows.normal.NormalFlow.decode`).
+    Both gradients are taken at the same weights, so that one forward pass through G serves both, and J1 needs no second
+    pass (see :meth:`lacuna.flows.normal.NormalFlow.decode`).
 
-    ``clean``: the equations; H's losses change H only. ``leaky``: what the released code does where it runs: the
-    gradient of H's losses also reaches G, whose next step adds it.
+    ``gradients``: ``clean`` follows the equations: H's losses change H only. ``leaky`` does what the released code does
+    in versions of PyTorch in which it runs: H's losses also leave a gradient in G, which G's next step adds.
 
-    With ``noise`` (ours; a standard deviation, of images in [0, 1]) what enters G is blurred by so much, that its
-    density may not grow without end where pixels are always the same; J2 compares with the values observed.
+    With ``noise`` (ours), Gaussian noise of that standard deviation is added to the images (in [0, 1]) that enter G:
+    else the density grows without bound at pixels that are always the same. J2 still compares with the observed values.
 
     Args:
-        spec: ``coupled``, ``known_weight`` (of J2, beside J1, both an image's mean over the batch; 64 as published: the
-            released code adds J2's sum over a batch of 64 to J1's mean), ``noise``, ``prior``.
+        spec: ``gradients``; ``reconstruction_weight``, of J2 beside J1, both being means over the batch (64 as
+            published: the released code adds J2's sum over a batch of 64 to J1's mean); ``noise``; ``prior``.
         size: values of an image.
 
     Raises:
-        LacunaError: a value that means nothing.
+        LacunaError: a value is out of its range.
     """
 
     def __init__(self, spec: Mapping[str, Any], size: int) -> None:
         super().__init__()
-        self.coupled, self.known_weight = spec["coupled"], spec["known_weight"]
-        if self.coupled not in COUPLED:
-            raise LacunaError(f"imputer.training.coupled={self.coupled!r} is neither {' nor '.join(COUPLED)}.")
-        if not (isinstance(self.known_weight, int | float) and 0 < self.known_weight < math.inf):
-            raise LacunaError(f"imputer.training.known_weight={self.known_weight} must be a number above 0.")
+        self.gradients, self.reconstruction_weight = spec["gradients"], spec["reconstruction_weight"]
+        if self.gradients not in GRADIENTS:
+            raise LacunaError(f"imputer.training.gradients={self.gradients!r} is neither {' nor '.join(GRADIENTS)}.")
+        weight = self.reconstruction_weight
+        if not (isinstance(weight, int | float) and 0 < weight < math.inf):
+            raise LacunaError(f"imputer.training.reconstruction_weight={weight} must be a number above 0.")
         self.noise = spec["noise"]
         if isinstance(self.noise, bool) or not (isinstance(self.noise, int | float) and 0 <= self.noise < math.inf):
             raise LacunaError(f"imputer.training.noise={self.noise} must be a number of at least 0.")
         self.prior = PriorWeight(spec["prior"], size)
-        self._shape = {key: spec["prior"][key] for key in ("alpha", "eps")}
-        self._leaked: list[Tensor] | None = None  # what H's losses left in G's gradients after the last batch
+        self._prior_shape = {key: spec["prior"][key] for key in ("alpha", "eps")}
+        self._leaked: list[Tensor] | None = None  # gradients that H's losses left in G after the last batch
 
     def step(
         self, model: MCFlow, x: Tensor, observed: Tensor, mask: Tensor, flow_optimizer: Any, net_optimizer: Any
     ) -> dict[str, Tensor]:
-        """Update H and G; the batch's means of J, J1, J2 and (with a prior) J3, detached, on the device.
+        """Update H and G on a batch.
 
         Args:
             model: G and H.
             x: (B,C,H,W) the imputed images.
             observed, mask: as for :meth:`MCFlow.impute`.
             flow_optimizer, net_optimizer: of G and of H.
+
+        Returns:
+            Batch means, detached, on the device: ``flow_nll`` (J), ``nll`` (J1), ``reconstruction`` (J2) and, with a
+            prior, ``prior`` (J3).
         """
-        leaky = self.coupled == "leaky"
+        leaky = self.gradients == "leaky"
         z, log_prob = model.flow.encode(x + self.noise * torch.randn_like(x) if self.noise else x)
         model.flow.requires_grad_(leaky)
-        guess = model.decode(z if leaky else z.detach())
+        output = model.decode(z if leaky else z.detach())
         model.flow.requires_grad_(True)
-        terms = {"unlikely": unlikely(guess, observed, mask), "unfaithful": unfaithful(guess, observed, mask)}
+        terms = {"nll": nll(output, observed, mask), "reconstruction": reconstruction(output, observed, mask)}
         if self.prior.used:
-            terms["rough"] = rough(guess, observed, mask, **self._shape)
+            terms["prior"] = prior(output, observed, mask, **self._prior_shape)
         means = {name: term.mean() for name, term in terms.items()}
-        loss = means["unlikely"] + self.known_weight * means["unfaithful"]
+        loss = means["nll"] + self.reconstruction_weight * means["reconstruction"]
         if self.prior.used:
-            loss = loss + self.prior.step(means["unlikely"], means["rough"]) * means["rough"]
+            loss = loss + self.prior.step(means["nll"], means["prior"]) * means["prior"]
         loss.backward(retain_graph=leaky)
         if leaky:
-            self._pass_on_leak(model.flow)
-        nll = -log_prob.mean()
-        nll.backward()
+            self._exchange_leaked_gradients(model.flow)
+        flow_nll = -log_prob.mean()
+        flow_nll.backward()
         for optimizer in (flow_optimizer, net_optimizer):
             optimizer.step()
             optimizer.zero_grad()
-        return {name: value.detach() for name, value in {"nll": nll, **means}.items()}
+        return {name: value.detach() for name, value in {"flow_nll": flow_nll, **means}.items()}
 
-    def renew(self) -> None:
-        """G has been made anew: what had leaked into the old one's gradients is gone."""
+    def discard_leaked_gradients(self) -> None:
+        """Forget the gradients that leaked into G; to be called when G has been reset."""
         self._leaked = None
 
-    def _pass_on_leak(self, flow: nn.Module) -> None:
-        """Put aside what the batch left in G's gradients, and add what the one before did."""
+    def _exchange_leaked_gradients(self, flow: nn.Module) -> None:
+        """Keep the gradients that this batch left in G for later, and put those of the batch before in their place."""
         weights = list(flow.parameters())
         before, self._leaked = self._leaked, [weight.grad for weight in weights if weight.grad is not None]
         for number, weight in enumerate(weights):
             weight.grad = None if before is None else before[number].to(weight.device)
 
     def training_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint keeps."""
         return {"leaked": self._leaked}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` gave."""
+        """Restore what :meth:`training_state` returned."""
         self._leaked = state["leaked"]

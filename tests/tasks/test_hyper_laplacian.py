@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lacuna.errors import LacunaError
-from lacuna.imputers.hyper_laplacian import GREY_LEVEL, hyper_laplacian
+from lacuna.tasks.mcflow.hyper_laplacian import GREY_LEVEL, hyper_laplacian
 
 
 def image(*shape: int) -> torch.Tensor:
