@@ -40,4 +40,4 @@ def test_what_it_refuses() -> None:
     flow, x = ConvolutionalRealNVP((1, 4, 4), scales=1, width=4), torch.zeros(1, 1, 4, 4)
     for way in (flow.forward, flow.inverse):
         with pytest.raises(LacunaError, match="no condition"):
-            way(x, Condition.nothing(x))
+            way(x, Condition.unconditional(x))

@@ -120,17 +120,17 @@ def test_decoding_knows_the_density_without_a_second_pass() -> None:
 
 def test_no_weights_cross_the_floor_and_some_reach_it() -> None:
     """-log p >= -2.0811 D (reference/prflow.md 2.3), with equality where every s is 1 and the latent value is 0."""
-    assert RealNVP((1, 4, 4), widths=[2]).floor / 16 == pytest.approx(-2.0811, abs=1e-4)
+    assert RealNVP((1, 4, 4), widths=[2]).nll_bound / 16 == pytest.approx(-2.0811, abs=1e-4)
     for scale in (0.3, 3.0, 30.0):
         flow = made(scale)
-        assert -flow.log_prob(images(20)).max() >= flow.floor
+        assert -flow.log_prob(images(20)).max() >= flow.nll_bound
     with torch.no_grad():
         for coupling in flow.couplings:
             for net, bias in ((coupling.scale, 50.0), (coupling.shift, 0.0)):
                 last = [layer for layer in net.layers if isinstance(layer, torch.nn.Linear)][-1]
                 last.weight.zero_()
                 last.bias.fill_(bias)
-        assert -flow.log_prob(torch.zeros(1, *SHAPE).double()).item() == pytest.approx(flow.floor)
+        assert -flow.log_prob(torch.zeros(1, *SHAPE).double()).item() == pytest.approx(flow.nll_bound)
 
 
 def test_a_new_flow_is_nearly_the_identity() -> None:

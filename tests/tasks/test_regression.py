@@ -42,8 +42,8 @@ def test_its_loss_is_the_error_of_what_it_is_not_shown(digits_root: Path, tmp_pa
     assert (shown & ~batch.mask).sum() == 0 and scored.any() and (observed[~shown] == 0).all()
     share = (scored.flatten(1).sum(1) / batch.mask.flatten(1).sum(1)).tolist()
     assert min(share) < 0.25 and max(share) > 0.4  # little of some images and much of others
-    guess = task.model.guess(batch.observed, shown)
-    expected = ((guess - batch.observed)[scored] ** 2).mean()
+    predicted = task.model.predict(batch.observed, shown)
+    expected = ((predicted - batch.observed)[scored] ** 2).mean()
     torch.testing.assert_close(loss, expected)
     assert int(count) == int(scored.sum())
 

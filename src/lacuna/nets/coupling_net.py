@@ -20,29 +20,29 @@ class UnitConv2d(nn.Module):
     torch's ``weight_norm`` always learns the norms.
 
     Args:
-        before: input channels. after: output channels.
+        in_channels: input channels. out_channels: output channels.
         kernel: odd size.
         gain: whether each filter has a learned norm, at first kernel * sqrt(1/6).
     """
 
     one: Tensor
 
-    def __init__(self, before: int, after: int, kernel: int, gain: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, gain: bool = False) -> None:
         super().__init__()
-        bound = math.sqrt(2 / before)  # only directions matter; as published
-        self.direction = nn.Parameter(torch.empty(after, before, kernel, kernel).uniform_(-bound, bound))
-        self.gain = nn.Parameter(torch.full((after, 1, 1, 1), kernel * math.sqrt(1 / 6))) if gain else None
-        self.register_buffer("one", torch.ones(after, 1, 1, 1), persistent=False)
-        self.bias = nn.Parameter(torch.zeros(after))
+        bound = math.sqrt(2 / in_channels)  # only directions matter; as published
+        self.direction = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel).uniform_(-bound, bound))
+        self.gain = nn.Parameter(torch.full((out_channels, 1, 1, 1), kernel * math.sqrt(1 / 6))) if gain else None
+        self.register_buffer("one", torch.ones(out_channels, 1, 1, 1), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
         self.padding = kernel // 2
 
     def weight(self) -> Tensor:
-        """(after, before, kernel, kernel)."""
+        """(out_channels, in_channels, kernel, kernel)."""
         # what torch's own weight_norm calls: one kernel each way, 3 to 6 times as fast as plain tensor operations
         return torch._weight_norm(self.direction, self.one if self.gain is None else self.gain, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,before,H,W) -> (B,after,H,W)."""
+        """(B,in_channels,H,W) -> (B,out_channels,H,W)."""
         return functional.conv2d(x, self.weight(), self.bias, padding=self.padding)
 
 
@@ -67,7 +67,7 @@ class CouplingNet(nn.Module):
     """3x3 convolution, residual blocks, and a 1x1 convolution of the sum of what each of these says (by 1x1).
 
     Args:
-        before: input channels. after: output channels.
+        in_channels: input channels. out_channels: output channels.
         width: channels inside.
         blocks: residual blocks.
 
@@ -75,17 +75,17 @@ class CouplingNet(nn.Module):
         LacunaError: a size that is not a whole number of at least 1.
     """
 
-    def __init__(self, before: int, after: int, width: int, blocks: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, width: int, blocks: int) -> None:
         super().__init__()
         check_count("flow.width", width)
         check_count("flow.net.blocks", blocks)
-        self.stem = UnitConv2d(before, width, 3)
+        self.stem = UnitConv2d(in_channels, width, 3)
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.skips = nn.ModuleList(UnitConv2d(width, width, 1, gain=True) for _ in range(blocks + 1))
-        self.head = UnitConv2d(width, after, 1, gain=True)
+        self.head = UnitConv2d(width, out_channels, 1, gain=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,before,H,W) -> (B,after,H,W)."""
+        """(B,in_channels,H,W) -> (B,out_channels,H,W)."""
         h = self.stem(x)
         total = self.skips[0](h)
         for block, skip in zip(self.blocks, self.skips[1:], strict=True):

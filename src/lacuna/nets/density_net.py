@@ -65,8 +65,8 @@ class LinearHeads(nn.Module):
         self.shape, self.k, self.rank = shape, components, factors
         channels = [2 * shape[0], *filters]
         layers: list[nn.Module] = []
-        for before, after, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
-            layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.ReLU()]
+        for in_channels, out_channels, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
+            layers += [nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2), nn.ReLU()]
         self.extractor = nn.Sequential(*layers, nn.Flatten())
         values = shape[0] * shape[1] * shape[2]
         width = filters[-1] * shape[1] * shape[2]
@@ -92,29 +92,29 @@ def _factors(head: nn.Module | None, features: Tensor, shape: tuple[int, ...]) -
     return features.new_zeros(len(features), *shape) if head is None else head(features).reshape(-1, *shape)
 
 
-def conv_block(before: int, after: int, kernel: int, dropout: float = 0.0) -> nn.Sequential:
+def conv_block(in_channels: int, out_channels: int, kernel: int, dropout: float = 0.0) -> nn.Sequential:
     """The papers' "conv_n": convolution, ReLU, batch normalisation (, dropout)."""
     layers: list[nn.Module] = [
-        nn.Conv2d(before, after, kernel, padding=kernel // 2),
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2),
         nn.ReLU(),
-        nn.BatchNorm2d(after),
+        nn.BatchNorm2d(out_channels),
     ]
     return nn.Sequential(*layers, nn.Dropout(dropout)) if dropout else nn.Sequential(*layers)
 
 
-def down(before: int, after: int) -> nn.Conv2d:
+def down(in_channels: int, out_channels: int) -> nn.Conv2d:
     """Halve the size: a strided convolution without activation."""
-    return nn.Conv2d(before, after, 3, stride=2, padding=1)
+    return nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
 
 
-def up(before: int, after: int) -> nn.ConvTranspose2d:
+def up(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
     """Double the size: a strided transposed convolution without activation."""
-    return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1)
+    return nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
 
 
-def blocks(before: int, after: int, count: int, kernel: int) -> list[nn.Module]:
+def blocks(in_channels: int, out_channels: int, count: int, kernel: int) -> list[nn.Module]:
     """``count`` convolution blocks, the first of which changes the number of channels."""
-    return [conv_block(before if i == 0 else after, after, kernel) for i in range(count)]
+    return [conv_block(in_channels if i == 0 else out_channels, out_channels, kernel) for i in range(count)]
 
 
 class FullyConvolutional(nn.Module):

@@ -19,26 +19,28 @@ Kernel = int | tuple[int, int]
 class BasicConv2d(nn.Module):
     """Convolution without bias, batch normalisation, ReLU; any padding is that of the kernel or none."""
 
-    def __init__(self, before: int, after: int, kernel: Kernel, stride: int = 1, *, padded: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: Kernel, stride: int = 1, *, padded: bool = False
+    ) -> None:
         super().__init__()
         sides = (kernel, kernel) if isinstance(kernel, int) else kernel
         padding = (sides[0] // 2, sides[1] // 2) if padded else 0
-        self.conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(after, eps=1e-3)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) -> (B, after, H', W'), >= 0."""
+        """(B, in_channels, H, W) -> (B, out_channels, H', W'), >= 0."""
         out: Tensor = self.bn(self.conv(x)).relu()
         return out
 
 
-def _branch(before: int, *layers: tuple[int, Kernel], stride: int = 1) -> nn.Sequential:
+def _branch(in_channels: int, *layers: tuple[int, Kernel], stride: int = 1) -> nn.Sequential:
     """Convolutions (filters, kernel) in a row, padded; with a stride above 1 the last one has it and no padding."""
     made = []
-    for number, (after, kernel) in enumerate(layers, 1):
+    for number, (out_channels, kernel) in enumerate(layers, 1):
         shrinks = stride > 1 and number == len(layers)
-        made.append(BasicConv2d(before, after, kernel, stride if shrinks else 1, padded=not shrinks))
-        before = after
+        made.append(BasicConv2d(in_channels, out_channels, kernel, stride if shrinks else 1, padded=not shrinks))
+        in_channels = out_channels
     return nn.Sequential(*made)
 
 
@@ -52,7 +54,7 @@ class Parallel(nn.Module):
             self.add_module(name, branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) -> (B, sum of the branches' channels, H', W')."""
+        """(B, in_channels, H, W) -> (B, sum of the branches' channels, H', W')."""
         return torch.cat([self.get_submodule(name)(x) for name in self.names], 1)
 
 
