@@ -104,7 +104,7 @@ def test_an_image_does_not_wait_for_others(order: int, monkeypatch: pytest.Monke
     together = Harmonic(order).impute(truth, mask)
     for i in range(3):
         assert torch.equal(Harmonic(order).impute(truth[i : i + 1], mask[i : i + 1]), together[i : i + 1])
-    monkeypatch.setattr(harmonic, "EVERY", 3)
+    monkeypatch.setattr(harmonic, "CHECK_EVERY", 3)
     assert torch.equal(Harmonic(order).impute(truth, mask), together)
 
 

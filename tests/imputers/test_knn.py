@@ -180,7 +180,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(LacunaError, match="complete_donors"):
         KNN(complete_donors=True).fit(DIGITS[:3], ~mask)
     knn = KNN()
-    with pytest.raises(LacunaError, match="seen no training images"):
+    with pytest.raises(LacunaError, match="is not fitted"):
         knn.impute(DIGITS[:3], mask)
     knn.fit(DIGITS[:3], mask)
     with pytest.raises(LacunaError, match="same size"):

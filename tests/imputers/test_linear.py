@@ -117,7 +117,7 @@ def test_fewer_than_a_triangle() -> None:
 def test_chunks_and_the_window_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, mask = images(7, 10, 10), torch.cat([masks(4, 10, 10, 0.9), masks(3, 10, 10, 0.3)])
     expected = Linear().impute(truth, mask)
-    monkeypatch.setattr(linear, "NUMBERS", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr(linear, "PAIRS", {"cpu": 1, "cuda": 1})
     torch.testing.assert_close(Linear().impute(truth, mask), expected, atol=1e-9, rtol=0)
     monkeypatch.setattr(linear, "REACH", 1)
     torch.testing.assert_close(Linear().impute(truth, mask), expected, atol=1e-9, rtol=0)

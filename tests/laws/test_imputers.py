@@ -115,7 +115,7 @@ SAMPLERS: tuple[str, ...] = (
 def test_every_imputer_is_here() -> None:
     made = {name: new() for name, new in IMPUTERS.items()}
     assert_all_listed(Imputer, made.values(), "IMPUTERS in tests/laws/test_imputers.py")
-    able = {name for name, imputer in made.items() if type(imputer)._draw is not Imputer._draw}
+    able = {name for name, imputer in made.items() if type(imputer)._sample is not Imputer._sample}
     assert able == set(SAMPLERS), "SAMPLERS in tests/laws/test_imputers.py are those that can draw"
 
 

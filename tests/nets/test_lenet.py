@@ -51,8 +51,8 @@ def test_any_size_that_is_large_enough(size, padding):
 @pytest.mark.parametrize(
     ("size", "padding", "said"),
     [
-        ((11, 28), (2, 0), r"nothing left of 11x28 images: choose net.padding=\[2,2\]"),
-        ((3, 3), (2, 2), "nothing left of 3x3"),
+        ((11, 28), (2, 0), r"11x28 are too small for LeNet with net.padding=\[2, 0\]: choose net.padding=\[2,2\]"),
+        ((3, 3), (2, 2), "3x3 are too small"),
         ((28, 28), (2,), r"net.padding=\[2\] must be two whole numbers"),
         ((28, 28), (2, -1), r"net.padding=\[2, -1\]"),
     ],

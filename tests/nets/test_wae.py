@@ -175,7 +175,7 @@ def test_any_size_of_images(variant, size, stages):
     features = torch.rand(3, 5, *size)
     image = net(features)
     assert image.shape == (3, 3, *size) and ((image > 0) & (image < 1)).all()
-    assert net.encode(features).shape == (3, 4) and net.judge(torch.randn(3, 4)).shape == (3,)
+    assert net.encode(features).shape == (3, 4) and net.discriminate(torch.randn(3, 4)).shape == (3,)
     assert torch.equal(net.eval()(features), net.decode(net.encode(features)))
 
 
@@ -201,8 +201,8 @@ def test_every_weight_is_trained_by_its_own_loss(variant):
     everything = set(dict(net.named_parameters()))
     own = {name for name, p in net.named_parameters() if p.grad is not None}
     assert own == {name for name in everything if not name.startswith("discriminator")}
-    assert trained(net.judge(net.encode(features).detach()).sum()) == {"discriminator"}
-    assert trained(net.judge(net.encode(features)).sum()) == {"encoder", "discriminator"}
+    assert trained(net.discriminate(net.encode(features).detach()).sum()) == {"discriminator"}
+    assert trained(net.discriminate(net.encode(features)).sum()) == {"encoder", "discriminator"}
 
 
 def test_each_side_can_win_its_game():
@@ -215,7 +215,7 @@ def test_each_side_can_win_its_game():
     critic = torch.optim.Adam(net.discriminator.parameters(), lr=3e-3)
 
     def told_apart() -> Tensor:
-        true, false = net.judge(torch.randn(256, 6)), net.judge(net.encode(features).detach())
+        true, false = net.discriminate(torch.randn(256, 6)), net.discriminate(net.encode(features).detach())
         right = functional.binary_cross_entropy_with_logits(true, torch.ones_like(true))
         return right + functional.binary_cross_entropy_with_logits(false, torch.zeros_like(false))
 

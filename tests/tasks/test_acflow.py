@@ -174,13 +174,13 @@ def test_judging_leaves_the_training_s_noise_alone(digits_root, tmp_path):
 
 def test_classifiers_on_one_flow_share_what_it_imputed(whole, digits_root, monkeypatch):
     """Another net asks the flow for test images only; it is trained as if it had asked for all."""
-    asked, original = [], FlowImputer._fill
+    asked, original = [], FlowImputer._impute
 
     def fill(self: FlowImputer, observed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         asked.append(len(observed))
         return original(self, observed, mask)
 
-    monkeypatch.setattr(FlowImputer, "_fill", fill)
+    monkeypatch.setattr(FlowImputer, "_impute", fill)
     output, found, counts = whole.path.parents[1], [], []
     for stages in ("[[8,1]]", "[[4,1]]", "[[4,1]]"):
         chosen = words(digits_root, output, "stem=acflow", "task=classify", "net.training.epochs=1")

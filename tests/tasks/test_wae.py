@@ -107,8 +107,8 @@ def test_one_backward_pass_gives_both_players_their_own_gradients(digits_root, t
     known = batch.mask.expand_as(batch.observed)
     errors = (wae.decode(code) - batch.observed)[known].square().mean()
     real, made = torch.ones(20), torch.zeros(20)
-    encoder = errors + 0.3 * cross_entropy(wae.judge(code), real)
-    discriminator = cross_entropy(wae.judge(drawn), real) + cross_entropy(wae.judge(code), made)
+    encoder = errors + 0.3 * cross_entropy(wae.discriminate(code), real)
+    discriminator = cross_entropy(wae.discriminate(drawn), real) + cross_entropy(wae.discriminate(code), made)
     wanted = torch.autograd.grad(encoder, players, retain_graph=True) + torch.autograd.grad(discriminator, judges)
     assert any(gradient.abs().max() > 1e-6 for gradient in wanted[-len(judges) :])
     for one, other in zip(found, wanted, strict=True):

@@ -33,10 +33,10 @@ class FlowImputer(Imputer):
         self.flow = flow
         self.estimate, self.samples = estimate, samples
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         if self.estimate == "latent_zero":
             return self.flow.point_estimate(observed, mask)
         return self.flow.mean(observed, mask, self.samples)
 
-    def _draw(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+    def _sample(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
         return self.flow.sample(observed, mask, n)

@@ -36,6 +36,6 @@ class Regression(Imputer):
         found: Tensor = self.net(torch.where(mask, observed, 0), mask).mean[:, 0]
         return found.to(observed.dtype)
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
         return self.predict(observed, mask)

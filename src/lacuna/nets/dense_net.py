@@ -1,4 +1,4 @@
-"""The fully connected network of MCFlow (Richardson et al. 2020): in its flow's couplings, and as its imputer."""
+"""The fully connected network of MCFlow (Richardson et al. 2020), for its flow's couplings and its latent map."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lacuna.nets.checks import check_count, check_counts
 
 
 class DenseNet(nn.Module):
-    """Linear layers with LeakyReLU(0.01) in between; no dropout and no norm.
+    """Linear layers with LeakyReLU(0.01) in between; no dropout, no normalisation.
 
     Args:
-        in_features: values in. out_features: values out.
+        in_features, out_features: numbers of values.
         widths: of the hidden layers.
-        bounded: tanh at the end.
+        bounded: whether a tanh ends the network.
 
     Raises:
-        LacunaError: a size that is not a whole number of at least 1.
+        LacunaError: a size is not a whole number of at least 1.
     """
 
     def __init__(self, in_features: int, out_features: int, widths: Sequence[int], bounded: bool = False) -> None:

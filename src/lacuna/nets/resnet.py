@@ -34,19 +34,19 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """He et al., "Deep residual learning" (2016), with the small-image entrance: 3x3, stride 1, no pooling.
+    """ResNet (He et al., "Deep residual learning", 2016) for small images: begins with 3x3, stride 1, no pooling.
 
-    Weights are named and initialised as torchvision's ``resnet18``. Made for images in [0, 1]: batch normalisation
-    does what a normalisation of the input would.
+    Weights are named and initialised as torchvision's ``resnet18``. For images in [0, 1]: batch normalisation replaces
+    a normalisation of the input.
 
     Args:
         filters: channels of the input: those of the image or, behind a stem, of its features.
         size: (H, W) of the input; any (positions are averaged at the end).
         classes: number of classes.
-        stages: [filters, number of blocks] a stage; every stage but the first halves the image.
+        stages: [filters, number of blocks] per stage; every stage but the first downsamples by 2.
 
     Raises:
-        LacunaError: a value that no network can have.
+        LacunaError: a value is out of its range.
 
     Shape:
         (B, filters, H, W) -> logits (B, classes).
@@ -76,13 +76,13 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, x: Tensor) -> Tensor:
-        """The last stage averaged over its positions, (B, filters of the last stage), >= 0."""
+        """The output of the last stage averaged over positions, (B, filters of the last stage), >= 0."""
         h: Tensor = self.bn1(self.conv1(x)).relu()
         for name in self.layers:
             h = self.get_submodule(name)(h)
         return h.mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the classes."""
+        """The logits (B, classes)."""
         logits: Tensor = self.fc(self.features(x))
         return logits
