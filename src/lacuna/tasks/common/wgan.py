@@ -38,9 +38,8 @@ def gradient_penalty(critic: Critic, real: Sequence[Tensor], fake: Sequence[Tens
 
 def critic_losses(critic: Critic, real: Sequence[Tensor], fake: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The critic's loss, E[D(fake)] - E[D(real)] + 10 penalty, and its distance estimate E[D(real)] - E[D(fake)]."""
-    scores = critic(
-        *(torch.cat(pair) for pair in zip(real, fake, strict=True))
-    )  # no batch normalisation, so that one pass serves both
+    # one pass for both, as critics have no batch normalisation
+    scores = critic(*(torch.cat(pair) for pair in zip(real, fake, strict=True)))
     distance = scores[: len(real[0])].mean() - scores[len(real[0]) :].mean()
     share = torch.rand(len(real[0]), device=real[0].device)
     return PENALTY * gradient_penalty(critic, real, fake, share) - distance, distance.detach()
