@@ -1,4 +1,4 @@
-"""ACFlow: its likelihood is one, samples belong to it, and nothing depends on what is missing or target."""
+"""ACFlow: its likelihood is normalised, samples follow it, missing values and the target are never read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def images(n: int, levels: int = 16, shape: tuple[int, int, int] = SHAPE, seed: 
 
 
 def regions(n: int, channels: int = 1, seed: int = 2) -> tuple[Tensor, Tensor]:
-    """Observed and target thirds; what is in neither is missing."""
+    """Observed and target thirds; all others are missing."""
     third = torch.randint(3, (n, channels, *SHAPE[1:]), generator=torch.Generator().manual_seed(seed))
     return third == 0, third == 1
 
@@ -111,7 +111,7 @@ def test_what_is_missing_is_never_read(context, value):
 
 @contexts
 @pytest.mark.parametrize("value", [float("nan"), 1e6, 0.3])
-def test_what_is_hidden_is_not_read_to_fill_it(context, value):
+def test_target_values_are_not_read_to_impute_them(context, value):
     model, x = flow(context=context), images(5)
     observed = regions(5)[0]
     other = torch.where(observed, x, value)
@@ -125,7 +125,7 @@ def test_what_is_hidden_is_not_read_to_fill_it(context, value):
 
 @contexts
 @pytest.mark.parametrize("channels", [1, 2])
-def test_fills_are_images_with_the_observed_pixels_and_zero_where_missing(context, channels):
+def test_imputations_keep_observed_pixels_and_are_zero_where_missing(context, channels):
     model, x = flow(context=context).float(), images(5).float()
     observed, target = regions(5, channels)
     samples = model.sample(x, observed, 3, target, generator=seeded())
@@ -139,7 +139,7 @@ def test_fills_are_images_with_the_observed_pixels_and_zero_where_missing(contex
 
 
 @contexts
-def test_decoding_is_the_inverse_of_what_is_scored(context):
+def test_decoding_is_the_inverse_of_log_prob(context):
     model, x = flow(context=context), images(4)
     observed, _ = regions(4)
     z = torch.randn(x.shape, dtype=torch.float64)
@@ -213,7 +213,7 @@ def test_the_loss_is_nats_per_image_and_the_published_penalty():
     torch.testing.assert_close(model.loss(x, observed, target, seeded()), expected)
 
 
-def test_the_loss_with_the_squared_error_of_the_best_guess():
+def test_the_loss_with_the_squared_error_of_the_point_estimate():
     plain, model, x = flow(), flow(mse_weight=3.0), images(5)
     observed, target = regions(5)
     errors = ((model.point_estimate(x, observed, target) - x) * target).square().sum() / 5

@@ -56,7 +56,7 @@ def test_log_odds_are_bounded_by_the_constraint():
     torch.testing.assert_close(y, torch.tensor([-1.0, 1.0], dtype=torch.float64) * math.log(0.95 / 0.05))
 
 
-def test_whatever_a_flow_says_is_an_image():
+def test_any_logits_become_an_image():
     y = torch.tensor([-1e4, -3.0, 0.0, 3.0, 1e4])
     for x in (Logit().image(y), Logit(17).rounded(y)):
         assert x[0] == 0 and x[-1] == 1 and ((x >= 0) & (x <= 1)).all()

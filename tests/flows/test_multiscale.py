@@ -1,4 +1,4 @@
-"""The layout: which couplings at which scale, what goes on to the next, and the published sizes."""
+"""The multi-scale layout: couplings and inputs of each scale, and the published sizes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_config_is_a_flow_of_its_images(name):
 
 
 def test_the_order_and_width_of_the_couplings():
-    """Keep even, odd, even pixels; map the second, first, second half of the cells; again with the diagonals."""
+    """Keep even, odd, even pixels; transform the second, first, second half of the cells; again with the diagonals."""
     flow = MultiScale(1, 2, 4, lambda before, after, width: CouplingNet(before, after, width, 1))
     assert [c.parity for c in flow.checkerboards] == [0, 1, 0]
     assert [c.transformed for c in flow.channels] == [1, 0, 1]

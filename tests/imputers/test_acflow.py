@@ -29,7 +29,7 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.rand(4, 1, 4, 4, generator=generator) > 0.5
 
 
-def test_guesses_are_the_flow_s(flow, images):
+def test_estimates_are_the_flow_s(flow, images):
     assert torch.equal(FlowImputer(flow, "latent_zero").impute(*images), flow.point_estimate(*images))
     assert torch.equal(FlowImputer(flow, samples=6).impute(*images), flow.mean(*images, 6))
 

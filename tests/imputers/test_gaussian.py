@@ -40,7 +40,7 @@ def dense(image: np.ndarray, seen: np.ndarray, mean: np.ndarray, covariance: np.
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_the_conditional_mean_is_the_textbook_s(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_conditional_mean_is_the_textbook_formula(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x, mask = images(9), masks(9, channels)
     mask[3] = True
     mask[5] = False
@@ -59,7 +59,7 @@ def test_the_conditional_mean_is_the_textbook_s(channels: int, monkeypatch: pyte
 
 
 def test_covariances_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pair by pair with numpy; of complete images it is numpy's cov; what stands in holes is not read."""
+    """Pair by pair with numpy; of complete images it is numpy's cov; missing values are not read."""
     monkeypatch.setattr(gaussian, "CHUNK", 50)
     x, mask = images(120).float(), masks(120, 2)
     mask[:, 0, 0, 0] &= ~mask[:, 1, 2, 3]  # a pair that no image shows

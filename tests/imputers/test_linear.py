@@ -1,4 +1,4 @@
-"""Linear interpolation against scipy: its triangles, its hull, its interpolation; and what a plane must become."""
+"""Linear interpolation against scipy: triangulation, convex hull, interpolation; linear images are reproduced."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_plane_is_continued_exactly_and_each_mask_has_its_own_triangles() -> N
 
 
 def test_fewer_than_a_triangle() -> None:
-    """One pixel is copied; between two, and on a line, values are interpolated; nothing at all is grey."""
+    """One pixel is copied; between two, and on a line, values are interpolated; without any the image is grey."""
     truth = torch.tensor([0.0, 0.4, 0.9, 0.2, 1.0]).view(1, 1, 1, 5)
     for shown, expected in (
         ([2], [0.9, 0.9, 0.9, 0.9, 0.9]),

@@ -109,7 +109,7 @@ def test_the_log_determinant_is_that_of_autograd_s_jacobian(name: str, kind: str
 
 @every
 @pytest.mark.parametrize("kind", ["observed", "missing", "context"])
-def test_what_is_not_hidden_passes_bit_for_bit(name: str, kind: str) -> None:
+def test_values_outside_the_target_pass_bit_identical(name: str, kind: str) -> None:
     flow, condition = made(name, kind, torch.float32), regions(kind, 5, torch.float32)
     assert condition is not None
     x = values(condition, 5, torch.float32)
@@ -126,7 +126,7 @@ def test_a_condition_is_refused_where_it_would_be_ignored(name: str) -> None:
 
 
 @every
-def test_where_nothing_is_hidden_nothing_changes(name: str) -> None:
+def test_without_target_nothing_changes(name: str) -> None:
     flow, x = made(name, "observed", torch.float32), values(None, 3, torch.float32)
     z, log_det = flow(x, Condition(torch.ones_like(x), torch.zeros_like(x)))
     assert torch.equal(z, x) and torch.equal(log_det, torch.zeros(3))

@@ -57,7 +57,7 @@ def test_any_size_that_is_large_enough(size, padding):
         ((28, 28), (2, -1), r"net.padding=\[2, -1\]"),
     ],
 )
-def test_values_that_no_network_has(size, padding, said):
+def test_values_out_of_range_are_refused(size, padding, said):
     with pytest.raises(LacunaError, match=said):
         LeNet(1, size, 10, padding)
 

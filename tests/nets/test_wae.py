@@ -133,7 +133,7 @@ def test_the_papers_blocks_are_whole():
         assert isinstance(authors.decoder.layers[1], nn.ReLU)
 
 
-def test_the_papers_encoder_does_not_feel_the_scale_of_the_stem():
+def test_the_papers_encoder_is_invariant_to_the_scale_of_the_stem():
     torch.manual_seed(0)
     features = torch.rand(6, 5, 8, 8)
     for variant, same in (("paper", True), ("authors", False)):
@@ -163,7 +163,7 @@ def test_the_papers_optimisation(choice, epochs, batch, lr, discriminator_lr):
     assert (effective["reconstruction"], training["reconstruction"]) == ("authors", "observed")
 
 
-def test_every_config_is_looked_at():
+def test_every_config_is_tested():
     assert {choice for choice in options(CONFIGS, "net") if choice.startswith("wae")} == (SHAPES | AUTHORS).keys()
 
 
@@ -205,8 +205,8 @@ def test_every_weight_is_trained_by_its_own_loss(variant):
     assert trained(net.discriminate(net.encode(features)).sum()) == {"encoder", "discriminator"}
 
 
-def test_each_side_can_win_its_game():
-    """The discriminator alone learns to tell codes from the prior, encoder and decoder alone to reconstruct."""
+def test_discriminator_and_auto_encoder_can_each_be_trained_alone():
+    """The discriminator alone learns to separate codes from the prior, encoder and decoder alone to reconstruct."""
     torch.manual_seed(0)
     features = torch.randn(16, 4, 8, 8)
     images = torch.rand(16, 1, 8, 8)
@@ -245,6 +245,6 @@ def test_each_side_can_win_its_game():
         ({"discriminator": [64, 0]}, r"net.discriminator=\[64, 0\] must be a list"),
     ],
 )
-def test_values_that_no_network_has(arguments, said):
+def test_values_out_of_range_are_refused(arguments, said):
     with pytest.raises(LacunaError, match=said):
         WAE(4, (8, 8), (1, 8, 8), **arguments)
