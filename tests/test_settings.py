@@ -169,7 +169,7 @@ def test_types_in_the_settings_exist() -> None:
         for setting in experiment.settings.values():
             if setting.key.endswith(".type"):
                 owner = setting.key.split(".")[-2]
-                group = {"hold_out": "mask", "fill": "imputer"}.get(owner, owner)
+                group = {"hold_out": "mask", "initial": "imputer"}.get(owner, owner)
                 assert registry.find(group, setting.expected)
 
 

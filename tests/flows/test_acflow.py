@@ -1,4 +1,4 @@
-"""ACFlow: its likelihood is one, samples belong to it, and nothing depends on what is missing or hidden."""
+"""ACFlow: its likelihood is normalised, samples follow it, missing values and the target are never read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def images(n: int, levels: int = 16, shape: tuple[int, int, int] = SHAPE, seed: 
 
 
 def regions(n: int, channels: int = 1, seed: int = 2) -> tuple[Tensor, Tensor]:
-    """Observed and hidden thirds; what is in neither is missing."""
+    """Observed and target thirds; all others are missing."""
     third = torch.randint(3, (n, channels, *SHAPE[1:]), generator=torch.Generator().manual_seed(seed))
     return third == 0, third == 1
 
@@ -46,20 +46,20 @@ def seeded(seed: int = 3) -> torch.Generator:
 
 @contexts
 def test_log_prob_is_the_change_of_variables_from_the_noise_to_the_normal(context):
-    """Jacobian of the whole way from noise to latent, by autograd, over the hidden values."""
+    """Jacobian of the whole way from noise to latent, by autograd, over the target values."""
     model, x = flow(context=context), images(1)
-    observed, hidden = regions(1)
-    wide = hidden.expand_as(x)
+    observed, target = regions(1)
+    wide = target.expand_as(x)
     noise = torch.rand(x.shape, generator=seeded(), dtype=torch.float64)
 
     def latent(noise: Tensor) -> Tensor:
-        values, condition = model._regions(x, observed, hidden)
-        y = torch.where(wide, model.logit.spread(values, noise), model._told(values, condition))
-        return model.flow(y, model._informed(condition, y))[0][wide]
+        values, condition = model._regions(x, observed, target)
+        y = torch.where(wide, model.logit.dequantised(values, noise), model._observed_logits(values, condition))
+        return model.flow(y, model._with_context(condition, y))[0][wide]
 
     jacobian = torch.autograd.functional.jacobian(latent, noise)[:, wide]
     expected = torch.linalg.slogdet(jacobian)[1] + torch.distributions.Normal(0, 1).log_prob(latent(noise)).sum()
-    torch.testing.assert_close(model.log_prob(x, observed, hidden, seeded())[0], expected)
+    torch.testing.assert_close(model.log_prob(x, observed, target, seeded())[0], expected)
 
 
 @contexts
@@ -76,9 +76,9 @@ def test_probabilities_of_a_pixel_s_levels_sum_to_the_normal_s_mass_between_the_
     _, condition = model._regions(x[:1], observed, None)
     ends = []
     for level, noise in ((0, 0.0), (7, 1.0)):
-        end = model.logit.spread(x[level : level + 1], torch.full_like(x[:1], noise))
+        end = model.logit.dequantised(x[level : level + 1], torch.full_like(x[:1], noise))
         y = torch.where(observed, model.logit.centred(x[:1]), end)
-        ends.append(model.flow(y, model._informed(condition, y))[0][0, 0, 1, 2])
+        ends.append(model.flow(y, model._with_context(condition, y))[0][0, 0, 1, 2])
     normal = torch.distributions.Normal(0.0, 1.0)
     expected = (normal.cdf(ends[1]) - normal.cdf(ends[0])).abs()
     assert 0.05 < expected < 1
@@ -98,26 +98,26 @@ def test_no_flow_codes_uniform_levels_in_less_than_their_entropy(context, traine
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6, 0.3])
 def test_what_is_missing_is_never_read(context, value):
     model, x = flow(context=context, mse_weight=1.0), images(5)
-    observed, hidden = regions(5)
-    other = torch.where(observed | hidden, x, value)
-    assert torch.equal(model.log_prob(other, observed, hidden, seeded()), model.log_prob(x, observed, hidden, seeded()))
+    observed, target = regions(5)
+    other = torch.where(observed | target, x, value)
+    assert torch.equal(model.log_prob(other, observed, target, seeded()), model.log_prob(x, observed, target, seeded()))
     gradients = []
     for given in (x, other):
         model.zero_grad()
-        model.loss(given, observed, hidden, seeded()).backward()
+        model.loss(given, observed, target, seeded()).backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(*gradients, strict=True))
 
 
 @contexts
 @pytest.mark.parametrize("value", [float("nan"), 1e6, 0.3])
-def test_what_is_hidden_is_not_read_to_fill_it(context, value):
+def test_target_values_are_not_read_to_impute_them(context, value):
     model, x = flow(context=context), images(5)
     observed = regions(5)[0]
     other = torch.where(observed, x, value)
     for fill in (
         lambda x: model.sample(x, observed, 2, generator=seeded()),
-        lambda x: model.guess(x, observed),
+        lambda x: model.point_estimate(x, observed),
         lambda x: model.mean(x, observed, 3),
     ):
         assert torch.equal(fill(other), fill(x))
@@ -125,27 +125,27 @@ def test_what_is_hidden_is_not_read_to_fill_it(context, value):
 
 @contexts
 @pytest.mark.parametrize("channels", [1, 2])
-def test_fills_are_images_with_the_observed_pixels_and_zero_where_missing(context, channels):
+def test_imputations_keep_observed_pixels_and_are_zero_where_missing(context, channels):
     model, x = flow(context=context).float(), images(5).float()
-    observed, hidden = regions(5, channels)
-    samples = model.sample(x, observed, 3, hidden, generator=seeded())
-    for filled in (*samples, model.guess(x, observed, hidden), model.mean(x, observed, 4, hidden)):
+    observed, target = regions(5, channels)
+    samples = model.sample(x, observed, 3, target, generator=seeded())
+    for filled in (*samples, model.point_estimate(x, observed, target), model.mean(x, observed, 4, target)):
         assert filled.min() >= 0 and filled.max() <= 1
         assert torch.equal(filled[observed.expand_as(x)], x[observed.expand_as(x)])
-        assert (filled[~(observed | hidden).expand_as(x)] == 0).all()
+        assert (filled[~(observed | target).expand_as(x)] == 0).all()
     assert not torch.equal(samples[0], samples[1])
     torch.testing.assert_close(samples * 15, (samples * 15).round())  # grey levels
-    assert torch.equal(samples, model.sample(x, observed, 3, hidden, generator=seeded()))
+    assert torch.equal(samples, model.sample(x, observed, 3, target, generator=seeded()))
 
 
 @contexts
-def test_decoding_is_the_inverse_of_what_is_scored(context):
+def test_decoding_is_the_inverse_of_log_prob(context):
     model, x = flow(context=context), images(4)
     observed, _ = regions(4)
     z = torch.randn(x.shape, dtype=torch.float64)
     y = model.decode(z, x, observed)
     _, condition = model._regions(x, observed, None)
-    back = model.flow(y, model._informed(condition, y))[0]
+    back = model.flow(y, model._with_context(condition, y))[0]
     wide = observed.expand_as(x)
     torch.testing.assert_close(back[~wide], z[~wide])
     torch.testing.assert_close(y[wide], model.logit.centred(x)[wide])
@@ -155,8 +155,8 @@ def test_samples_have_the_latent_s_temperature():
     model, x = flow(), images(3)
     observed, _ = regions(3)
     cold = model.sample(x, observed, 5, temperature=0.0)
-    guess = torch.where(observed, x, (model.guess(x, observed) * 15).round() / 15)
-    torch.testing.assert_close(cold, guess.expand_as(cold))
+    estimate = torch.where(observed, x, (model.point_estimate(x, observed) * 15).round() / 15)
+    torch.testing.assert_close(cold, estimate.expand_as(cold))
     spread = [model.sample(x, observed, 300, temperature=t, generator=seeded()).std(0).mean() for t in (0.3, 1.0)]
     assert spread[0] < 0.7 * spread[1]
 
@@ -172,7 +172,7 @@ def test_the_mean_is_that_of_samples_is_not_random_and_each_image_s_own(context,
     few = model.mean(x, observed, 5)
     assert torch.equal(few, model.mean(x, observed, 5))
     torch.testing.assert_close(model.mean(x[2:3], observed[2:3], 5), few[2:3])
-    monkeypatch.setattr("lacuna.flows.acflow.AT_ONCE", 8)
+    monkeypatch.setattr("lacuna.flows.acflow.SAMPLING_BATCH", 8)
     torch.testing.assert_close(model.mean(x, observed, 5), few)
 
 
@@ -181,7 +181,9 @@ def test_padding_is_black_and_observed():
     x, observed = images(3, shape=(2, 2, 6)), torch.rand(3, 1, 2, 6, generator=seeded()) > 0.5
     frame = torch.nn.functional.pad
     wide_x, wide_observed = frame(x, (1,) * 4), frame(observed, (1,) * 4, value=True)
-    torch.testing.assert_close(padded.guess(x, observed), model.guess(wide_x, wide_observed)[..., 1:-1, 1:-1])
+    torch.testing.assert_close(
+        padded.point_estimate(x, observed), model.point_estimate(wide_x, wide_observed)[..., 1:-1, 1:-1]
+    )
     expected = model.log_prob(wide_x, wide_observed, None, seeded())
     torch.testing.assert_close(padded.log_prob(x, observed, None, seeded()), expected)
     assert padded.sample(x, observed, 2).shape == (2, *x.shape)
@@ -200,23 +202,23 @@ def test_complete_and_empty_images(context):
 
 def test_the_loss_is_nats_per_image_and_the_published_penalty():
     model, x = flow(decay=0.01), images(5)
-    observed, hidden = regions(5)
+    observed, target = regions(5)
     by_hand = torch.zeros((), dtype=torch.float64)
     for module in model.modules():
         if isinstance(module, UnitConv2d) and module.gain is not None:
             by_hand += module.gain.square().sum()
         if isinstance(module, CheckerCoupling):  # not of the channel couplings, as published
             by_hand += module.alpha.square()
-    expected = -model.log_prob(x, observed, hidden, seeded()).mean() + 0.01 * by_hand
-    torch.testing.assert_close(model.loss(x, observed, hidden, seeded()), expected)
+    expected = -model.log_prob(x, observed, target, seeded()).mean() + 0.01 * by_hand
+    torch.testing.assert_close(model.loss(x, observed, target, seeded()), expected)
 
 
-def test_the_loss_with_the_squared_error_of_the_best_guess():
+def test_the_loss_with_the_squared_error_of_the_point_estimate():
     plain, model, x = flow(), flow(mse_weight=3.0), images(5)
-    observed, hidden = regions(5)
-    errors = ((model.guess(x, observed, hidden) - x) * hidden).square().sum() / 5
-    expected = plain.loss(x, observed, hidden, seeded()) + 3 * errors
-    torch.testing.assert_close(model.loss(x, observed, hidden, seeded()), expected)
+    observed, target = regions(5)
+    errors = ((model.point_estimate(x, observed, target) - x) * target).square().sum() / 5
+    expected = plain.loss(x, observed, target, seeded()) + 3 * errors
+    torch.testing.assert_close(model.loss(x, observed, target, seeded()), expected)
 
 
 def test_half_precision_networks_keep_the_likelihood_in_single_precision():
@@ -225,7 +227,7 @@ def test_half_precision_networks_keep_the_likelihood_in_single_precision():
     exact = model.log_prob(x, observed, None, seeded())
     with torch.autocast("cpu", torch.bfloat16):
         found = model.log_prob(x, observed, None, seeded())
-        filled = model.guess(x, observed)
+        filled = model.point_estimate(x, observed)
     assert found.dtype == torch.float32 and filled.dtype == torch.float32
     torch.testing.assert_close(found, exact, rtol=0.02, atol=2.0)
     assert not torch.equal(found, exact)
@@ -239,10 +241,10 @@ def test_the_published_mnist_flow_inverts_in_single_precision():
     z = torch.randn(2, *model.latent_shape)
     with torch.no_grad():
         _, condition = model._regions(x, observed, None)
-        hidden = condition.hidden > 0
-        y, _ = model.flow.inverse(torch.where(hidden, z, 0), condition)
+        target = condition.target > 0
+        y, _ = model.flow.inverse(torch.where(target, z, 0), condition)
         back, _ = model.flow(y, condition)
-    assert (back - z)[hidden].abs().max() < 1e-5
+    assert (back - z)[target].abs().max() < 1e-5
 
 
 def test_it_learns_that_one_half_mirrors_the_other():
@@ -268,7 +270,7 @@ def test_it_learns_that_one_half_mirrors_the_other():
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"scales": 4}, r"flow\.scales=4 needs images whose sides are multiples of 8, not 4x8: set flow\.pad"),
+        ({"scales": 4}, r"flow\.scales=4 needs images whose sides are multiples of 8, not 4x8: pad them .* flow\.pad"),
         ({"scales": 0}, r"flow\.scales=0 must be"),
         ({"pad": -1}, r"flow\.pad=-1 must be"),
         ({"decay": -1.0}, r"flow\.decay=-1\.0 and flow\.mse_weight=0\.0 must not be negative"),

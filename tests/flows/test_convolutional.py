@@ -1,4 +1,4 @@
-"""The convolutional RealNVP: far smaller than the published flow, local, and what it refuses."""
+"""The convolutional RealNVP: its size, locality, and the arguments it refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_it_is_a_small_part_of_the_published_flow() -> None:
     assert sizes[0] == sizes[1] < 453_132_288 / 25
 
 
-def test_what_a_pixel_becomes_depends_on_its_neighbourhood_only() -> None:
+def test_a_latent_value_depends_on_a_neighbourhood_only() -> None:
     torch.manual_seed(0)
     flow = ConvolutionalRealNVP((1, 64, 8), scales=1, width=4, net={"type": "coupling_net.CouplingNet", "blocks": 1})
     with torch.no_grad():
@@ -40,4 +40,4 @@ def test_what_it_refuses() -> None:
     flow, x = ConvolutionalRealNVP((1, 4, 4), scales=1, width=4), torch.zeros(1, 1, 4, 4)
     for way in (flow.forward, flow.inverse):
         with pytest.raises(LacunaError, match="no condition"):
-            way(x, Condition.nothing(x))
+            way(x, Condition.unconditional(x))

@@ -1,4 +1,4 @@
-"""The layout: which couplings at which scale, what goes on to the next, and the published sizes."""
+"""The multi-scale layout: couplings and inputs of each scale, and the published sizes."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_every_config_is_a_flow_of_its_images(name):
 
 
 def test_the_order_and_width_of_the_couplings():
-    """Keep even, odd, even pixels; map the second, first, second half of the cells; again with the diagonals."""
+    """Keep even, odd, even pixels; transform the second, first, second half of the cells; again with the diagonals."""
     flow = MultiScale(1, 2, 4, lambda before, after, width: CouplingNet(before, after, width, 1))
-    assert [c.parity for c in flow.boards] == [0, 1, 0]
-    assert [c.mapped for c in flow.channels] == [1, 0, 1]
-    assert flow.coarse is not None and [c.parity for c in flow.coarse.boards] == [0, 1, 0, 1]
+    assert [c.parity for c in flow.checkerboards] == [0, 1, 0]
+    assert [c.transformed for c in flow.channels] == [1, 0, 1]
+    assert flow.coarse is not None and [c.parity for c in flow.coarse.checkerboards] == [0, 1, 0, 1]
     assert len(flow.coarse.channels) == 0 and flow.coarse.coarse is None
     stems = [module.net.stem.direction.shape[:2] for module in flow.modules() if isinstance(module, Coupling)]
     # (width, input channels): 3 C at the boards; 2 halves of 4 C / 2 at the cells; twice the width each

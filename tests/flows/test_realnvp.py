@@ -1,4 +1,4 @@
-"""RealNVP on flattened images: published sizes and formulas, exact densities, and the bound they cannot cross."""
+"""RealNVP on flattened images: published sizes and formulas, exact densities, and their bound."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_published_formulas() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 7, 784])
-def test_a_half_is_exactly_half_and_random(size: int) -> None:
+def test_a_coupling_mask_keeps_exactly_half_at_random(size: int) -> None:
     masks = torch.stack([random_coupling_mask(size) for _ in range(400)])
     assert (~masks).sum(1).eq(size // 2).all()
     if size == 784:  # every position is kept in half of the draws: 4 standard errors
@@ -107,7 +107,7 @@ def test_the_density_integrates_to_one() -> None:
     assert float(total) == pytest.approx(1, abs=1e-4)
 
 
-def test_decoding_knows_the_density_without_a_second_pass() -> None:
+def test_decoding_yields_the_density_without_a_second_pass() -> None:
     """log p(x) of x = inverse(z) from the inverse pass alone, and the same gradients."""
     flow, z = made(), torch.randn(4, *SHAPE, dtype=torch.float64, requires_grad=True)
     x, log_prob = flow.decode(z)
@@ -118,19 +118,19 @@ def test_decoding_knows_the_density_without_a_second_pass() -> None:
     torch.testing.assert_close(fast, slow, atol=1e-9, rtol=1e-9)
 
 
-def test_no_weights_cross_the_floor_and_some_reach_it() -> None:
+def test_the_bound_of_the_nll_holds_and_is_tight() -> None:
     """-log p >= -2.0811 D (reference/prflow.md 2.3), with equality where every s is 1 and the latent value is 0."""
-    assert RealNVP((1, 4, 4), widths=[2]).floor / 16 == pytest.approx(-2.0811, abs=1e-4)
+    assert RealNVP((1, 4, 4), widths=[2]).nll_bound / 16 == pytest.approx(-2.0811, abs=1e-4)
     for scale in (0.3, 3.0, 30.0):
         flow = made(scale)
-        assert -flow.log_prob(images(20)).max() >= flow.floor
+        assert -flow.log_prob(images(20)).max() >= flow.nll_bound
     with torch.no_grad():
         for coupling in flow.couplings:
             for net, bias in ((coupling.scale, 50.0), (coupling.shift, 0.0)):
                 last = [layer for layer in net.layers if isinstance(layer, torch.nn.Linear)][-1]
                 last.weight.zero_()
                 last.bias.fill_(bias)
-        assert -flow.log_prob(torch.zeros(1, *SHAPE).double()).item() == pytest.approx(flow.floor)
+        assert -flow.log_prob(torch.zeros(1, *SHAPE).double()).item() == pytest.approx(flow.nll_bound)
 
 
 def test_a_new_flow_is_nearly_the_identity() -> None:

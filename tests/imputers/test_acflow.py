@@ -1,4 +1,4 @@
-"""FlowImputer: the published best guess, or the mean of samples, which is better in squared error."""
+"""FlowImputer: the published point estimate, or the mean of samples, which is better in squared error."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.rand(4, 1, 4, 4, generator=generator) > 0.5
 
 
-def test_guesses_are_the_flow_s(flow, images):
-    assert torch.equal(FlowImputer(flow, "latent_zero").impute(*images), flow.guess(*images))
+def test_estimates_are_the_flow_s(flow, images):
+    assert torch.equal(FlowImputer(flow, "latent_zero").impute(*images), flow.point_estimate(*images))
     assert torch.equal(FlowImputer(flow, samples=6).impute(*images), flow.mean(*images, 6))
 
 
@@ -43,7 +43,7 @@ def test_the_mean_of_samples_has_the_smaller_expected_squared_error(flow, images
     assert errors[0] < errors[1]
 
 
-@pytest.mark.parametrize(("settings", "says"), [(("mode",), r"imputer\.guess='mode'"), ((), "samples")])
+@pytest.mark.parametrize(("settings", "says"), [(("mode",), r"imputer\.estimate='mode'"), ((), "samples")])
 def test_impossible_settings_are_refused(flow, settings, says):
     with pytest.raises(LacunaError, match=says):
         FlowImputer(flow, *settings, samples=0)

@@ -1,4 +1,4 @@
-"""DensityMean: the density's expectation, or its most probable component's mean, in the holes."""
+"""DensityMean: imputes the density's expectation, or the mean of its most probable component."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def images() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("component", ["mean", "mode"])
-def test_fills_with_the_mixture_s_mean_or_its_heaviest_component(images, component):
+def test_imputes_the_mixture_s_mean_or_its_heaviest_component_s(images, component):
     mfa = Fixed()(*images)
     heaviest = mfa.weights.argmax(1)
     expected = {
@@ -51,7 +51,7 @@ def test_samples_surround_the_mean(images):
     assert ((drawn.mean(0) - imputer.impute(*images)).abs() <= 4.5 * error + 1e-9).all()
 
 
-def test_no_other_fill_has_a_smaller_expected_squared_error(images):
+def test_no_other_imputation_has_a_smaller_expected_squared_error(images):
     drawn = DensityMean(Fixed()).sample(*images, 2000)
     errors = {name: (drawn - DensityMean(Fixed(), name).impute(*images)).square().mean() for name in ("mean", "mode")}
     assert errors["mean"] <= errors["mode"]

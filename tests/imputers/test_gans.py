@@ -1,4 +1,4 @@
-"""MisGAN and P-BiGAN as imputers: which noise fills a hole, means of completions, mask values, sizes refused."""
+"""MisGAN and P-BiGAN as imputers: their noise, means of samples, mask values, images of another size."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pbigan(**settings: object) -> PBiGAN:
 
 
 @torch.no_grad()
-def test_misgan_fills_what_its_imputer_makes_of_the_image_s_own_noise(images):
+def test_misgan_imputes_from_the_image_s_own_noise(images):
     x, mask = images
     model, keys = misgan(samples=3), image_keys(x, mask)
     draws = [model.imputer(torch.where(mask, x, uniform(keys, SHAPE, draw))) for draw in range(3)]
@@ -43,7 +43,7 @@ def test_misgan_fills_what_its_imputer_makes_of_the_image_s_own_noise(images):
 
 
 @torch.no_grad()
-def test_pbigan_fills_what_it_decodes_from_a_code_of_the_image_with_black_holes(images):
+def test_pbigan_imputes_the_decoded_code_of_the_zero_imputed_image(images):
     x, mask = images
     black, keys = torch.where(mask, x, 0), image_keys(x, mask)
 
@@ -58,7 +58,7 @@ def test_pbigan_fills_what_it_decodes_from_a_code_of_the_image_with_black_holes(
 
 
 @pytest.mark.parametrize("model", [misgan(samples=4), pbigan(samples=4)], ids=["misgan", "pbigan"])
-def test_filling_draws_nothing_from_the_generator_of_the_process(model: Imputer, images: Images):
+def test_imputing_does_not_use_the_global_generator(model: Imputer, images: Images):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)

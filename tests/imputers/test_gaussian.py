@@ -40,7 +40,7 @@ def dense(image: np.ndarray, seen: np.ndarray, mean: np.ndarray, covariance: np.
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_the_conditional_mean_is_the_textbook_s(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_conditional_mean_is_the_textbook_formula(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x, mask = images(9), masks(9, channels)
     mask[3] = True
     mask[5] = False
@@ -52,14 +52,14 @@ def test_the_conditional_mean_is_the_textbook_s(channels: int, monkeypatch: pyte
             for image, seen in zip(x.flatten(1).numpy(), mask.expand_as(x).flatten(1).numpy(), strict=True)
         ]
     )
-    for numbers in (gaussian.NUMBERS, {"cpu": 1, "cuda": 1}):
-        monkeypatch.setattr(gaussian, "NUMBERS", numbers)
+    for numbers in (gaussian.ENTRIES, {"cpu": 1, "cuda": 1}):
+        monkeypatch.setattr(gaussian, "ENTRIES", numbers)
         found = conditional_mean(torch.where(mask, x, 0), mask, *tensors)
         np.testing.assert_allclose(found.flatten(1).numpy(), expected, atol=1e-9)
 
 
 def test_covariances_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pair by pair with numpy; of complete images it is numpy's cov; what stands in holes is not read."""
+    """Pair by pair with numpy; of complete images it is numpy's cov; missing values are not read."""
     monkeypatch.setattr(gaussian, "CHUNK", 50)
     x, mask = images(120).float(), masks(120, 2)
     mask[:, 0, 0, 0] &= ~mask[:, 1, 2, 3]  # a pair that no image shows
@@ -119,7 +119,7 @@ def test_mistakes_are_named() -> None:
         Gaussian(donors=0)
     with pytest.raises(LacunaError, match=r"imputer\.ridge=0\.0"):
         Gaussian(ridge=0.0)
-    with pytest.raises(LacunaError, match="seen no training images"):
+    with pytest.raises(LacunaError, match="is not fitted"):
         Gaussian().impute(images(2).float(), masks(2))
     imputer = Gaussian(ridge=0.1)
     imputer.fit(images(9).float(), masks(9))

@@ -30,7 +30,7 @@ def images(n: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def solved(image: np.ndarray, seen: np.ndarray, order: int) -> np.ndarray:
-    """scikit-image's equations: at every hidden pixel the ``order``-fold ndimage.laplace of the whole image is zero."""
+    """scikit-image's equations: at missing pixels the ``order``-fold ndimage.laplace of the whole image is zero."""
     n = image.size
     matrix = np.eye(n).reshape(n, *image.shape)
     for _ in range(order):
@@ -56,8 +56,8 @@ def test_the_direct_solution(order: int, size: tuple[int, int], rate: float) -> 
 
 
 @ORDERS
-def test_a_large_hole_within_the_default_tolerance(order: int) -> None:
-    """The hardest there is: half the side of an image."""
+def test_a_large_missing_square_within_the_default_tolerance(order: int) -> None:
+    """The hardest case: half the side of an image."""
     truth = torch.linspace(0, 1, 32, dtype=torch.float64).square().expand(1, 1, 32, 32).contiguous()
     mask = torch.ones(1, 1, 32, 32, dtype=torch.bool)
     mask[..., 8:24, 8:24] = False
@@ -66,7 +66,7 @@ def test_a_large_hole_within_the_default_tolerance(order: int) -> None:
 
 
 def test_harmonic_values_are_means_and_biharmonic_ones_continue_slopes() -> None:
-    """Between two pixels of a line both are linear; one step inside of a plane's border only the biharmonic one is."""
+    """Between two pixels of a line both are linear; one step inside the border only the biharmonic one is."""
     line = torch.zeros(1, 1, 1, 9, dtype=torch.float64)
     line[..., 8] = 0.8
     ends = torch.zeros(1, 1, 1, 9, dtype=torch.bool)
@@ -85,7 +85,7 @@ def test_harmonic_values_are_means_and_biharmonic_ones_continue_slopes() -> None
 
 @ORDERS
 def test_masks_of_their_own_and_corner_cases(order: int) -> None:
-    """Channel by channel is the same as one by one; one observed pixel fills a plane, none leaves it grey."""
+    """Channel by channel is the same as one by one; one observed pixel makes a constant image, none a grey one."""
     truth = images(2, 3, 6, 5)
     mask = torch.cat([masks(2, 6, 5, 0.5), masks(2, 6, 5, 1.0), torch.zeros(2, 1, 6, 5, dtype=torch.bool)], 1)
     filled = Harmonic(order, 1e-9).impute(truth, mask)
@@ -98,13 +98,13 @@ def test_masks_of_their_own_and_corner_cases(order: int) -> None:
 
 
 @ORDERS
-def test_an_image_does_not_wait_for_others(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is put aside when, and beside which images, changes nothing, to the last bit."""
+def test_convergence_checks_change_nothing(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interval of the checks and the other images of the batch change nothing, bit for bit."""
     truth, mask = images(3, 1, 9, 9), torch.cat([masks(1, 9, 9, rate) for rate in (0.2, 0.6, 0.97)])
     together = Harmonic(order).impute(truth, mask)
     for i in range(3):
         assert torch.equal(Harmonic(order).impute(truth[i : i + 1], mask[i : i + 1]), together[i : i + 1])
-    monkeypatch.setattr(harmonic, "EVERY", 3)
+    monkeypatch.setattr(harmonic, "CHECK_EVERY", 3)
     assert torch.equal(Harmonic(order).impute(truth, mask), together)
 
 

@@ -16,7 +16,7 @@ DIGITS = torch.tensor(load_digits().images, dtype=torch.float64).unsqueeze(1) / 
 
 
 def by_sklearn(donors: Tensor, donors_mask: Tensor, images: Tensor, mask: Tensor, k: int = 5) -> Tensor:
-    """KNNImputer on flattened images, NaN in the holes; columns never observed become 0."""
+    """KNNImputer on flattened images, NaN where missing; columns never observed become 0."""
     nan = torch.tensor(float("nan"), dtype=torch.float64)
     fitted = KNNImputer(n_neighbors=k, keep_empty_features=True).fit(
         torch.where(donors_mask, donors.double(), nan).flatten(1).numpy()
@@ -54,7 +54,7 @@ def test_equals_sklearn_where_pixels_are_missing_at_random(missing: float, dtype
     assert (knn.impute(queries, mask) - expected).abs().max() < error
 
 
-def test_equals_sklearn_on_square_holes() -> None:
+def test_equals_sklearn_on_missing_squares() -> None:
     images = jittered().float()
     donors_mask, mask = square_holes(1200, 1), square_holes(100, 2)
     knn = KNN()
@@ -180,7 +180,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(LacunaError, match="complete_donors"):
         KNN(complete_donors=True).fit(DIGITS[:3], ~mask)
     knn = KNN()
-    with pytest.raises(LacunaError, match="seen no training images"):
+    with pytest.raises(LacunaError, match="is not fitted"):
         knn.impute(DIGITS[:3], mask)
     knn.fit(DIGITS[:3], mask)
     with pytest.raises(LacunaError, match="same size"):

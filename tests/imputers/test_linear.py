@@ -1,4 +1,4 @@
-"""Linear interpolation against scipy: its triangles, its hull, its interpolation; and what a plane must become."""
+"""Linear interpolation against scipy: triangulation, convex hull, interpolation; linear images are reproduced."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_plane_is_continued_exactly_and_each_mask_has_its_own_triangles() -> N
 
 
 def test_fewer_than_a_triangle() -> None:
-    """One pixel is copied; between two, and on a line, values are interpolated; nothing at all is grey."""
+    """One pixel is copied; between two, and on a line, values are interpolated; without any the image is grey."""
     truth = torch.tensor([0.0, 0.4, 0.9, 0.2, 1.0]).view(1, 1, 1, 5)
     for shown, expected in (
         ([2], [0.9, 0.9, 0.9, 0.9, 0.9]),
@@ -117,7 +117,7 @@ def test_fewer_than_a_triangle() -> None:
 def test_chunks_and_the_window_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, mask = images(7, 10, 10), torch.cat([masks(4, 10, 10, 0.9), masks(3, 10, 10, 0.3)])
     expected = Linear().impute(truth, mask)
-    monkeypatch.setattr(linear, "NUMBERS", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr(linear, "PAIRS", {"cpu": 1, "cuda": 1})
     torch.testing.assert_close(Linear().impute(truth, mask), expected, atol=1e-9, rtol=0)
     monkeypatch.setattr(linear, "REACH", 1)
     torch.testing.assert_close(Linear().impute(truth, mask), expected, atol=1e-9, rtol=0)

@@ -1,4 +1,4 @@
-"""MCFlow's imputer: its stages, how they are kept for images to come, and the density of a reconstruction."""
+"""MCFlow's imputer: its stages, how they are kept for new images, and the density of a reconstruction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def images(n: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def carried(model: MCFlow, stages: int) -> Tensor:
-    """What becomes of images that are taken along while the networks change: the published test images."""
+    """Images imputed along with the training, as the published code does with its test images."""
     observed, mask = images()
     x = model.initial_imputation(observed, mask)
     for stage in range(stages):
@@ -49,7 +49,7 @@ def carried(model: MCFlow, stages: int) -> Tensor:
     return model.advance(x, observed, mask)
 
 
-def test_images_to_come_go_through_every_stage() -> None:
+def test_new_images_pass_through_every_stage() -> None:
     model = made()
     assert torch.equal(carried(model, 3), model.impute(*images())) and len(model.stages) == 3
     rounded = made(replay="bfloat16")
@@ -57,7 +57,7 @@ def test_images_to_come_go_through_every_stage() -> None:
     assert rounded.stages.dtype == torch.bfloat16
 
 
-def test_without_what_earlier_stages_were_the_last_one_is_repeated() -> None:
+def test_without_replay_only_the_last_stage_is_applied() -> None:
     model = made(replay="none", inference_passes=3)
     found = carried(model, 2)
     assert model.stages.numel() == 0
@@ -70,7 +70,7 @@ def test_without_what_earlier_stages_were_the_last_one_is_repeated() -> None:
     assert torch.equal(model.impute(observed, mask), x) and not torch.equal(found, x)
 
 
-def test_a_new_stage_has_another_flow_in_the_same_tensors() -> None:
+def test_a_new_stage_resets_the_flow_in_the_same_tensors() -> None:
     model = made()
     before = {name: (tensor, tensor.clone()) for name, tensor in model.state_dict(keep_vars=True).items()}
     model.end_stage()
@@ -85,7 +85,7 @@ def test_a_new_stage_has_another_flow_in_the_same_tensors() -> None:
     assert all(torch.equal(masks[i], ~masks[i + 1]) for i in (0, 2, 4))
 
 
-def test_a_stage_may_end_with_the_flow_as_it_is() -> None:
+def test_a_stage_can_end_without_a_reset_of_the_flow() -> None:
     model = made()
     before = {name: tensor.clone() for name, tensor in model.flow.state_dict().items()}
     model.end_stage(reset_flow=False)

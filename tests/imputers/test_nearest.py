@@ -88,7 +88,7 @@ def test_a_ring_has_one_corner_twice_and_one_never() -> None:
 
 
 def test_the_draws_are_uniform_among_the_candidates() -> None:
-    """A hole of one pixel in 3x3: 8 equally likely entries, of which the upper left corner is two. Other pixels of the
+    """One missing pixel in 3x3: 8 equally likely entries, of which the upper left corner is two. Other pixels of the
     image, in a margin too far away to matter, make the masks differ."""
     n = 8000
     seen = torch.rand(n, 3, 20, generator=torch.Generator().manual_seed(1)) > 0.5
@@ -104,7 +104,7 @@ def test_the_draws_are_uniform_among_the_candidates() -> None:
     assert 0.7 < (other != source).double().mean() < 0.95  # 1 - (4 + 6) / 64 = 0.84 by chance
 
 
-def test_the_first_ring_is_a_ring_like_any_other() -> None:
+def test_the_fast_first_ring_equals_the_general_one() -> None:
     seen = torch.rand(20, 7, 9, generator=torch.Generator().manual_seed(5)) > 0.7
     positions = (~seen).flatten().nonzero()[:, 0]
     bits = torch.randint(2**BITS, positions.shape, generator=torch.Generator().manual_seed(6))
@@ -115,7 +115,7 @@ def test_the_first_ring_is_a_ring_like_any_other() -> None:
 
 
 def test_channels_are_copied_together() -> None:
-    """With one mask for all channels each pixel is a pixel of the image; told channel by channel nothing changes."""
+    """With one mask for all channels each pixel is copied from one pixel; equal masks per channel give the same."""
     images, mask = torch.rand(5, 3, 6, 6), masks(5, 6, 6, 0.7)[:, None]
     for imputer in (Nearest(), RingNearest()):
         filled = imputer.impute(images, mask)
@@ -125,15 +125,15 @@ def test_channels_are_copied_together() -> None:
             assert {tuple(pixel) for pixel in one.flatten(1).T.tolist()} == colours
 
 
-def test_nothing_to_copy_is_grey() -> None:
+def test_images_without_observed_pixels_become_grey() -> None:
     images, mask = torch.rand(2, 2, 1, 1), torch.tensor([[True, False], [False, False]])[..., None, None]
     expected = torch.where(mask, images, 0.5)
     for imputer in (Nearest(), RingNearest()):
         assert torch.equal(imputer.impute(images, mask), expected)
 
 
-def test_a_pixel_that_no_ring_shows_takes_the_nearest() -> None:
-    """Only the last pixel is observed: for the others on the diagonal it is a corner that is never looked at."""
+def test_a_pixel_outside_all_rings_takes_the_nearest() -> None:
+    """Only the last pixel is observed: for the others on the diagonal it is a corner that is never used."""
     seen = torch.zeros(1, 4, 4, dtype=torch.bool)
     seen[0, 3, 3] = True
     assert RingNearest().source(seen).eq(15).all()

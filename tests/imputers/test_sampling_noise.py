@@ -1,4 +1,4 @@
-"""Noise that belongs to an image: uniform, the same in every batch, another for another image, blind to the holes."""
+"""Noise as a function of the image: uniform, independent of the batch, of missing values, different per image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def incomplete(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(n, 1, 6, 6, generator=generator), torch.rand(n, 1, 6, 6, generator=generator) > 0.5
 
 
-def test_hidden_values_and_neighbours_do_not_matter():
+def test_missing_values_and_other_images_do_not_matter():
     x, mask = incomplete()
     keys = image_keys(x, mask)
     assert torch.equal(image_keys(torch.where(mask, x, torch.nan), mask), keys)
@@ -21,7 +21,7 @@ def test_hidden_values_and_neighbours_do_not_matter():
     assert torch.equal(uniform(keys[7:8], (5,)), uniform(keys, (5,))[7:8])
 
 
-def test_a_value_a_place_or_a_hole_more_makes_other_noise():
+def test_another_value_place_or_mask_gives_other_noise():
     x, mask = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)
     seen = [int(image_keys(x, mask))]
     for row in range(4):

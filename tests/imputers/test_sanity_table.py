@@ -86,7 +86,7 @@ def test_imputers_fitted_on_incomplete_images(name: str, rate: float, digits: di
     assert error(imputer, digits["test"], rate) == pytest.approx(expected[RATES.index(rate)], abs=tolerance)
 
 
-def test_the_gradient_prior_of_digits_and_of_their_fills(digits: dict[str, Tensor]) -> None:
+def test_the_gradient_prior_of_digits_and_of_their_imputations(digits: dict[str, Tensor]) -> None:
     """Lower for the nearest pixel's fill than for the truth, higher for the linear one, and small beside noise's."""
     truth = digits["test"].float() / 255
 

@@ -50,7 +50,7 @@ def test_mistakes_are_named() -> None:
         Mean().fit(images, ~mask)
     with pytest.raises(LacunaError, match="no images"):
         Mean().fit(images[:0], mask[:0])
-    with pytest.raises(LacunaError, match="seen no training images"):
+    with pytest.raises(LacunaError, match="is not fitted"):
         Mean().impute(images, mask)
     with pytest.raises(LacunaError, match=r"imputer\.donors=0"):
         Mean(donors=0)

@@ -198,7 +198,7 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
         if made["task"]["name"] == "flow":
             side = 32 - 2 * made["flow"].get("pad", 0)
             x, mask = x[..., :side, :side], mask[..., :side, :side]
-            assert build_flow(made, Sizes((3, side, side))).guess(x, mask).shape == x.shape
+            assert build_flow(made, Sizes((3, side, side))).point_estimate(x, mask).shape == x.shape
             return
         parts = {part: build_model(needed, sizes, {}) for part, needed in made.get("prerequisites", {}).items()}
         model: Any = build_model(made, sizes, parts)
@@ -264,7 +264,7 @@ UNUSED: dict[str, Callable[[Any], bool]] = {
     "stem.formula=paper": lambda model: model.stem.conv.formula == "paper",
     "stem.formula=authors": lambda model: model.stem.conv.formula == "authors",
     "stem=knn stem.imputer.published=true": lambda model: model.stem.frozen.published,
-    "stem=acflow stem.imputer.guess=latent_zero": lambda model: model.stem.frozen.guess == "latent_zero",
+    "stem=acflow stem.imputer.estimate=latent_zero": lambda model: model.stem.frozen.estimate == "latent_zero",
     "task=flow flow.context=false": lambda model: not model.context,
     "density=dmfa_conv_authors task=density": lambda model: isinstance(model.net.noise, torch.nn.Conv2d),
 }

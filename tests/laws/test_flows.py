@@ -59,9 +59,9 @@ def regions(kind: str, n: int, dtype: torch.dtype = torch.float64) -> Condition 
         return None
     generator = torch.Generator().manual_seed(1)
     third = torch.randint(3, (n, CHANNELS, *SIDES), generator=generator)
-    hidden = third == 0 if kind == "missing" else third <= 1
+    target = third == 0 if kind == "missing" else third <= 1
     context = torch.randn(n, CONTEXT, *SIDES, generator=generator) if kind == "context" else None
-    return Condition((third == 2).to(dtype), hidden.to(dtype), None if context is None else context.to(dtype))
+    return Condition((third == 2).to(dtype), target.to(dtype), None if context is None else context.to(dtype))
 
 
 def values(condition: Condition | None, n: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -98,25 +98,25 @@ def test_the_inverse_undoes_it_and_its_change_of_volume(
 def test_the_log_determinant_is_that_of_autograd_s_jacobian(name: str, kind: str) -> None:
     flow, condition = made(name, kind), regions(kind, 1)
     x = values(condition, 1)
-    hidden = torch.ones(x.numel(), dtype=torch.bool) if condition is None else condition.hidden.flatten() > 0
+    target = torch.ones(x.numel(), dtype=torch.bool) if condition is None else condition.target.flatten() > 0
     for there in (flow.forward, flow.inverse):
         jacobian = torch.autograd.functional.jacobian(
             lambda flat, there=there: there(flat.view_as(x), condition)[0].flatten(), x.flatten()
         )
-        _, expected = torch.linalg.slogdet(jacobian[hidden][:, hidden])
+        _, expected = torch.linalg.slogdet(jacobian[target][:, target])
         torch.testing.assert_close(there(x, condition)[1][0], expected, atol=1e-10, rtol=1e-10)
 
 
 @every
 @pytest.mark.parametrize("kind", ["observed", "missing", "context"])
-def test_what_is_not_hidden_passes_bit_for_bit(name: str, kind: str) -> None:
+def test_values_outside_the_target_pass_bit_identical(name: str, kind: str) -> None:
     flow, condition = made(name, kind, torch.float32), regions(kind, 5, torch.float32)
     assert condition is not None
     x = values(condition, 5, torch.float32)
-    hidden = condition.hidden > 0
+    target = condition.target > 0
     for there in (flow.forward, flow.inverse):
         z, _ = there(x, condition)
-        assert torch.equal(z[~hidden], x[~hidden])
+        assert torch.equal(z[~target], x[~target])
 
 
 @pytest.mark.parametrize("name", UNCONDITIONAL)
@@ -126,7 +126,7 @@ def test_a_condition_is_refused_where_it_would_be_ignored(name: str) -> None:
 
 
 @every
-def test_where_nothing_is_hidden_nothing_changes(name: str) -> None:
+def test_without_target_nothing_changes(name: str) -> None:
     flow, x = made(name, "observed", torch.float32), values(None, 3, torch.float32)
     z, log_det = flow(x, Condition(torch.ones_like(x), torch.zeros_like(x)))
     assert torch.equal(z, x) and torch.equal(log_det, torch.zeros(3))

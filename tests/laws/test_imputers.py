@@ -115,7 +115,7 @@ SAMPLERS: tuple[str, ...] = (
 def test_every_imputer_is_here() -> None:
     made = {name: new() for name, new in IMPUTERS.items()}
     assert_all_listed(Imputer, made.values(), "IMPUTERS in tests/laws/test_imputers.py")
-    able = {name for name, imputer in made.items() if type(imputer)._draw is not Imputer._draw}
+    able = {name for name, imputer in made.items() if type(imputer)._sample is not Imputer._sample}
     assert able == set(SAMPLERS), "SAMPLERS in tests/laws/test_imputers.py are those that can draw"
 
 
@@ -152,14 +152,14 @@ def test_observed_pixels_survive_and_the_rest_is_an_image(imputer: Imputer, chan
     assert filled.min() >= 0 and filled.max() <= 1
 
 
-def test_what_stands_in_the_holes_is_never_read(imputer: Imputer) -> None:
+def test_missing_values_are_never_read(imputer: Imputer) -> None:
     truth, mask = images(9, 3), holes(9, 4)
     expected = imputer.impute(truth, mask)
     for hidden in (0.0, 1e6, float("nan"), float("inf")):
         assert torch.equal(imputer.impute(torch.where(mask, truth, hidden), mask), expected)
 
 
-def test_what_training_images_hide_is_never_read(imputer: Imputer) -> None:
+def test_missing_values_of_training_images_are_never_read(imputer: Imputer) -> None:
     if not imputer.needs_fit or imputer.complete_donors:
         pytest.skip("is not fitted on incomplete images")
     truth, mask, donors, donors_mask = images(9, 3), holes(9, 4), images(50, 1), holes(50, 2)
@@ -183,7 +183,7 @@ def test_complete_image_is_unchanged(imputer: Imputer) -> None:
     assert torch.equal(imputer.impute(truth, torch.ones(3, 1, *SHAPE[1:], dtype=torch.bool)), truth)
 
 
-def test_image_without_any_observed_pixel_is_filled(imputer: Imputer) -> None:
+def test_image_without_any_observed_pixel_is_imputed(imputer: Imputer) -> None:
     filled = imputer.impute(torch.zeros(2, *SHAPE), torch.zeros(2, 1, *SHAPE[1:], dtype=torch.bool))
     assert filled.isfinite().all()
 

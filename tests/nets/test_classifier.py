@@ -101,6 +101,6 @@ def test_an_unknown_variant_is_refused():
         ({"hidden": None}, "net.hidden=None"),
     ],
 )
-def test_values_that_no_network_has(arguments, said):
+def test_values_out_of_range_are_refused(arguments, said):
     with pytest.raises(LacunaError, match=said):
         Classifier(4, (8, 8), 3, **{"stages": STAGES, **arguments})

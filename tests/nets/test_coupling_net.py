@@ -1,4 +1,4 @@
-"""The couplings' network: filters of norm 1 or a learned one, the published start, the listed layers."""
+"""The couplings' network: filters of norm 1 or a learned one, the published initial values and layers."""
 
 from __future__ import annotations
 

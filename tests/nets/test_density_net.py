@@ -98,7 +98,7 @@ def test_shapes(net, shape, k, rank):
 
 
 @pytest.mark.parametrize("net", ["paper", "authors"])
-def test_padding_to_what_the_depth_divides_is_invisible(net):
+def test_padding_to_a_multiple_of_two_to_the_depth_is_invisible(net):
     """An image and the same one with a margin of zeros that fits see the same features where they overlap."""
     torch.manual_seed(0)
     shape = (1, 8, 8)
@@ -112,7 +112,7 @@ def test_padding_to_what_the_depth_divides_is_invisible(net):
     torch.testing.assert_close(cropped.mean[..., :4, :3], model.mean(backbones[0]).unsqueeze(1)[..., :4, :3])
 
 
-def test_the_network_is_told_the_image_and_the_mask():
+def test_the_input_is_the_image_and_the_mask():
     observed, mask = random_images(2, (3, 4, 4)).float(), random_mask(2, (3, 4, 4))
     both = network_input(observed, mask)
     assert both.shape == (2, 6, 4, 4) and both.dtype == torch.float32
@@ -121,7 +121,7 @@ def test_the_network_is_told_the_image_and_the_mask():
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_components_are_told_apart(net):
+def test_components_differ(net):
     torch.manual_seed(0)
     shape = (1, 8, 8)
     raw = NETS[net](shape, 3, 2).eval()(random_images(1, shape).float(), random_mask(1, shape))
@@ -150,6 +150,6 @@ def test_components_are_told_apart(net):
         (ResidualUNet, {"stages": [[8, 1], 3]}, r"net.stages\[1\]=3"),
     ],
 )
-def test_values_that_no_network_has(network, arguments, said):
+def test_values_out_of_range_are_refused(network, arguments, said):
     with pytest.raises(LacunaError, match=said):
         network((1, 8, 8), 1, 2, **arguments)

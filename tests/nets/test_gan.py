@@ -1,4 +1,4 @@
-"""MisGAN's and P-BiGAN's networks: the published sizes, counted by hand, and what an autoregressive step promises."""
+"""MisGAN's and P-BiGAN's networks: the published sizes, counted by hand, and the autoregressive structure of a step."""
 
 from __future__ import annotations
 

@@ -51,13 +51,13 @@ def test_any_size_that_is_large_enough(size, padding):
 @pytest.mark.parametrize(
     ("size", "padding", "said"),
     [
-        ((11, 28), (2, 0), r"nothing left of 11x28 images: choose net.padding=\[2,2\]"),
-        ((3, 3), (2, 2), "nothing left of 3x3"),
+        ((11, 28), (2, 0), r"11x28 are too small for LeNet with net.padding=\[2, 0\]: choose net.padding=\[2,2\]"),
+        ((3, 3), (2, 2), "3x3 are too small"),
         ((28, 28), (2,), r"net.padding=\[2\] must be two whole numbers"),
         ((28, 28), (2, -1), r"net.padding=\[2, -1\]"),
     ],
 )
-def test_values_that_no_network_has(size, padding, said):
+def test_values_out_of_range_are_refused(size, padding, said):
     with pytest.raises(LacunaError, match=said):
         LeNet(1, size, 10, padding)
 

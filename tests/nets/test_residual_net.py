@@ -1,4 +1,4 @@
-"""The network that starts from an interpolation: what that is, where it starts, and what it can see."""
+"""The network that corrects an interpolation: the interpolation, its initial output and its receptive field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.dense import random_images, random_mask
 
 
 def by_hand(image: list[list[float]], seen: list[list[bool]]) -> list[list[float]]:
-    """Pull-push of a square of side 2^n, pixel by pixel: means of what 2x2 cells show, then bilinear halves back."""
+    """Pull-push of a square of side 2^n, pixel by pixel: observed means of 2x2 cells, then bilinear upsampling."""
     side = len(image)
     if side == 1:
         return [[image[0][0] if seen[0][0] else 0.5]]
@@ -62,7 +62,7 @@ def test_pull_push_keeps_what_is_observed_and_invents_no_extremes(sides: tuple[i
     torch.testing.assert_close(pull_push(image, torch.zeros_like(mask)), torch.full_like(image, 0.5))
 
 
-def test_a_new_network_says_the_interpolation() -> None:
+def test_a_new_network_returns_the_interpolation() -> None:
     observed, mask = random_images(3, (2, 9, 10)).float(), random_mask(3, (2, 9, 10))
     observed = torch.where(mask, observed, 0)
     net = ResidualUNet((2, 9, 10), 1, 2, ((4, 1), (6, 2)))

@@ -1,4 +1,4 @@
-"""ResNet-18 for small images against torchvision's, with its entrance replaced."""
+"""ResNet-18 for small images against torchvision's, with its first layers replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = ((8, 1), (16, 2))
 
 
 def reference(channels: int, classes: int) -> nn.Module:
-    """torchvision's, with a 3x3 convolution of stride 1 and no pooling at the entrance."""
+    """torchvision's, with a 3x3 convolution of stride 1 and no pooling first."""
     models = pytest.importorskip("torchvision.models")
     net: nn.Module = models.resnet18(weights=None, num_classes=classes)
     net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
@@ -64,7 +64,7 @@ def test_any_size_and_every_weight_is_trained(size):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
-def test_every_stage_but_the_first_halves():
+def test_every_stage_but_the_first_downsamples():
     net = ResNet(3, (16, 16), 3, ((4, 1), (4, 1), (8, 1))).eval()
     sizes = []
     for name in net.layers:
@@ -73,7 +73,7 @@ def test_every_stage_but_the_first_halves():
     assert sizes == [(4, 16, 16), (4, 8, 8), (8, 4, 4)]
 
 
-def test_values_that_no_network_has():
+def test_values_out_of_range_are_refused():
     with pytest.raises(LacunaError, match=r"net.stages\[1\]=64 must be"):
         ResNet(3, (32, 32), 10, [[64, 2], 64])
 

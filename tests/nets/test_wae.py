@@ -133,7 +133,7 @@ def test_the_papers_blocks_are_whole():
         assert isinstance(authors.decoder.layers[1], nn.ReLU)
 
 
-def test_the_papers_encoder_does_not_feel_the_scale_of_the_stem():
+def test_the_papers_encoder_is_invariant_to_the_scale_of_the_stem():
     torch.manual_seed(0)
     features = torch.rand(6, 5, 8, 8)
     for variant, same in (("paper", True), ("authors", False)):
@@ -163,7 +163,7 @@ def test_the_papers_optimisation(choice, epochs, batch, lr, discriminator_lr):
     assert (effective["reconstruction"], training["reconstruction"]) == ("authors", "observed")
 
 
-def test_every_config_is_looked_at():
+def test_every_config_is_tested():
     assert {choice for choice in options(CONFIGS, "net") if choice.startswith("wae")} == (SHAPES | AUTHORS).keys()
 
 
@@ -175,7 +175,7 @@ def test_any_size_of_images(variant, size, stages):
     features = torch.rand(3, 5, *size)
     image = net(features)
     assert image.shape == (3, 3, *size) and ((image > 0) & (image < 1)).all()
-    assert net.encode(features).shape == (3, 4) and net.judge(torch.randn(3, 4)).shape == (3,)
+    assert net.encode(features).shape == (3, 4) and net.discriminate(torch.randn(3, 4)).shape == (3,)
     assert torch.equal(net.eval()(features), net.decode(net.encode(features)))
 
 
@@ -201,12 +201,12 @@ def test_every_weight_is_trained_by_its_own_loss(variant):
     everything = set(dict(net.named_parameters()))
     own = {name for name, p in net.named_parameters() if p.grad is not None}
     assert own == {name for name in everything if not name.startswith("discriminator")}
-    assert trained(net.judge(net.encode(features).detach()).sum()) == {"discriminator"}
-    assert trained(net.judge(net.encode(features)).sum()) == {"encoder", "discriminator"}
+    assert trained(net.discriminate(net.encode(features).detach()).sum()) == {"discriminator"}
+    assert trained(net.discriminate(net.encode(features)).sum()) == {"encoder", "discriminator"}
 
 
-def test_each_side_can_win_its_game():
-    """The discriminator alone learns to tell codes from the prior, encoder and decoder alone to reconstruct."""
+def test_discriminator_and_auto_encoder_can_each_be_trained_alone():
+    """The discriminator alone learns to separate codes from the prior, encoder and decoder alone to reconstruct."""
     torch.manual_seed(0)
     features = torch.randn(16, 4, 8, 8)
     images = torch.rand(16, 1, 8, 8)
@@ -215,7 +215,7 @@ def test_each_side_can_win_its_game():
     critic = torch.optim.Adam(net.discriminator.parameters(), lr=3e-3)
 
     def told_apart() -> Tensor:
-        true, false = net.judge(torch.randn(256, 6)), net.judge(net.encode(features).detach())
+        true, false = net.discriminate(torch.randn(256, 6)), net.discriminate(net.encode(features).detach())
         right = functional.binary_cross_entropy_with_logits(true, torch.ones_like(true))
         return right + functional.binary_cross_entropy_with_logits(false, torch.zeros_like(false))
 
@@ -245,6 +245,6 @@ def test_each_side_can_win_its_game():
         ({"discriminator": [64, 0]}, r"net.discriminator=\[64, 0\] must be a list"),
     ],
 )
-def test_values_that_no_network_has(arguments, said):
+def test_values_out_of_range_are_refused(arguments, said):
     with pytest.raises(LacunaError, match=said):
         WAE(4, (8, 8), (1, 8, 8), **arguments)

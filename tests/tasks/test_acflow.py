@@ -1,4 +1,4 @@
-"""Flows as runs: through the command line's own path, judged, stored, interrupted, opened again."""
+"""Flows as runs: trained as from the command line, evaluated, stored, resumed, loaded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FLOW = (
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
+    """Stands for SIGKILL: no code catches it."""
 
 
 def words(root: Path, output: Path, *more: str) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, digits_root: Path) -> RunFol
     return folder(digits_root, output)
 
 
-def test_it_learns_is_judged_and_opened(whole):
+def test_it_learns_is_evaluated_and_loads(whole):
     losses = [row["train/loss"] for row in read_history(whole.path / "metrics.jsonl")]
     assert len(losses) == 2 and losses[1] < losses[0]
     metrics = whole.metrics["metrics"]
@@ -77,7 +77,7 @@ def test_it_learns_is_judged_and_opened(whole):
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_interrupted_it_goes_on_bit_for_bit(step, whole, digits_root, tmp_path, monkeypatch):
+def test_a_resumed_run_is_bit_identical(step, whole, digits_root, tmp_path, monkeypatch):
     """Three batches an epoch: in the first, between the epochs, and in the second."""
     original, calls = TrainACFlow.loss, [0]
 
@@ -119,7 +119,7 @@ def test_the_rate_falls_with_the_steps_and_the_gradient_is_clipped(digits_root, 
 
 
 @pytest.mark.parametrize("mask", ["square", "noise", "trapezoid"])
-def test_the_loss_is_that_of_what_is_hidden_on_purpose_and_was_observed(mask, digits_root, tmp_path, monkeypatch):
+def test_the_loss_is_that_of_held_out_pixels(mask, digits_root, tmp_path, monkeypatch):
     task = task_of(digits_root, tmp_path, f"mask={mask}")
     monkeypatch.setattr(TrainACFlow, "current_epoch", 3)
     batch = task.data.train.batch(torch.arange(20))
@@ -139,7 +139,7 @@ def test_the_loss_is_that_of_what_is_hidden_on_purpose_and_was_observed(mask, di
     assert torch.equal(task.loss(dataclasses.replace(batch, observed=noise))[0], loss)
 
 
-def test_a_flow_that_knows_nothing_has_the_likelihood_of_uniform_values(digits_root, tmp_path, monkeypatch):
+def test_an_untrained_flow_has_the_likelihood_of_uniform_values(digits_root, tmp_path, monkeypatch):
     """All levels equally likely: a density of 1 on [0, 1], log2(17) bits a value."""
 
     def log_prob(self: ACFlow, x: torch.Tensor, observed: torch.Tensor, hidden: torch.Tensor, *_: Any) -> torch.Tensor:
@@ -152,8 +152,8 @@ def test_a_flow_that_knows_nothing_has_the_likelihood_of_uniform_values(digits_r
     assert found["bits_per_dim"] == pytest.approx(math.log2(17), rel=1e-5)
 
 
-def test_it_is_judged_on_the_pixels_a_density_is_judged_on(digits_root, tmp_path, monkeypatch):
-    """By hand: the hidden pixels of the mask scheme, filled with the mean of the completions, on the stored truth."""
+def test_it_is_evaluated_on_the_same_pixels_as_a_density(digits_root, tmp_path, monkeypatch):
+    """By hand: the missing pixels of the mask scheme, imputed by the mean of the samples, against the stored truth."""
     task = task_of(digits_root, tmp_path)
     monkeypatch.setattr(ACFlow, "mean", lambda self, x, observed, n: torch.where(observed, x, 0.5))
     batch, errors = task.data.test.batch(torch.arange(40)), []
@@ -162,7 +162,7 @@ def test_it_is_judged_on_the_pixels_a_density_is_judged_on(digits_root, tmp_path
     assert task.evaluate(task.data.test)["mse"] == pytest.approx(sum(errors) / len(errors), rel=1e-5)
 
 
-def test_judging_leaves_the_training_s_noise_alone(digits_root, tmp_path):
+def test_evaluation_does_not_change_the_training_s_noise(digits_root, tmp_path):
     task = task_of(digits_root, tmp_path)
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -174,13 +174,13 @@ def test_judging_leaves_the_training_s_noise_alone(digits_root, tmp_path):
 
 def test_classifiers_on_one_flow_share_what_it_imputed(whole, digits_root, monkeypatch):
     """Another net asks the flow for test images only; it is trained as if it had asked for all."""
-    asked, original = [], FlowImputer._fill
+    asked, original = [], FlowImputer._impute
 
     def fill(self: FlowImputer, observed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         asked.append(len(observed))
         return original(self, observed, mask)
 
-    monkeypatch.setattr(FlowImputer, "_fill", fill)
+    monkeypatch.setattr(FlowImputer, "_impute", fill)
     output, found, counts = whole.path.parents[1], [], []
     for stages in ("[[8,1]]", "[[4,1]]", "[[4,1]]"):
         chosen = words(digits_root, output, "stem=acflow", "task=classify", "net.training.epochs=1")
@@ -199,6 +199,6 @@ def test_classifiers_on_one_flow_share_what_it_imputed(whole, digits_root, monke
 
 
 @pytest.mark.parametrize("word", ["decay_steps=0", "clip=-1"])
-def test_settings_that_mean_nothing_are_refused(word, digits_root, tmp_path, capsys):
+def test_settings_out_of_range_are_refused(word, digits_root, tmp_path, capsys):
     assert train(*words(digits_root, tmp_path, f"flow.training.{word}")) == 2
     assert f"flow.training.{word}" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""MisGAN and P-BiGAN in training: who learns from what and when, interrupted runs, no leak, mistakes said early."""
+"""MisGAN and P-BiGAN in training: losses, schedules, resumed runs, no leak of missing values, messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RUN = (
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
+    """Stands for SIGKILL: no code catches it."""
 
 
 def words(root: Path, output: Path, method: str, *more: str) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def test_pbigan_s_encoder_and_decoder_lower_distance_and_reconstruction(digits_r
     torch.testing.assert_close(task._reconstruction(logits, batch), halves)
 
 
-def test_pbigan_s_fakes_are_behind_masks_of_training_images(digits_root, tmp_path):
+def test_pbigan_s_fakes_have_masks_of_training_images(digits_root, tmp_path):
     task = task_of(digits_root, tmp_path, "pbigan")
     known = {mask.numpy().tobytes() for mask in task.data.train.batch(torch.arange(100)).mask}
     batch = task.data.train.batch(torch.arange(20))
@@ -150,7 +150,7 @@ def test_pbigan_s_fakes_are_behind_masks_of_training_images(digits_root, tmp_pat
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_missing_reaches_no_loss(method, digits_root, tmp_path):
+def test_missing_values_reach_no_loss(method, digits_root, tmp_path):
     task = task_of(digits_root, tmp_path, method, "imputer.training.epochs=1")
     batch = task.data.train.batch(torch.arange(20))
     dark = dataclasses.replace(batch, observed=torch.where(batch.mask, batch.observed, 0))
@@ -166,7 +166,7 @@ def test_what_is_missing_reaches_no_loss(method, digits_root, tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_critics_learn_from_full_batches_and_generators_from_every_second(method, digits_root, tmp_path, monkeypatch):
-    """100 images: three batches of 32 an epoch, two epochs; whoever does not learn stays as it is, bit for bit."""
+    """100 images: three batches of 32 an epoch, two epochs; networks that do not learn stay bit-identical."""
     original, seen = AdversarialTask.training_step, []
 
     def weights(task: Any) -> tuple[list[Tensor], list[Tensor]]:
@@ -232,8 +232,8 @@ def test_misgan_s_imputer_has_its_own_rate(digits_root, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_interrupted_it_goes_on_bit_for_bit_and_is_stored_as_it_is(method, digits_root, tmp_path, monkeypatch):
-    """In the second epoch, between a step of the critics and the generators' turn."""
+def test_a_resumed_run_is_bit_identical_and_stored(method, digits_root, tmp_path, monkeypatch):
+    """In the second epoch, between a step of the critics and one of the generators."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert train(*words(digits_root, whole, method)) == 0
     original, calls = AdversarialTask.training_step, [0]
@@ -259,8 +259,8 @@ def test_interrupted_it_goes_on_bit_for_bit_and_is_stored_as_it_is(method, digit
 
 @pytest.mark.parametrize("own", [0, 3])
 @pytest.mark.parametrize("method", METHODS)
-def test_hidden_values_reach_no_generator(method, own, tmp_path, monkeypatch):
-    """Of training images: nothing at all. Of test images: only what judges imputations."""
+def test_missing_values_reach_no_generator(method, own, tmp_path, monkeypatch):
+    """Those of training images change nothing, those of test images the metrics only."""
     file = user_file(tmp_path, own)
     chosen = [word for word in RUN if word.startswith("imputer.") or word in ("task=impute", "features=none")]
     more = (f"imputer={method}_digits", *chosen, "imputer.training.batch_size=10")
@@ -274,7 +274,7 @@ def test_hidden_values_reach_no_generator(method, own, tmp_path, monkeypatch):
         assert bool(changed) == (split == "test")
 
 
-def test_a_training_that_diverges_is_ended_and_says_what_to_change(digits_root, tmp_path, capsys):
+def test_a_diverging_training_ends_with_advice(digits_root, tmp_path, capsys):
     assert train(*words(digits_root, tmp_path, "misgan", "imputer.training.lr=1e30")) != 0
     assert "imputer.training.lr" in capsys.readouterr().err
 
@@ -292,7 +292,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_said_before_anything_is_trained(mistake, digits_root, tmp_path, capsys):
+def test_mistakes_are_named_before_anything_is_trained(mistake, digits_root, tmp_path, capsys):
     method, word = mistake.split()
     assert train(*words(digits_root, tmp_path, method, word)) == 2
     said = capsys.readouterr().err

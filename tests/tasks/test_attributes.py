@@ -90,8 +90,8 @@ def test_any_stem_serves_faces_with_attributes(root: Path, tmp_path: Path, stem:
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        ((), ["features=attributes learns from labels", "features=autoencoder32", "scripts/prepare.py celeba32"]),
-        (("features=resnet18",), ["features=resnet18 learns from labels"]),
+        ((), ["features=attributes is trained on labels", "features=autoencoder32", "scripts/prepare.py celeba32"]),
+        (("features=resnet18",), ["features=resnet18 is trained on labels"]),
         (("features=facenet",), ["20180402-114759-vggface2.pt", "features.weights"]),
     ],
 )

@@ -27,7 +27,7 @@ def test_it_is_the_sum_over_neighbours() -> None:
         assert float(value) == pytest.approx(total, rel=1e-6)
 
 
-def test_how_many_differences_there_are() -> None:
+def test_number_of_differences() -> None:
     """A checkerboard of 0 and 1 differs everywhere: 1512 terms for MNIST, 5952 for 3x32x32 (prflow.md 2.3)."""
     for shape, terms in (((1, 28, 28), 1512), ((3, 32, 32), 5952)):
         row, column = torch.arange(shape[1])[:, None], torch.arange(shape[2])

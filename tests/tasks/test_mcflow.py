@@ -42,7 +42,7 @@ TINY = (
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
+    """Stands for SIGKILL: no code catches it."""
 
 
 def words(root: Path, output: Path, *more: str) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, digits_root: Path) -> RunFol
     return folder(digits_root, output)
 
 
-def test_what_a_run_leaves_behind(whole: RunFolder) -> None:
+def test_history_model_and_metrics_of_a_run(whole: RunFolder) -> None:
     history = read_history(whole.path / "metrics.jsonl")
     assert [row["train/refreshes"] for row in history] == [0, 0, 1, 1, 2]
     logged = {"train/loss", "train/nll", "train/reconstruction", "train/prior", "train/prior_weight"}
@@ -72,7 +72,7 @@ def test_what_a_run_leaves_behind(whole: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 6, 13])
-def test_interrupted_it_goes_on_bit_for_bit(
+def test_a_resumed_run_is_bit_identical(
     step: int, whole: RunFolder, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three batches an epoch: in the first epoch, right after the first refresh, and in the middle after the second."""
@@ -108,10 +108,10 @@ PLANS = {
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_a_refresh_and_a_measured_lambda_survive_any_kill(
+def test_refreshes_and_a_frozen_lambda_survive_kills(
     plan: str, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed again and again: in every epoch, around the warm-up and the refresh, and in the refresh itself."""
+    """Killed repeatedly: in every epoch, around the warm-up and the refresh, and in the refresh itself."""
     chosen = PLANS[plan]
     assert train(*words(digits_root, tmp_path / "whole", *chosen)) == 0
     step, refresh, calls = TrainMCFlow.training_step, TrainMCFlow._refresh, {"steps": 0, "refreshes": 0}
@@ -147,10 +147,10 @@ def test_a_refresh_and_a_measured_lambda_survive_any_kill(
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_hidden_values_teach_nothing(
+def test_missing_values_do_not_leak(
     split: str, whole: RunFolder, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Noise behind the holes of training images changes nothing; behind those of test images, what judges them."""
+    """Noise at missing pixels of training images changes nothing; of test images, the metrics only."""
     original = PreparedData.split
 
     def tampered(self: PreparedData, name: str) -> Arrays:
@@ -174,7 +174,7 @@ def test_hidden_values_teach_nothing(
     assert {name for name in clean if clean[name] != other[name]} == ({"metrics.json"} if split == "test" else set())
 
 
-def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_good_state(
+def test_an_infinite_loss_ends_the_run_and_keeps_the_last_finite_checkpoint(
     digits_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = TrainMCFlow.training_step
@@ -197,8 +197,8 @@ def test_a_loss_that_explodes_ends_the_run_and_keeps_the_last_good_state(
     assert train(*words(digits_root, tmp_path)) == 0  # and from there it goes on
 
 
-def test_validation_images_are_taken_along_to_where_images_to_come_go(whole: RunFolder, digits_root: Path) -> None:
-    """They are kept in half precision meanwhile."""
+def test_validation_images_pass_the_same_stages_as_new_images(whole: RunFolder, digits_root: Path) -> None:
+    """Up to the half precision in which their imputations are stored."""
     data = open_data(whole.recipe, Settings(whole.path.parents[1], digits_root, False, {"accelerator": "cpu"}))
     batch = data.validation.batch(torch.arange(len(data.validation)))
     filled = load(whole).impute(batch.observed, batch.mask)  # type: ignore[operator]
@@ -217,8 +217,8 @@ def test_the_published_schedule() -> None:
     assert found == [2, 4, 8, 16, 32, 64, 128, 256]
 
 
-def test_training_ends_where_j2_stays_what_it_is() -> None:
-    """Never before two refreshes here, nor on the jump after one; 4 epochs without 1 % then end it."""
+def test_training_ends_when_j2_no_longer_improves() -> None:
+    """Not before two refreshes here, nor at the jump after one; then 4 epochs without 1 % of improvement end it."""
     spec = {
         "refresh": {"first": 1, "factor": 2, "reset_flow": True},
         "stop": {"improvement": 0.01, "patience": 4, "share": 0.2, "refreshes": 2},
@@ -257,8 +257,8 @@ def test_mistakes_are_named_before_anything_is_trained(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("imputer", ["mcflow_digits", "prflow_digits"])
-def test_it_beats_what_it_starts_from(imputer: str, digits_root: Path, tmp_path: Path) -> None:
-    """And linear interpolation; on images that training has not seen, with two thirds of the published refreshes."""
+def test_it_beats_its_initial_imputation(imputer: str, digits_root: Path, tmp_path: Path) -> None:
+    """And linear interpolation; on test images, with two thirds of the published refreshes."""
     chosen = (
         *BASE,
         f"imputer={imputer}",

@@ -1,4 +1,4 @@
-"""The imputed training set: which image is whose, what is observed, where it is kept, and what a checkpoint holds."""
+"""The imputed training set: order of images, observed pixels, and checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHOSEN = np.array([1, 4, 5, 8, 11, 12, 19])
 
 
 def images() -> IncompleteImages:
-    """Seven of twenty, so that positions in the set and in the store differ."""
+    """Seven of twenty images, so that positions in the set differ from positions in the data."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 5), dtype=np.uint8)
     return IncompleteImages(Arrays(pixels, None, None), Bernoulli(0.6), seed=0, split="train", index=CHOSEN)
 
@@ -39,7 +39,7 @@ def test_every_image_is_refined_on_its_own(batch_size: int) -> None:
     assert found.dtype == torch.float32 and torch.equal(found, expected)
 
 
-def test_observed_pixels_are_the_datas_own_whatever_is_kept() -> None:
+def test_observed_pixels_are_read_from_the_data() -> None:
     data = images()
     kept = ImputedSet(data, 1e9, 3)
     kept.initialise(half)
@@ -50,7 +50,7 @@ def test_observed_pixels_are_the_datas_own_whatever_is_kept() -> None:
     assert torch.equal(kept(batch), torch.where(batch.mask, batch.observed, 9.0))
 
 
-def test_a_checkpoint_holds_exactly_what_is_used() -> None:
+def test_a_checkpoint_holds_the_imputations() -> None:
     data = images()
     kept, other = ImputedSet(data, 1e9, 3), ImputedSet(data, 0, 3)
     other.load_training_state(kept.training_state())

@@ -1,4 +1,4 @@
-"""MCFlow's step on a batch: the gradients against the losses as written down, the leak, the passes, lambda."""
+"""MCFlow's step on a batch: gradients against the printed losses, leaked gradients, number of passes, lambda."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model(seed: int = 0, couplings: int = 6) -> MCFlow:
 
 
 def batch(seed: int, n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
-    """Imputed images, what is observed of them, and where."""
+    """Imputed images, their observed pixels and masks."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(n, *SHAPE, dtype=torch.float64, generator=generator)
     mask = torch.rand(n, 1, *SHAPE[1:], generator=generator) > 0.6
@@ -40,7 +40,7 @@ def alternating(gradients: str = "clean", noise: float = 0.0, **changes: Any) ->
 
 
 class Recorder:
-    """An optimiser that changes nothing and writes down the gradients."""
+    """An optimiser that changes nothing and records the gradients."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.network, self.seen = network, []
@@ -100,8 +100,8 @@ def test_clean_steps_take_the_gradients_of_the_equations(weight: float) -> None:
     assert ("prior" in terms) == (weight > 0)
 
 
-def test_the_networks_losses_alone_move_no_flow() -> None:
-    """An H step does not touch G: with J's optimiser standing still, G stays as it is, bit for bit."""
+def test_the_networks_losses_do_not_change_the_flow() -> None:
+    """If G's optimiser does nothing, H's steps leave G bit-identical."""
     net, (x, observed, mask) = model(), batch(1)
     before = [weight.clone() for weight in net.flow.parameters()]
     step = alternating()
@@ -110,7 +110,7 @@ def test_the_networks_losses_alone_move_no_flow() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, net.flow.parameters(), strict=True))
 
 
-def test_leaky_steps_add_what_the_batch_before_left() -> None:
+def test_leaky_steps_add_the_gradients_of_the_batch_before() -> None:
     net = model()
     recorders = Recorder(net.flow), Recorder(net.net)
     step = alternating("leaky")
@@ -134,7 +134,7 @@ def test_leaky_steps_add_what_the_batch_before_left() -> None:
     )
 
 
-def test_noise_blurs_what_enters_the_flow_and_nothing_else() -> None:
+def test_noise_is_added_to_the_flows_input_only() -> None:
     net, (x, observed, mask) = model(), batch(1)
     recorders = Recorder(net.flow), Recorder(net.net)
     torch.manual_seed(3)
@@ -146,8 +146,8 @@ def test_noise_blurs_what_enters_the_flow_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("gradients", ["clean", "leaky"])
-def test_a_step_passes_twice_through_the_flow(gradients: str) -> None:
-    """Once there and once back: J1 and the second of J's terms cost no pass of their own."""
+def test_a_step_passes_through_the_flow_twice(gradients: str) -> None:
+    """One forward and one inverse pass: J1 costs no further pass."""
     net, calls = model(), [0]
     for coupling in net.flow.couplings:
         coupling.scale.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
@@ -159,7 +159,7 @@ def test_a_step_passes_twice_through_the_flow(gradients: str) -> None:
 @pytest.mark.parametrize("gradients", ["clean", "leaky"])
 @functorch_config.patch(donated_buffer=True)  # and again afterwards, whatever compiling sets
 def test_compiled_steps_are_the_eager_ones(gradients: str) -> None:
-    """Also on a smaller last batch and with the flow made anew; whatever imputes is not compiled."""
+    """Also with a smaller last batch and after a reset of the flow; imputation is not compiled."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     ends = []
@@ -196,7 +196,7 @@ def test_losses_have_one_form() -> None:
 
 
 def test_rules_for_lambda() -> None:
-    """D = 24, so that the floor is 12."""
+    """D = 24, so that the lower bound of abs(J1) is 12."""
     j1, j3 = torch.tensor(-30.0), torch.tensor(6.0)
     fixed = PriorWeight({**PRIOR, "weight": 0.3}, 24)
     frozen = PriorWeight({**PRIOR, "rule": "frozen", "weight": 0.5, "warm_up": 2}, 24)

@@ -1,4 +1,4 @@
-"""The imputer that learns from pixels hidden on purpose: what it is shown, what its loss is, what it learns."""
+"""The imputer trained on held-out pixels: its input, its loss and its accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASE = ("experiment=digits_impute", "imputer=unet_digits", "features=none", "tra
 SMALL = ("trainer.progress=false", "imputer.net.stages=[[16,1],[32,1]]")
 
 
-def test_its_loss_is_the_error_of_what_it_is_not_shown(digits_root: Path, tmp_path: Path) -> None:
+def test_its_loss_is_the_error_at_held_out_pixels(digits_root: Path, tmp_path: Path) -> None:
     words = (*BASE, *SMALL, f"data.root={digits_root}", f"output={tmp_path}")
     where = Settings(tmp_path, digits_root, download=False, trainer={"accelerator": "cpu"})
     made = recipe(*words)
@@ -42,8 +42,8 @@ def test_its_loss_is_the_error_of_what_it_is_not_shown(digits_root: Path, tmp_pa
     assert (shown & ~batch.mask).sum() == 0 and scored.any() and (observed[~shown] == 0).all()
     share = (scored.flatten(1).sum(1) / batch.mask.flatten(1).sum(1)).tolist()
     assert min(share) < 0.25 and max(share) > 0.4  # little of some images and much of others
-    guess = task.model.guess(batch.observed, shown)
-    expected = ((guess - batch.observed)[scored] ** 2).mean()
+    predicted = task.model.predict(batch.observed, shown)
+    expected = ((predicted - batch.observed)[scored] ** 2).mean()
     torch.testing.assert_close(loss, expected)
     assert int(count) == int(scored.sum())
 

@@ -1,4 +1,4 @@
-"""Auto-encoders on incomplete images: who learns from what, FID at its best, interrupted runs, mistakes said early."""
+"""Auto-encoders on incomplete images: losses, lowest FID, resumed runs, messages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SPOILT = (
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
+    """Stands for SIGKILL: no code catches it."""
 
 
 def words(root: Path, output: Path, *more: str) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def test_only_observed_pixels_are_reconstructed(kind, digits_root, tmp_path):
     torch.testing.assert_close(gradient[batch.mask], 2 * (image.detach() - batch.observed)[batch.mask] / count)
 
 
-def test_one_backward_pass_gives_both_players_their_own_gradients(digits_root, tmp_path):
+def test_one_backward_pass_gives_both_networks_their_own_gradients(digits_root, tmp_path):
     """Against the two losses of the paper, each differentiated alone."""
     task = task_of(digits_root, tmp_path, "net.training.adversarial_weight=0.3")
     model, wae = task.model.train(), task.model.wae
@@ -107,8 +107,8 @@ def test_one_backward_pass_gives_both_players_their_own_gradients(digits_root, t
     known = batch.mask.expand_as(batch.observed)
     errors = (wae.decode(code) - batch.observed)[known].square().mean()
     real, made = torch.ones(20), torch.zeros(20)
-    encoder = errors + 0.3 * cross_entropy(wae.judge(code), real)
-    discriminator = cross_entropy(wae.judge(drawn), real) + cross_entropy(wae.judge(code), made)
+    encoder = errors + 0.3 * cross_entropy(wae.discriminate(code), real)
+    discriminator = cross_entropy(wae.discriminate(drawn), real) + cross_entropy(wae.discriminate(code), made)
     wanted = torch.autograd.grad(encoder, players, retain_graph=True) + torch.autograd.grad(discriminator, judges)
     assert any(gradient.abs().max() > 1e-6 for gradient in wanted[-len(judges) :])
     for one, other in zip(found, wanted, strict=True):
@@ -116,7 +116,7 @@ def test_one_backward_pass_gives_both_players_their_own_gradients(digits_root, t
 
 
 def test_without_weight_the_discriminator_changes_nothing_and_still_learns(digits_root, tmp_path):
-    """Bit for bit: what it learns, and how fast, reaches the others through the adversarial term only."""
+    """Bit for bit: the discriminator influences the others through the adversarial term only."""
     states = []
     for rate in ("1.0e-3", "1.0e-1"):
         more = ("features=none", "net.training.adversarial_weight=0", f"net.training.discriminator_lr={rate}")
@@ -127,7 +127,7 @@ def test_without_weight_the_discriminator_changes_nothing_and_still_learns(digit
         assert torch.equal(weight, states[1][name]) != judges, name
 
 
-def test_each_player_has_its_own_learning_rate(digits_root, tmp_path, monkeypatch):
+def test_the_discriminator_has_its_own_learning_rate(digits_root, tmp_path, monkeypatch):
     """The milestones of one hold for the other in proportion."""
     seen = []
     original = TrainWAE.on_train_epoch_start
@@ -148,8 +148,8 @@ def test_each_player_has_its_own_learning_rate(digits_root, tmp_path, monkeypatc
 # ---------------------------------------------------------------------- judging
 
 
-def test_reconstructions_are_judged_whole_and_as_they_are(digits_root, tmp_path, monkeypatch):
-    """Against sums written out: 7x7 windows, sample covariance, data ranges 1 and 2; known pixels are not put back."""
+def test_metrics_of_reconstructions_use_the_whole_image(digits_root, tmp_path, monkeypatch):
+    """Against sums written out: 7x7 windows, sample covariance, data ranges 1 and 2; nothing is put back."""
     task = task_of(digits_root, tmp_path)
     images = task.data.test
     made = torch.rand(len(images), 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -224,8 +224,8 @@ def test_fid_is_measured_every_few_epochs_and_after_the_last(digits_root, tmp_pa
 
 
 @pytest.mark.parametrize("step", [1, 10])
-def test_interrupted_it_goes_on_bit_for_bit(step, whole, digits_root, tmp_path, monkeypatch):
-    """In the first epoch, and in the last, behind the one with the best FID."""
+def test_a_resumed_run_is_bit_identical(step, whole, digits_root, tmp_path, monkeypatch):
+    """In the first epoch, and in the last, after the one with the lowest FID."""
     original, calls = TrainWAE.training_step, [0]
 
     def killed(self: TrainWAE, batch: object) -> object:
@@ -277,7 +277,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_are_said_before_anything_is_trained(mistake, digits_root, tmp_path, capsys, monkeypatch):
+def test_mistakes_are_named_before_anything_is_trained(mistake, digits_root, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     few = ["task=generate", "net=wae_digits", "stem=zero", "trainer.accelerator=cpu", mistake]
     assert train(*few, f"data.root={digits_root}", f"output={tmp_path}") != 0

@@ -1,4 +1,4 @@
-"""What every flow is: an invertible map of images that knows how it changes the volume; and what it may be told."""
+"""The interface of flows, invertible maps of images with known log-determinant, and their condition."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from torch.nn import functional
 
 
 class Condition(NamedTuple):
-    """Which values a conditional flow maps, and which it is told.
+    """Which values a conditional flow transforms (target) and which it is conditioned on (observed).
 
-    A value is *observed* (passes unchanged, may be read), *hidden* (mapped and scored) or neither: truly missing
-    (passes unchanged, is never read and stands at zero). So a flow can be trained on incomplete images: what is hidden
-    is then hidden on purpose.
+    Observed values pass unchanged and may be read. Target values are transformed and their density is modelled. A value
+    that is neither is missing: it is zero, passes unchanged and is never read. A flow can therefore be trained on
+    incomplete images, with observed values that are held out as the target.
 
     Attributes:
         observed: (B,C,h,w) floating point, 1 = observed.
-        hidden: (B,C,h,w), 1 = hidden; nowhere both.
-        context: (B,E,h,w) what else every part may read at this resolution, or None.
+        target: (B,C,h,w), 1 = target; no value is both.
+        context: (B,E,h,w) further input of every coupling's network at this resolution, or None.
     """
 
     observed: Tensor
-    hidden: Tensor
+    target: Tensor
     context: Tensor | None = None
 
     @property
     def present(self) -> Tensor:
         """(B,C,h,w), 1 where a value is not missing."""
-        return self.observed + self.hidden
+        return self.observed + self.target
 
     def squeeze(self) -> Condition:
-        """As :func:`torch.nn.functional.pixel_unshuffle` by 2: half the side, four times the channels."""
+        """The condition after :func:`torch.nn.functional.pixel_unshuffle` by 2."""
         return Condition(
             functional.pixel_unshuffle(self.observed, 2),
-            functional.pixel_unshuffle(self.hidden, 2),
+            functional.pixel_unshuffle(self.target, 2),
             None if self.context is None else functional.pixel_unshuffle(self.context, 2),
         )
 
     def coarse(self) -> Condition:
-        """The next scale's: see :func:`diagonal`. The context keeps all of its values."""
+        """The condition of the next coarser scale: see :func:`diagonal`. The context keeps all of its values."""
         return Condition(
             diagonal(self.observed),
-            diagonal(self.hidden),
+            diagonal(self.target),
             None if self.context is None else functional.pixel_unshuffle(self.context, 2),
         )
 
     @classmethod
-    def nothing(cls, x: Tensor) -> Condition:
-        """Everything is hidden: the flow is unconditional."""
+    def unconditional(cls, x: Tensor) -> Condition:
+        """The condition of an unconditional flow: every value of ``x`` is target."""
         return cls(torch.zeros_like(x), torch.ones_like(x))
 
 
@@ -67,7 +67,7 @@ def with_diagonal(x: Tensor, coarse: Tensor) -> Tensor:
 
 
 class Flow(nn.Module, ABC):
-    """An invertible map x -> z of images. The inverse is exact up to rounding; observed values pass bit for bit."""
+    """An invertible map x -> z of images. The inverse is exact up to rounding; observed values pass bit-identical."""
 
     @abstractmethod
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
@@ -75,12 +75,13 @@ class Flow(nn.Module, ABC):
 
         Args:
             x: (B,C,H,W), any real values, zero where missing.
-            condition: what is hidden and what is told; None: everything is hidden, which an unconditional flow demands.
+            condition: which values are observed and which are target; None: all are target. Unconditional flows take
+                None only.
 
         Returns:
-            z (B,C,H,W), and log|det dz/dx| over the hidden values (B,).
+            z (B,C,H,W), and log|det dz/dx| over the target values (B,).
         """
 
     @abstractmethod
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        """From latent to data: x (B,C,H,W), and log|det dx/dz| over the hidden values (B,); see :meth:`forward`."""
+        """From latent to data: x (B,C,H,W), and log|det dx/dz| over the target values (B,); see :meth:`forward`."""

@@ -1,4 +1,4 @@
-"""A convolutional multi-scale RealNVP (Dinh et al. 2017) as the flow of MCFlow, whose own is fully connected."""
+"""A convolutional multi-scale RealNVP (Dinh et al. 2017), our alternative to MCFlow's fully connected flow."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ COUPLINGS = {"type": "coupling_net.CouplingNet", "blocks": 2}
 class ConvolutionalRealNVP(NormalFlow):
     """Checkerboard and channel couplings with convolutions; the latent image has the shape of the image.
 
-    The published, fully connected flow of 3x32x32 values has 453 million weights and knows no neighbours; this one has
-    a few million at most. Its scales have no bound, so that images should come with noise
-    (``imputer.training.noise``): else the density of pixels that are always the same grows without end.
+    The published, fully connected flow has 453 million weights for 3x32x32 values and makes no use of neighbourhood;
+    this one has a few million. Its log-scales are not bounded, so train it with ``imputer.training.noise`` above 0:
+    else the density grows without bound at pixels that are always the same.
 
     Args:
         shape: (C, H, W) of the images; both sides multiples of 2^(scales - 1).
-        scales: how many. width: of the networks at the finest one, doubled with each coarser one.
+        scales: number of scales. width: of the networks at the finest scale, doubled at each coarser one.
         net: spec of the networks (``nets/coupling_net.py``).
 
     Raises:
-        LacunaError: a size that is none, or sides that cannot be halved so often.
+        LacunaError: a size is no whole number of at least 1, or the sides cannot be halved so often.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class ConvolutionalRealNVP(NormalFlow):
         check_sides((height, width_), scales, pads=False)
         spec = net or COUPLINGS
 
-        def make(before: int, after: int, inside: int) -> nn.Module:
-            made: nn.Module = build("net", spec, before=before, after=after, width=inside)
+        def make(in_channels: int, out_channels: int, width: int) -> nn.Module:
+            made: nn.Module = build("net", spec, in_channels=in_channels, out_channels=out_channels, width=width)
             return made
 
         self.layout = MultiScale(channels, scales, width, make)
@@ -62,4 +62,4 @@ class ConvolutionalRealNVP(NormalFlow):
 
 def _refuse(condition: Condition | None) -> None:
     if condition is not None:
-        raise LacunaError("The convolutional RealNVP knows no condition: it maps whole images.")
+        raise LacunaError("The convolutional RealNVP takes no condition: it transforms whole images.")

@@ -1,4 +1,4 @@
-"""The layout of RealNVP (Dinh et al. 2017) in ACFlow's variant, in which the latent image has the data's shape."""
+"""The multi-scale layout of RealNVP (Dinh et al. 2017) as in ACFlow's code: the latent image has the image's shape."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from lacuna.nets.checks import check_count
 
 
 class MultiScale(Flow):
-    """Three checkerboard couplings, three channel couplings on 2x2 cells, then the cells' diagonals one scale coarser.
+    """Per scale three checkerboard couplings and three channel couplings on 2x2 cells; the cells' diagonals go on.
 
-    A scale has twice the channels and the width of the one before. The coarsest has four checkerboard couplings and no
-    more. Nothing is dropped: what does not go on to the next scale is latent already, and stays in its place.
+    The two diagonal pixels of every cell are the input of the next coarser scale, which has twice the channels and
+    twice the width. The other two are latent values already and stay in their places. The coarsest scale has four
+    checkerboard couplings only.
 
     Args:
         channels: of the images.
-        scales: how many; the sides of the images must be multiples of 2^(scales - 1).
+        scales: number of scales; the sides of the images must be multiples of 2^(scales - 1).
         width: of the networks at the finest scale.
-        make: makes a network.
+        make: builds a network.
         context: channels of the condition's context, 0 for none.
     """
 
@@ -30,7 +31,7 @@ class MultiScale(Flow):
         super().__init__()
         check_count("flow.scales", scales)
         check_count("flow.width", width)
-        self.boards = nn.ModuleList(
+        self.checkerboards = nn.ModuleList(
             CheckerCoupling(channels, width, parity, make, context)
             for parity in ((0, 1, 0, 1) if scales == 1 else (0, 1, 0))
         )
@@ -44,8 +45,8 @@ class MultiScale(Flow):
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         """See :meth:`lacuna.flows.base.Flow.forward`."""
-        condition = condition or Condition.nothing(x)
-        x, log_det = _through(self.boards, x, condition)
+        condition = condition or Condition.unconditional(x)
+        x, log_det = _through(self.checkerboards, x, condition)
         if self.coarse is None:
             return x, log_det
         cells, more = _through(self.channels, functional.pixel_unshuffle(x, 2), condition.squeeze())
@@ -55,36 +56,37 @@ class MultiScale(Flow):
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         """See :meth:`lacuna.flows.base.Flow.inverse`."""
-        condition = condition or Condition.nothing(z)
+        condition = condition or Condition.unconditional(z)
         log_det = z.new_zeros(len(z))
         if self.coarse is not None:
             x, most = self.coarse.inverse(diagonal(z), condition.coarse())
             cells, more = _back(self.channels, functional.pixel_unshuffle(with_diagonal(z, x), 2), condition.squeeze())
             z, log_det = functional.pixel_shuffle(cells, 2), most + more
-        x, last = _back(self.boards, z, condition)
+        x, last = _back(self.checkerboards, z, condition)
         return x, log_det + last
 
 
 def check_sides(sides: tuple[int, int], scales: int, *, pads: bool = True) -> None:
-    """Refuse images that cannot be halved so often.
+    """Check that the sides of the images can be halved often enough for the scales.
 
     Args:
         sides: of the images. scales: of the flow. pads: whether the flow can pad images (``flow.pad``).
 
     Raises:
-        LacunaError: which sides would do, or that ``scales`` is no number of scales.
+        LacunaError: they cannot (the message says which sides can), or ``scales`` is no whole number of at least 1.
     """
     check_count("flow.scales", scales)
     step = 2 ** (scales - 1)
     if any(side % step for side in sides):
-        mend = "set flow.pad to the pixels they lack on each side, or use fewer scales" if pads else "use fewer scales"
+        advice = "pad them on each side with flow.pad, or use fewer scales" if pads else "use fewer scales"
         raise LacunaError(
-            f"flow.scales={scales} needs images whose sides are multiples of {step}, not {sides[0]}x{sides[1]}: {mend}."
+            f"flow.scales={scales} needs images whose sides are multiples of {step}, not "
+            f"{sides[0]}x{sides[1]}: {advice}."
         )
 
 
 def _through(couplings: nn.ModuleList, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-    """All of them, one after another."""
+    """Apply all couplings in order."""
     log_det = x.new_zeros(len(x))
     for coupling in couplings:
         x, change = coupling(x, condition)
@@ -93,7 +95,7 @@ def _through(couplings: nn.ModuleList, x: Tensor, condition: Condition) -> tuple
 
 
 def _back(couplings: nn.ModuleList, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-    """Their inverses, the last first."""
+    """Apply the inverses of all couplings in reverse order."""
     log_det = torch.zeros(len(z), dtype=z.dtype, device=z.device)
     for coupling in reversed(couplings):
         assert isinstance(coupling, Flow)

@@ -1,4 +1,4 @@
-"""Flows of whole images to a standard normal distribution: exact densities, with every pass in either direction."""
+"""Unconditional flows of images to a standard normal distribution; each pass, in either direction, yields log p."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lacuna.mfa import full_precision
 
 
 class NormalFlow(Flow):
-    """A flow without conditions whose latent values are those of a standard normal distribution."""
+    """An unconditional flow to a standard normal distribution."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log-densities (B,) of images (B,C,H,W), in nats."""
+        """The log-density (B,) of images (B,C,H,W), in nats."""
         return self.encode(x)[1]
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The latent values of images (B,C,H,W), and the images' log p (B,)."""
+        """The latent values (B,C,H,W) of images (B,C,H,W), and the images' log p (B,), in nats."""
         z, log_det = self.forward(x)
         return z, log_normal(z) + log_det
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (B,C,H,W) of latent values, and their log p (B,), for which nothing more has to be computed."""
+        """The images (B,C,H,W) of latent values (B,C,H,W), and their log p (B,), in nats, at no extra cost."""
         x, log_det = self.inverse(z)
         return x, log_normal(z) - log_det
 

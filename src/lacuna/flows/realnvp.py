@@ -20,13 +20,13 @@ from lacuna.nets.dense_net import DenseNet
 
 
 class MaskedCoupling(Flow):
-    """Keeps one half of the values, fixed at random, which decide how the others are mapped: y = x exp(s) + t.
+    """An affine coupling with a fixed coupling mask: the kept half of the values decides s, t in y = x exp(s) + t.
 
-    s lies within -1 and 1 (tanh), so that a coupling changes no volume by more than exp(D/2).
+    s lies between -1 and 1 (tanh), so that a coupling changes the volume by a factor of at most exp(D/2).
 
     Args:
-        kept: (D,) bool, the half that stays, of the flattened image.
-        widths: of the hidden layers of the two networks, of s and of t.
+        mask: (D,) bool, the coupling mask: True = kept, of the flattened image.
+        widths: of the hidden layers of the two networks, one for s and one for t.
     """
 
     mask: Tensor
@@ -50,28 +50,28 @@ class MaskedCoupling(Flow):
     def _affine(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
         """The flat image (B,D), log-scales and shifts; these are 0 where a value is kept."""
         if condition is not None:
-            raise LacunaError("RealNVP knows no condition: it maps whole images.")
+            raise LacunaError("RealNVP takes no condition: it transforms whole images.")
         flat = x.reshape(len(x), -1)
-        told = torch.where(self.mask, flat, 0)
+        kept = torch.where(self.mask, flat, 0)
         # the exponential and the log-determinant stay in x's precision under autocasting
-        scale, shift = self.scale(told).to(x.dtype), self.shift(told).to(x.dtype)
+        scale, shift = self.scale(kept).to(x.dtype), self.shift(kept).to(x.dtype)
         return flat, torch.where(self.mask, 0, scale), torch.where(self.mask, 0, shift)
 
 
 class RealNVP(NormalFlow):
-    """Couplings in pairs: a random half, then the other one; to a standard normal distribution.
+    """Couplings in pairs, with a random coupling mask and its complement, to a standard normal distribution.
 
-    As published: six couplings, three hidden layers as wide as the image (29.5 million parameters for MNIST, 453 for
-    3x32x32), no dequantisation and no logit, so that the density of images has but one bound,
+    As published: six couplings, three hidden layers as wide as the image (29.5 million parameters for MNIST, 453
+    million for 3x32x32), no dequantisation and no logit. The density is bounded by the couplings alone:
     -log p >= D (log(2 pi)/2 - couplings/2), which is -2.08 D for six.
 
     Args:
         shape: (C, H, W) of the images.
-        couplings: how many, an even number.
+        couplings: their number, even.
         widths: of the hidden layers of the networks; None = three as wide as the image.
 
     Raises:
-        LacunaError: a size that is none.
+        LacunaError: a size is no whole number of at least 1, ``couplings`` is odd, or the image has a single value.
     """
 
     def __init__(self, shape: Sequence[int], couplings: int = 6, widths: Sequence[int] | None = None) -> None:
@@ -79,16 +79,16 @@ class RealNVP(NormalFlow):
         check_counts("flow.shape", shape)
         check_count("flow.couplings", couplings)
         if couplings % 2:
-            raise LacunaError(f"flow.couplings={couplings} must be an even number: they come in pairs.")
+            raise LacunaError(f"flow.couplings={couplings} must be an even number: couplings come in pairs.")
         self.size = math.prod(shape)
         if self.size < 2:
-            raise LacunaError("RealNVP needs images of at least two values: one half decides on the other.")
+            raise LacunaError("RealNVP needs images of at least two values: one half transforms the other.")
         widths = [self.size] * 3 if widths is None else widths
         check_counts("flow.widths", widths)
         self.couplings = nn.ModuleList()
         for _ in range(couplings // 2):
-            half = random_coupling_mask(self.size)
-            self.couplings.extend([MaskedCoupling(half, widths), MaskedCoupling(~half, widths)])
+            mask = random_coupling_mask(self.size)
+            self.couplings.extend([MaskedCoupling(mask, widths), MaskedCoupling(~mask, widths)])
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         """See :meth:`lacuna.flows.base.Flow.forward`; ``condition`` must be None."""
@@ -108,15 +108,16 @@ class RealNVP(NormalFlow):
         return z, log_det
 
     @property
-    def floor(self) -> float:
-        """What -log p can never fall below: a value is scaled by e at most, in every second coupling."""
+    def nll_bound(self) -> float:
+        """Lower bound of -log p of any image: every second coupling scales a value, by e at most."""
         return self.size * 0.5 * (math.log(2 * math.pi) - len(self.couplings))
 
 
 def random_coupling_mask(size: int) -> Tensor:
-    """(size,) bool of which size // 2, rounded down, are False; as published drawn by coins until one kind is used up.
+    """A random coupling mask, (size,) bool, of which size // 2 are False.
 
-    So a short tail is all of one kind. From torch's global generator, like the weights.
+    As published it is drawn by coin flips until one kind is used up, so that a short tail is all of one kind. Drawn
+    from torch's global generator, like the weights.
     """
     coins = torch.randint(2, (size,)).bool()
     falses, trues = (~coins).cumsum(0), coins.cumsum(0)

@@ -1,4 +1,4 @@
-"""Imputers: each fills the missing pixels of incomplete images and leaves the observed ones as they are.
+"""Imputers: each replaces the missing pixels of incomplete images and returns the observed ones unchanged.
 
 May import densities, flows, nets, data and the ground; layers and tasks import it.
 """

@@ -1,4 +1,4 @@
-"""Imputation by a conditional flow: MisConv's rows "ACFlow"."""
+"""Imputation by a conditional flow: the rows "ACFlow" of MisConv's tables."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from lacuna.errors import LacunaError
 from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.base import Imputer
 
-GUESSES = ("latent_zero", "sample_mean")
+ESTIMATES = ("latent_zero", "sample_mean")
 
 
 class FlowImputer(Imputer):
-    """Fill the holes with what a trained conditional flow makes of them.
+    """Impute with a trained conditional flow.
 
     Args:
         flow: a trained flow.
-        guess: ``latent_zero``, the published best guess (the image of the latent value 0), or ``sample_mean``, the
-            mean of ``samples`` completions, which is the better fill in squared error.
-        samples: how many.
+        estimate: ``latent_zero``, the published point estimate (the image of the latent value 0), or ``sample_mean``,
+            the mean of ``samples`` samples, whose squared error is smaller.
+        samples: their number, at least 1.
 
     Raises:
-        LacunaError: a value that means nothing.
+        LacunaError: a value is out of its range.
     """
 
-    def __init__(self, flow: ACFlow, guess: str = "sample_mean", samples: int = 16) -> None:
+    def __init__(self, flow: ACFlow, estimate: str = "sample_mean", samples: int = 16) -> None:
         super().__init__()
-        if guess not in GUESSES:
-            raise LacunaError(f"imputer.guess={guess!r} is none of {', '.join(GUESSES)}.")
+        if estimate not in ESTIMATES:
+            raise LacunaError(f"imputer.estimate={estimate!r} is none of {', '.join(ESTIMATES)}.")
         if not isinstance(samples, int) or samples < 1:
             raise LacunaError(f"imputer.samples={samples} must be a whole number of at least 1.")
         self.flow = flow
-        self.guess, self.samples = guess, samples
+        self.estimate, self.samples = estimate, samples
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
-        if self.guess == "latent_zero":
-            return self.flow.guess(observed, mask)
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
+        if self.estimate == "latent_zero":
+            return self.flow.point_estimate(observed, mask)
         return self.flow.mean(observed, mask, self.samples)
 
-    def _draw(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+    def _sample(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
         return self.flow.sample(observed, mask, n)

@@ -1,4 +1,4 @@
-"""The expected value of a density as an imputation: MisConv's "MFA imputation" (table 8)."""
+"""Imputation by the conditional mean of a density: MisConv's "MFA imputation" (table 8)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from lacuna.mfa import MFA
 
 
 class DensityMean(Imputer):
-    """Fill the holes with E[hidden | observed] of a trained density, the best fill in squared error.
+    """Impute E[missing | observed] of a trained density, which minimises its expected squared error.
 
     Args:
         density: a trained density.
-        component: ``mean`` (of the whole mixture) or ``mode`` (mean of its heaviest component); equal for K = 1.
+        component: ``mean`` (of the mixture) or ``mode`` (mean of the component with the largest weight); equal for
+            K = 1.
+
+    Raises:
+        LacunaError: an unknown ``component``.
     """
 
     def __init__(self, density: Density, component: str = "mean") -> None:
@@ -25,10 +29,10 @@ class DensityMean(Imputer):
         self.density = density
         self.component = component
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         mfa: MFA = self.density(observed, mask)
         return mfa.expectation() if self.component == "mean" else mfa.mode()
 
-    def _draw(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+    def _sample(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
         drawn: Tensor = self.density(observed, mask).pin(observed, mask).sample(n)
         return drawn

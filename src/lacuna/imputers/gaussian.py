@@ -1,4 +1,4 @@
-"""A Gaussian with a full covariance, estimated from incomplete images: the best a linear method can do."""
+"""Imputation by a Gaussian with a full covariance, estimated from incomplete images: the best linear predictor."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from lacuna.imputers.base import Imputer, unit_scale
 from lacuna.imputers.simple import check_image_shape, observed_mean
 
 RIDGES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-"""Variances, in squared grey levels from 0 to 1, among which the training images decide."""
-HELD_OUT = 256
-"""Training images that decide, by how well some of their observed values are told from the others."""
-SHARE = 0.2  # of the observed values, that are hidden for this
+"""Candidate ridges: variances of values in [0, 1]."""
+VALIDATION = 256
+"""Training images on which the ridge is chosen: it has the smallest error at held-out observed values."""
+SHARE = 0.2  # fraction of the observed values that is held out for this
 CHUNK = 2048
-NUMBERS = {"cpu": 2**22, "cuda": 2**28}
-"""Entries of covariances of observed values held at once."""
+ENTRIES = {"cpu": 2**22, "cuda": 2**28}
+"""Covariance entries held in memory at once."""
 
 
 class Gaussian(Imputer):
-    """The conditional mean of a Gaussian fitted to what the training images show.
+    """Imputes the conditional mean of a Gaussian fitted to the observed values of the training images.
 
-    Means are those of observed values, covariances of pairs those of the images that show both; negative eigenvalues,
-    which such a matrix has, are set to 0, and ``ridge`` is added to all.
+    The mean of a value is over the images in which it is observed, the covariance of a pair over the images in which
+    both are. Such a matrix can have negative eigenvalues: they are set to 0, and ``ridge`` is added to all eigenvalues.
 
     Args:
-        donors: how many training images; ``None`` = all.
-        ridge: variance added to every value; ``None`` = whichever of :data:`RIDGES` tells best, in some of the
-            training images, hidden values that are known.
+        donors: number of training images; ``None`` = all.
+        ridge: variance added to every value; ``None`` = the one of :data:`RIDGES` with the smallest squared error at
+            held-out values of some training images.
 
     Raises:
-        LacunaError: a value out of its range.
+        LacunaError: a value is out of its range.
     """
 
     needs_fit: ClassVar[bool] = True
@@ -61,47 +61,47 @@ class Gaussian(Imputer):
         self.covariance = (spread + ridge * eye).to(self.covariance.device)
 
     def _best_ridge(self, observed: Tensor, mask: Tensor, mean: Tensor, spread: Tensor, eye: Tensor) -> float:
-        """The ridge with the smallest squared error of observed values, hidden on purpose, of a few images."""
-        some = unit_scale(observed[:HELD_OUT])
-        seen = mask[:HELD_OUT]
-        hide = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0)).to(seen.device) < SHARE
-        told, judged = seen & ~hide, (seen & hide).expand_as(some)
+        """The ridge with the smallest squared error at held-out observed values of a few images."""
+        images = unit_scale(observed[:VALIDATION])
+        mask = mask[:VALIDATION]
+        held_out = torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)).to(mask.device) < SHARE
+        kept, target = mask & ~held_out, (mask & held_out).expand_as(images)
         errors = []
         for ridge in RIDGES:
-            filled = conditional_mean(torch.where(told, some, 0.0), told, mean, spread + ridge * eye)
-            errors.append(torch.where(judged, filled - some, 0.0).square().sum())
+            filled = conditional_mean(torch.where(kept, images, 0.0), kept, mean, spread + ridge * eye)
+            errors.append(torch.where(target, filled - images, 0.0).square().sum())
         return RIDGES[int(torch.stack(errors).argmin())]
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, self.mean.shape, observed)
         return conditional_mean(observed, mask, self.mean, self.covariance)
 
 
 def pair_covariance(images: Tensor, mask: Tensor, mean: Tensor) -> Tensor:
-    """(D,D) float64: of each pair of values over the images (N,C,H,W) that show both, 0 where none does."""
+    """(D,D) float64 covariance of each pair of values, over the images (N,C,H,W) in which both are observed; else 0."""
     size = mean.numel()
     products = torch.zeros(size, size, dtype=torch.float64, device=images.device)
     count = torch.zeros_like(products)
     for start in range(0, len(images), CHUNK):
-        part, seen = unit_scale(images[start : start + CHUNK]), mask[start : start + CHUNK]
-        centred = torch.where(seen, part - mean, 0.0).flatten(1)
-        shown = seen.expand_as(part).flatten(1).float()
+        part, where = unit_scale(images[start : start + CHUNK]), mask[start : start + CHUNK]
+        centred = torch.where(where, part - mean, 0.0).flatten(1)
+        observed = where.expand_as(part).flatten(1).float()
         with exact_products(centred):
             products += centred.T @ centred
-            count += shown.T @ shown
+            count += observed.T @ observed
     return products / count.clamp(min=1)
 
 
 def conditional_mean(observed: Tensor, mask: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     """E[image | observed values] (B,C,H,W) of the Gaussian with ``mean`` (C,H,W) and ``covariance`` (D,D), float64."""
-    seen = mask.expand_as(observed).flatten(1)
-    centred = torch.where(seen, observed.flatten(1).double() - mean.flatten().double(), 0.0)
-    count = seen.sum(1)
+    where = mask.expand_as(observed).flatten(1)
+    centred = torch.where(where, observed.flatten(1).double() - mean.flatten().double(), 0.0)
+    count = where.sum(1)
     most = int(count.max())
     if most == 0:
         return mean.to(observed.dtype).expand_as(observed)
-    order = seen.byte().sort(dim=1, descending=True, stable=True).indices[:, :most]
-    at_once = max(1, NUMBERS["cpu" if observed.device.type == "cpu" else "cuda"] // most**2)
+    order = where.byte().sort(dim=1, descending=True, stable=True).indices[:, :most]
+    at_once = max(1, ENTRIES["cpu" if observed.device.type == "cpu" else "cuda"] // most**2)
     filled = torch.empty_like(centred)
     for start in range(0, len(centred), at_once):
         part = slice(start, start + at_once)

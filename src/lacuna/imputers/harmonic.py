@@ -1,9 +1,9 @@
-"""The smoothest continuation of the observed pixels: harmonic and biharmonic inpainting.
+"""Harmonic and biharmonic inpainting: the smoothest continuation of the observed pixels.
 
-With the grid's Laplacian L (differences to the four neighbours that lie in the image) the hidden pixels minimise
-x' L x, the sum of squared differences (harmonic), or |L x|² (biharmonic; Damelin and Hoang 2018, whose equations at the
-border are those of scikit-image's ``inpaint_biharmonic``). Both are solved for all images at once by conjugate
-gradients.
+Let L be the Laplacian of the pixel grid (differences to the neighbours inside the image, at most four). The missing
+pixels minimise x' L x, the sum of squared differences (harmonic), or |L x|² (biharmonic; Damelin and Hoang 2018, with
+the equations at the border of scikit-image's ``inpaint_biharmonic``). Conjugate gradients solve both for all images at
+once.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from torch import Tensor
 
 from lacuna.errors import LacunaError
 from lacuna.imputers.nearest import nearest_index
-from lacuna.imputers.per_channel import PlaneImputer, pick
+from lacuna.imputers.per_channel import PerChannelImputer, gather_pixels
 
-EVERY = 16
-"""Steps after which the images that are finished are put aside, which waits for the device."""
+CHECK_EVERY = 16
+"""Steps between checks for converged images; a check synchronises with the device."""
 
 
-class Harmonic(PlaneImputer):
-    """Harmonic or biharmonic inpainting, every plane until its own residual is small enough.
+class Harmonic(PerChannelImputer):
+    """Harmonic or biharmonic inpainting; every channel is iterated until its own residual is small enough.
 
     Args:
         order: 1 harmonic, 2 biharmonic.
-        tolerance: length of the residual relative to that of the right-hand side.
-        steps: the most steps of conjugate gradients.
+        tolerance: norm of the residual relative to that of the right-hand side, from 1e-10 to below 1.
+        steps: maximum number of steps of conjugate gradients.
 
     Raises:
-        LacunaError: a value out of its range; when filling, images that need more steps.
+        LacunaError: a value is out of its range; from :meth:`impute`, an image needs more steps.
     """
 
     def __init__(self, order: int = 2, tolerance: float = 1e-6, steps: int = 20_000) -> None:
@@ -41,41 +41,40 @@ class Harmonic(PlaneImputer):
             raise LacunaError(f"imputer.steps={steps} must be a whole number of at least 1.")
         self.order, self.tolerance, self.steps = order, tolerance, steps
 
-    def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
-        # Without anything observed there is nothing to solve.
-        hidden = (~seen & seen.flatten(1).any(1)[:, None, None])[:, None].expand_as(values).flatten(0, 1)
-        start = pick(values, nearest_index(seen)).flatten(0, 1).double()
-        filled = self._solve(start, values.flatten(0, 1).double(), hidden)
+    def _impute_channels(self, values: Tensor, mask: Tensor) -> Tensor:
+        # Where nothing is observed there is no unique solution: nothing is solved for.
+        missing = (~mask & mask.flatten(1).any(1)[:, None, None])[:, None].expand_as(values).flatten(0, 1)
+        start = gather_pixels(values, nearest_index(mask)).flatten(0, 1).double()
+        filled = self._solve(start, values.flatten(0, 1).double(), missing)
         return filled.to(values.dtype).view(values.shape)
 
-    def _solve(self, x: Tensor, observed: Tensor, hidden: Tensor) -> Tensor:
-        """The solution (M,H,W), from the start ``x``; both are as ``observed`` where not ``hidden`` (M,H,W)."""
-        free = hidden.double()
-        # single precision loses the biharmonic equation in larger holes: condition numbers reach 10^6
+    def _solve(self, x: Tensor, observed: Tensor, missing: Tensor) -> Tensor:
+        """The solution (M,H,W), iterated from ``x``; both equal ``observed`` where not ``missing`` (M,H,W)."""
+        free = missing.double()
+        # double precision: in larger missing regions the biharmonic condition number reaches 10^6
         goal = self.tolerance**2 * (self._equations(observed) * free).square().sum((1, 2))
         residual = self._equations(x).mul_(free).neg_()
         square = residual.square().sum((1, 2))
         state = [x.clone(), residual, residual.clone(), free, goal, square]
         finished, place = x.clone(), torch.arange(len(x), device=x.device)
-        for step in range(0, self.steps, EVERY):
+        for step in range(0, self.steps, CHECK_EVERY):
             todo = (state[5] > state[4]).nonzero()[:, 0]
             if len(todo) < len(place):
                 finished[place] = state[0]
                 place, state = place[todo], [tensor[todo] for tensor in state]
             if len(place) == 0:
                 return finished
-            for _ in range(min(EVERY, self.steps - step)):
+            for _ in range(min(CHECK_EVERY, self.steps - step)):
                 self._step(*state)
         if bool((state[5] > state[4]).any()):
             raise LacunaError(
-                f"imputer.tolerance={self.tolerance} is not reached in imputer.steps={self.steps} steps: allow more "
-                "of them, or a larger tolerance."
+                f"imputer.tolerance={self.tolerance} is not reached in imputer.steps={self.steps} steps: raise either."
             )
         finished[place] = state[0]
         return finished
 
     def _step(self, x: Tensor, residual: Tensor, direction: Tensor, free: Tensor, goal: Tensor, square: Tensor) -> None:
-        """One step of conjugate gradients, in place; nothing changes for an image that is finished."""
+        """One step of conjugate gradients, in place; converged images do not change."""
         open_ = square > goal
         image = self._equations(direction).mul_(free)
         curvature = (direction * image).sum((1, 2))
@@ -88,12 +87,12 @@ class Harmonic(PlaneImputer):
         square.copy_(after)
 
     def _equations(self, x: Tensor) -> Tensor:
-        """The equations' left-hand side, (M,H,W) -> the same."""
+        """The left-hand side of the equations, (M,H,W) -> (M,H,W)."""
         return laplacian(x) if self.order == 1 else laplacian(laplacian(x))
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """Sum of the differences to the neighbours inside the image, (M,H,W): positive semidefinite, 0 of a constant."""
+    """Sum of the differences to the neighbours inside the image, (M,H,W); positive semidefinite, constants give 0."""
     out = torch.zeros_like(x)
     for axis in (1, 2):
         step = x.diff(dim=axis)

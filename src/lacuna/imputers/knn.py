@@ -1,17 +1,17 @@
-"""k nearest neighbours between incomplete images, with the meaning of scikit-learn's ``KNNImputer``, batched.
+"""k-nearest-neighbour imputation between incomplete images, as scikit-learn's ``KNNImputer``, batched.
 
-The distance of two images looks only at the pixels both show and scales up:
+The distance of two images uses the pixels observed in both and scales up:
 
     d(x, y)² = n / |P| · Σ_{j in P} (x_j - y_j)²,   P = pixels observed in both, n = all pixels;
 
-it is undefined where P is empty. A hidden pixel becomes the mean of the k nearest donors *that show this pixel*
-(fewer where fewer do), the mean over the donors where no distance is defined.
+it is undefined if P is empty. A missing pixel becomes the mean of the k nearest donors *in which this pixel is
+observed* (fewer if there are fewer), and the mean over all donors if no distance is defined.
 
-All distances of a chunk are matrix products. Donors are then walked in order of distance, touching only the
-cells still to be filled. Ties are broken by the donor's index.
+The distances of a chunk are matrix products. Donors are then visited in order of distance, for the pixels that still
+need some. Ties are broken by the donor's index.
 
 For 8-bit images (all donor values are multiples of 1/255) the distances are computed in whole numbers that float32
-holds exactly, so the result depends neither on the device nor on the batch an image came in.
+represents exactly, so the result does not depend on the device or on the batch.
 """
 
 from __future__ import annotations
@@ -29,29 +29,33 @@ from lacuna.imputers.simple import check_image_shape, observed_mean
 # Pixels per matrix product. With 8-bit values centred at 128 one pixel contributes at most 2^16 to
 # x² + y² - 2xy, so 256 of them stay within the 2^24 up to which float32 counts exactly.
 BLOCK = 256
-# Bound on (queries x donors) in one chunk, and on (cells x donors) looked at in one step of the walk.
+# Bounds: (queries x donors) in one chunk, and (cells x donors) visited in one step. A cell is one missing pixel of one
+# query.
 PAIRS = 2**22
 CELLS = 2**21
 FIRST_RANKS = 48
 
 
 class KNN(Imputer):
-    """Mean of the k nearest training images that show the pixel (nan-Euclidean distance).
+    """Imputes the mean of the k nearest training images in which the pixel is observed (nan-Euclidean distance).
 
     Args:
         k: number of neighbours.
-        donors: how many training images to search, drawn by whoever calls :meth:`fit`; ``None`` = all.
-        complete_donors: the training images are complete (a real advantage; a table has to say so).
-        published: the variant that gave the k-NN rows of the MisConv paper's tables (its text says k = 5 and
-            incomplete images, its code does this): complete donors, the hole filled with the donors' mean image
-            before the search, the single nearest image pasted. Sets ``k=1, complete_donors=True``.
+        donors: number of training images to search, drawn by the caller of :meth:`fit`; ``None`` = all.
+        complete_donors: whether the training images are complete (an advantage that tables have to state).
+        published: the variant behind the k-NN rows of the MisConv paper (its text says k = 5 and incomplete images,
+            its code does this): complete donors; missing pixels are replaced by the donors' mean image before the
+            search; the single nearest image is copied. Implies ``k=1, complete_donors=True``.
         dtype: ``float32``, or ``float64`` for agreement with scikit-learn to the last digits on data that are
             not 8-bit.
+
+    Raises:
+        LacunaError: a value is out of its range.
     """
 
     needs_fit: ClassVar[bool] = True
     images: Tensor
-    shown: Tensor
+    donor_mask: Tensor
     mean: Tensor
 
     def __init__(
@@ -75,14 +79,14 @@ class KNN(Imputer):
         self.published = published
         self.dtype = torch.float32 if dtype == "float32" else torch.float64
         self.register_buffer("images", torch.empty(0))
-        self.register_buffer("shown", torch.empty(0, dtype=torch.bool))
+        self.register_buffer("donor_mask", torch.empty(0, dtype=torch.bool))
         self.register_buffer("mean", torch.empty(0))
         self._grid: bool | None = None
 
     def _fit(self, observed: Tensor, mask: Tensor) -> None:
         device = self.images.device
         self.images = torch.where(mask, unit_scale(observed), 0.0).to(device)
-        self.shown = mask.clone().to(device)
+        self.donor_mask = mask.clone().to(device)
         self.mean = observed_mean(observed, mask).to(device)
         self._grid = None
 
@@ -92,36 +96,36 @@ class KNN(Imputer):
 
     @property
     def eight_bit(self) -> bool:
-        """Whether the search compares whole numbers: all donors are multiples of 1/255, and no mean is filled in."""
+        """Whether the search compares whole numbers: all donors are multiples of 1/255, and no mean is inserted."""
         if self._grid is None:
             levels = self.images * 255
             self._grid = not self.published and bool(((levels - levels.round()).abs() < 1e-3).all())
         return self._grid
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, self.images.shape[1:], observed)
         images = self.images.flatten(1).to(self.dtype)
-        shown = self.shown.expand_as(self.images).flatten(1)
+        donor_mask = self.donor_mask.expand_as(self.images).flatten(1)
         queries = observed.flatten(1).to(self.dtype)
-        seen = mask.expand_as(observed).flatten(1)
+        mask = mask.expand_as(observed).flatten(1)
         fallback = self.mean.flatten().to(self.dtype)
         filled = torch.empty_like(queries)
         size = max(1, PAIRS // len(images))
         for start in range(0, len(queries), size):
             part = slice(start, start + size)
-            filled[part] = self._fill_chunk(queries[part], seen[part], images, shown, fallback)
+            filled[part] = self._impute_chunk(queries[part], mask[part], images, donor_mask, fallback)
         return filled.view_as(observed)
 
-    def _fill_chunk(self, x: Tensor, seen: Tensor, images: Tensor, shown: Tensor, fallback: Tensor) -> Tensor:
-        """Fill (Q,D) values ``x`` seen where ``seen``; donors (N,D) ``images``, ``shown``; ``fallback`` (D,)."""
+    def _impute_chunk(self, x: Tensor, mask: Tensor, images: Tensor, donor_mask: Tensor, fallback: Tensor) -> Tensor:
+        """Impute ``x`` (Q,D), observed where ``mask``, from donors (N,D), else from ``fallback`` (D,)."""
         if self.published:
-            search, both = torch.where(seen, x, fallback), torch.ones_like(seen)
+            search, both = torch.where(mask, x, fallback), torch.ones_like(mask)
         else:
-            search, both = x, seen
-        key, bits = _order_keys(squared_distances(search, both, images, shown, self.eight_bit))
-        # A cell is one hidden pixel of one query; it collects `taken` donors whose values sum to `total`.
-        row, column = (~seen).nonzero(as_tuple=True)
-        # float64, so that the order in which values are added does not show in the mean.
+            search, both = x, mask
+        key, bits = _order_keys(squared_distances(search, both, images, donor_mask, self.eight_bit))
+        # A cell is one missing pixel of one query; it collects `taken` donors whose values sum to `total`.
+        row, column = (~mask).nonzero(as_tuple=True)
+        # float64, so that the order of addition does not change the mean.
         total = torch.zeros(len(row), dtype=torch.float64, device=x.device)
         taken = torch.zeros(len(row), dtype=torch.int32, device=x.device)
         open_cells = torch.arange(len(row), device=x.device)
@@ -137,7 +141,7 @@ class KNN(Imputer):
             while done < ranks and len(open_cells) > 0:
                 stop = min(ranks, done + max(1, min(step, CELLS // len(open_cells))))
                 donor = order[where[open_cells], done:stop]
-                self._collect(donor, column[open_cells], images, shown, open_cells, total, taken)
+                self._collect(donor, column[open_cells], images, donor_mask, open_cells, total, taken)
                 done, step = stop, step * 2
                 exhausted = donor[:, -1] < 0
                 open_cells = open_cells[(taken[open_cells] < self.k) & ~exhausted]
@@ -147,22 +151,29 @@ class KNN(Imputer):
         return filled
 
     def _collect(
-        self, donor: Tensor, column: Tensor, images: Tensor, shown: Tensor, cells: Tensor, total: Tensor, taken: Tensor
+        self,
+        donor: Tensor,
+        column: Tensor,
+        images: Tensor,
+        donor_mask: Tensor,
+        cells: Tensor,
+        total: Tensor,
+        taken: Tensor,
     ) -> None:
-        """Add to each of the S cells the next donors (S,R) that show its column, until it has k; -1 = no donor."""
+        """Add to each of the S cells the next donors (S,R) in which its pixel is observed, up to k; -1 = no donor."""
         at = donor.clamp(min=0) * images.shape[1] + column[:, None]
-        usable = shown.reshape(-1)[at] & (donor >= 0)
+        usable = donor_mask.reshape(-1)[at] & (donor >= 0)
         usable &= usable.cumsum(1, dtype=torch.int32) + taken[cells][:, None] <= self.k
         total[cells] += torch.where(usable, images.reshape(-1)[at], 0.0).sum(1, dtype=torch.float64)
         taken[cells] += usable.sum(1, dtype=torch.int32)
 
 
-def squared_distances(x: Tensor, seen: Tensor, y: Tensor, shown: Tensor, eight_bit: bool = False) -> Tensor:
-    """nan-Euclidean distances squared, (Q,N) float64; infinite where two images share no pixel.
+def squared_distances(x: Tensor, mask: Tensor, y: Tensor, donor_mask: Tensor, eight_bit: bool = False) -> Tensor:
+    """Squared nan-Euclidean distances, (Q,N) float64; infinite where no pixel is observed in both images.
 
     Args:
-        x: (Q,D) values in [0, 1], ``seen`` (Q,D) bool where they count.
-        y: (N,D) values in [0, 1], ``shown`` (N,D) bool where they count.
+        x: (Q,D) values in [0, 1], ``mask`` (Q,D) bool where they are observed.
+        y: (N,D) values in [0, 1], ``donor_mask`` (N,D) bool where they are observed.
         eight_bit: values are multiples of 1/255 and compared as whole numbers (then the unit is 1/255, and
             the distances are exact up to the one division).
     """
@@ -173,7 +184,7 @@ def squared_distances(x: Tensor, seen: Tensor, y: Tensor, shown: Tensor, eight_b
     try:
         for start in range(0, x.shape[1], BLOCK):
             block = slice(start, start + BLOCK)
-            mx, my = seen[:, block].to(x.dtype), shown[:, block].to(x.dtype)
+            mx, my = mask[:, block].to(x.dtype), donor_mask[:, block].to(x.dtype)
             # Centred values lose fewer digits in x² + y² - 2xy.
             vx, vy = (_centred(x[:, block], eight_bit) * mx, _centred(y[:, block], eight_bit) * my)
             left = torch.cat([vx * vx, mx, -2 * vx], 1)

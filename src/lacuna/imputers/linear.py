@@ -1,12 +1,12 @@
-"""Linear interpolation on the Delaunay triangles of the observed pixels (Bernal, arXiv 2104.01482: "bilinear").
+"""Linear interpolation on the Delaunay triangulation of the observed pixels (Bernal, arXiv 2104.01482: "bilinear").
 
-The triangle that holds a pixel q is the best basis of a small linear programme: of all ways to write q as a weighted
-mean of observed pixels, the one with the smallest mean of |p - q|² uses the corners of q's Delaunay triangle. So each
-pixel finds its own triangle by the simplex method, and all pixels of all images do so together: first among the pixels
-of a small window, then among all. A step is one matrix product, which says what lies deepest inside each circumcircle.
+The Delaunay triangle around a pixel q solves a small linear programme: of all ways to write q as a weighted mean of
+observed pixels p, the one with the smallest mean of |p - q|² uses the corners of that triangle. The simplex method
+solves it for all pixels of all images at once, first with the pixels of a small window, then with all. One step is a
+matrix product that finds the pixel deepest inside each circumcircle.
 
-Pixels of a grid lie on common circles, where Delaunay's triangles are not unique; a fixed tiny random height for every
-position decides, so that all pixels agree on one triangulation.
+Pixels of a grid lie on common circles, so their Delaunay triangulation is not unique. Fixed tiny random heights of the
+positions make it unique, so that all pixels agree on one triangulation.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ import torch
 from torch import Tensor
 
 from lacuna.imputers.nearest import nearest_index
-from lacuna.imputers.per_channel import PlaneImputer, pick
+from lacuna.imputers.per_channel import PerChannelImputer, gather_pixels
 
-HEIGHT = 1e-3  # of the random heights, in squared pixels
-DEPTH = 1e-8  # how deep in a circle a pixel lies, in squared pixels, to count as inside
-OUTSIDE = 1e-6  # weight on corners that are no pixels from which on a query lies outside of the hull
-ASIDE = 1e-9  # of queries, so that none lies on an edge, where the simplex method could turn in circles
-ABSENT = 1e30  # height of what is not observed: never inside a circle
-REACH = 3  # of the small window
-STEPS = 200  # bounds the simplex method, which takes about ten steps
-NUMBERS = {"cpu": 2**21, "cuda": 2**27}
-"""Pairs of a hidden and an observed pixel looked at at once."""
+HEIGHT = 1e-3  # scale of the random heights, in squared pixels
+DEPTH = 1e-8  # minimal depth inside a circle, in squared pixels, to count as inside
+OUTSIDE = 1e-6  # weight of the artificial corners above which a query lies outside the convex hull
+ASIDE = 1e-9  # offset of queries, so that none lies on an edge, where the simplex method could cycle
+ABSENT = 1e30  # height of pixels that are not observed: never inside a circle
+REACH = 3  # half-width of the small window
+STEPS = 200  # maximum number of simplex steps; about ten are needed
+PAIRS = {"cpu": 2**21, "cuda": 2**27}
+"""Pairs of a missing and an observed pixel compared at once."""
 
 
-class Linear(PlaneImputer):
-    """Linear interpolation between observed pixels; outside of their convex hull the nearest one's value.
+class Linear(PerChannelImputer):
+    """Linear interpolation between observed pixels; outside their convex hull the nearest one.
 
-    The definition of scipy's ``griddata``, method "linear", with "nearest" outside the hull.
+    Equals scipy's ``griddata`` with method "linear", and "nearest" outside the hull.
     """
 
-    def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
-        filled = pick(values, nearest_index(seen))
-        count = seen.flatten(1).sum(1)
-        most, hidden = int(count.max()), seen[0].numel() - int(count.min())
-        if hidden == 0 or most < 2:
+    def _impute_channels(self, values: Tensor, mask: Tensor) -> Tensor:
+        filled = gather_pixels(values, nearest_index(mask))
+        count = mask.flatten(1).sum(1)
+        most, missing = int(count.max()), mask[0].numel() - int(count.min())
+        if missing == 0 or most < 2:
             return filled
-        at_once = max(1, NUMBERS["cpu" if values.device.type == "cpu" else "cuda"] // (hidden * most))
-        parts = zip(values.split(at_once), seen.split(at_once), filled.split(at_once), strict=True)
-        return torch.cat([_interpolated(some, where, nearest, most, hidden) for some, where, nearest in parts])
+        at_once = max(1, PAIRS["cpu" if values.device.type == "cpu" else "cuda"] // (missing * most))
+        parts = zip(values.split(at_once), mask.split(at_once), filled.split(at_once), strict=True)
+        return torch.cat([_interpolated(some, where, nearest, most, missing) for some, where, nearest in parts])
 
 
-def _interpolated(values: Tensor, seen: Tensor, nearest: Tensor, most: int, hidden: int) -> Tensor:
-    """``values`` (N,K,H,W) interpolated, ``nearest`` (N,K,H,W) outside of the hull.
+def _interpolated(values: Tensor, mask: Tensor, nearest: Tensor, most: int, missing: int) -> Tensor:
+    """The interpolation of ``values`` (N,K,H,W), and ``nearest`` (N,K,H,W) outside the hull.
 
-    At ``most`` so many pixels are observed, and at most ``hidden`` are not, in any of the planes ``seen`` (N,H,W).
+    ``most`` and ``missing`` are the largest numbers of observed and of missing pixels in any of ``mask`` (N,H,W).
     """
-    order = seen.flatten(1).byte().sort(dim=1, descending=True, stable=True).indices
-    # A plane with fewer of them also asks for observed pixels, which come out as they are.
-    queries = order[:, order.shape[1] - hidden :]
-    corners, weights = triangles(seen, order[:, :most], queries)
+    order = mask.flatten(1).byte().sort(dim=1, descending=True, stable=True).indices
+    # Where fewer pixels are missing, observed ones are queried, too; their interpolation is their own value.
+    queries = order[:, order.shape[1] - missing :]
+    corners, weights = triangles(mask, order[:, :most], queries)
     outside = torch.where(corners < 0, weights, 0.0).sum(2) > OUTSIDE
     weights = torch.where(corners < 0, 0.0, weights).clamp(min=0)
     weights = weights / weights.sum(2, keepdim=True).clamp(min=OUTSIDE)
@@ -69,12 +69,12 @@ def _interpolated(values: Tensor, seen: Tensor, nearest: Tensor, most: int, hidd
 
 
 class Basis(NamedTuple):
-    """Corners around each query q, all (N,Q,3); those of q's Delaunay triangle in the end.
+    """Three corners around each query q, all (N,Q,3); at the end those of q's Delaunay triangle.
 
     Attributes:
-        site: flat position; -1 = none, a corner far away and high up.
-        row, column: where, seen from q.
-        height: |p - q|², plus the random height.
+        site: flat position of a corner p; -1 = an artificial corner, far away and with a large height.
+        row, column: position of p relative to q.
+        height: |p - q|² plus the random height of p.
     """
 
     site: Tensor
@@ -84,27 +84,27 @@ class Basis(NamedTuple):
 
 
 Search = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(plane's slopes along rows and columns and its height at the query (N,R), which queries (N,R)) ->
-flat position of the site deepest below the plane, and how deep (N,R)."""
+"""(slopes of a plane along rows and columns and its height at the query (N,R), numbers of the queries (N,R)) ->
+flat position of the site deepest below the plane, and its (negative) depth (N,R)."""
 
 
-def triangles(seen: Tensor, sites: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+def triangles(mask: Tensor, sites: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
     """The Delaunay triangle around each query and the query's weights in it.
 
     Args:
-        seen: (N,H,W) bool, which pixels are observed.
+        mask: (N,H,W) bool, which pixels are observed.
         sites: (N,P) flat positions, int64; the observed ones are all among them.
         queries: (N,Q) flat positions of the pixels to write as weighted means.
 
     Returns:
-        corners (N,Q,3): flat positions, or -1 for none, which has no weight but outside of the convex hull; and
-        weights (N,Q,3), float64, that sum to 1.
+        corners (N,Q,3): flat positions, or -1 for an artificial corner, which has weight outside the convex hull only;
+        and weights (N,Q,3), float64, that sum to 1.
     """
-    side, width = max(seen.shape[1:]), seen.shape[2]
-    little = torch.rand(seen[0].numel(), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    heights = torch.where(seen.flatten(1), HEIGHT * little.to(seen.device), ABSENT)
+    side, width = max(mask.shape[1:]), mask.shape[2]
+    little = torch.rand(mask[0].numel(), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    heights = torch.where(mask.flatten(1), HEIGHT * little.to(mask.device), ABSENT)
     basis = _far_away(queries, side)
-    for search in (_among_near(heights.view(seen.shape), queries), _among_all(heights, sites, queries, width)):
+    for search in (_among_near(heights.view(mask.shape), queries), _among_all(heights, sites, queries, width)):
         todo = torch.arange(queries.shape[1], device=queries.device).expand(len(queries), -1)
         for _ in range(STEPS):
             part = Basis(*(field.gather(1, todo[..., None].expand(-1, -1, 3)) for field in basis))
@@ -122,7 +122,7 @@ def triangles(seen: Tensor, sites: Tensor, queries: Tensor) -> tuple[Tensor, Ten
 
 
 def _far_away(queries: Tensor, side: int) -> Basis:
-    """A triangle around each query that is larger than the image and so high that any site is better."""
+    """A triangle of artificial corners around each query, larger than the image and higher than any site."""
     angle = torch.tensor([0.1, 2.2, 4.3], dtype=torch.float64, device=queries.device)
     shape = (*queries.shape, 3)
     return Basis(
@@ -134,7 +134,7 @@ def _far_away(queries: Tensor, side: int) -> Basis:
 
 
 def _among_near(heights: Tensor, queries: Tensor) -> Search:
-    """Looks at the pixels of a window around each query only; ``heights`` (N,H,W) are the random ones."""
+    """A search among the pixels of a window around each query; ``heights`` (N,H,W) are the random ones."""
     offset = torch.arange(-REACH, REACH + 1, device=queries.device)
     down, right = (part.flatten() for part in torch.meshgrid(offset, offset, indexing="ij"))
     padded = torch.nn.functional.pad(heights, (REACH,) * 4, value=ABSENT)
@@ -153,7 +153,7 @@ def _among_near(heights: Tensor, queries: Tensor) -> Search:
 
 
 def _among_all(heights: Tensor, sites: Tensor, queries: Tensor, width: int) -> Search:
-    """Looks at all ``sites``; ``heights`` (N,HW) are the random ones."""
+    """A search among all ``sites``; ``heights`` (N,HW) are the random ones."""
     group = 8
     sites = torch.cat([sites, sites[:, -1:].expand(-1, -sites.shape[1] % group)], 1)
     r, c = (sites // width).double(), (sites % width).double()
@@ -165,7 +165,7 @@ def _among_all(heights: Tensor, sites: Tensor, queries: Tensor, width: int) -> S
         # |p - q|² - plane(p - q), of which the part that does not depend on p is added after the search
         factors = torch.stack([torch.ones_like(r), -2 * r - slope_down, -2 * c - slope_right], 2)
         below = (factors @ table).unflatten(2, (group, -1))
-        # in two stages: a minimum is found much faster than where it is
+        # in two stages, because amin is much faster than min with indices
         block = below.amin(2).min(2).indices
         depth, member = below.gather(3, block[..., None, None].expand(-1, -1, group, -1))[..., 0].min(2)
         found = sites.gather(1, member * below.shape[3] + block)
@@ -175,7 +175,7 @@ def _among_all(heights: Tensor, sites: Tensor, queries: Tensor, width: int) -> S
 
 
 def _pivot(basis: Basis, site: Tensor, deep: Tensor, heights: Tensor, queries: Tensor, width: int) -> Basis:
-    """The bases with ``site`` (N,R), where it is ``deep``, for the corner that must leave to keep the query inside."""
+    """Where ``deep``, replace by ``site`` (N,R) the corner that must leave so that the query stays inside."""
     site = torch.where(deep, site, queries)
     row, column = (site // width - queries // width).double(), (site % width - queries % width).double()
     height = row.square() + column.square() + heights.gather(1, site)
@@ -198,7 +198,7 @@ def _plane(basis: Basis) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _weights(row: Tensor, column: Tensor) -> Tensor:
-    """Weights (N,Q,3) with which the mean of the corners, at (row, column) (N,Q,3), is the origin."""
+    """Weights (N,Q,3) with which the weighted mean of the corners (row, column), each (N,Q,3), is the origin."""
     (r1, r2, r3), (c1, c2, c3) = row.unbind(2), column.unbind(2)
     areas = torch.stack([r2 * c3 - r3 * c2, r3 * c1 - r1 * c3, r1 * c2 - r2 * c1], 2)
     return areas / areas.sum(2, keepdim=True)

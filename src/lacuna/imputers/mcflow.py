@@ -157,7 +157,7 @@ class MCFlow(Imputer):
             for name, tensor in self.flow.state_dict().items():
                 tensor.copy_(fresh[name])
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         x = self.initial_imputation(observed, mask)
         for number in range(len(self.stages)):
             stage = functional_call(_Stage(self), self._networks(number), (x,))

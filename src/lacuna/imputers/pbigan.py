@@ -1,4 +1,4 @@
-"""P-BiGAN (Li and Marlin 2020), a bidirectional GAN of incomplete images: PRFlow's rows "PBiGAN"."""
+"""P-BiGAN (Li and Marlin 2020), a bidirectional GAN of incomplete images: the rows "PBiGAN" of PRFlow's tables."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ CODES = ("sampled", "middle")
 
 
 class PBiGAN(Imputer):
-    """An encoder of incomplete images, a decoder of codes to complete ones, and a critic of pairs of both.
+    """An encoder of incomplete images, a decoder to complete images, and a critic of pairs (image, code).
 
-    Filling: the decoded code of the image. Its noise belongs to the image: it is filled alike in every batch.
+    The imputation is the decoded code of the image. Its noise is a function of the image
+    (:mod:`lacuna.imputers.sampling_noise`), so that the result does not depend on the batch.
 
     Args:
         shape: (C,H,W) of the images.
         nets: ``mnist``, ``colour`` or ``dense``; see :mod:`lacuna.nets.gan`.
         latent: dimension of the codes.
-        widths: of the encoder's and the critic's layers, and backwards of the decoder's.
+        widths: of the encoder's and the critic's layers, and in reverse order of the decoder's.
         iaf_steps: steps of inverse autoregressive flow in the encoder.
         iaf_hidden: width of their networks.
-        code: ``sampled`` as published, or ``middle``: the code that no noise gives.
-        samples: completions of an image whose mean :meth:`impute` gives; 1 as published.
+        code: ``sampled`` as published, or ``middle``: the code of zero noise.
+        samples: number of samples an image whose mean :meth:`impute` returns; 1 as published.
 
     Raises:
-        LacunaError: a value that means nothing, or networks that do not fit the images.
+        LacunaError: a value is out of its range, or the networks do not fit the images.
     """
 
     def __init__(
@@ -61,20 +62,20 @@ class PBiGAN(Imputer):
 
     @property
     def critics(self) -> list[nn.Module]:
-        """What judges."""
+        """The networks that are critics; all others are generators."""
         return [self.critic]
 
     def encode(self, observed: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-        """Codes (B,latent) of incomplete images, of noise (B,latent) from N(0, 1)."""
+        """Codes (B,latent) of incomplete images and noise (B,latent) from N(0, 1)."""
         codes: Tensor = self.encoder(torch.where(mask, observed, 0), noise)
         return codes
 
     def decode(self, code: Tensor) -> Tensor:
-        """Complete images (B,C,H,W) of codes, as logits."""
+        """Logits (B,C,H,W) of complete images of codes (B,latent)."""
         logits: Tensor = self.decoder(code)
         return logits
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
         keys, image = image_keys(observed, mask), observed.float()
         total = torch.zeros_like(image)
@@ -85,7 +86,7 @@ class PBiGAN(Imputer):
             total += torch.sigmoid(self.decode(self.encode(image, mask, noise)))
         return total / self.samples
 
-    def _draw(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
+    def _sample(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
         image = observed.float()
         noise = torch.randn(n, len(image), self.latent, device=image.device)

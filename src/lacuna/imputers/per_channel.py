@@ -1,4 +1,8 @@
-"""What imputers share that fill an image from nothing but its own observed pixels, channel by channel."""
+"""Base class of imputers that use only the observed pixels of the same image (or channel, with a mask of its own).
+
+Values are (N,K,H,W) and masks (N,H,W): N images with K channels that share a mask, or N single channels with masks of
+their own (K = 1).
+"""
 
 from __future__ import annotations
 
@@ -10,42 +14,41 @@ from torch import Tensor
 from lacuna.imputers.base import Imputer
 
 BLANK = 0.5
-"""Grey level of a plane that shows nothing: of all constants the one that can be wrong by the least."""
+"""Value imputed where nothing is observed: of all constants it has the smallest maximal error."""
 
 PIXELS = {"cpu": 2**17, "cuda": 2**21}
-"""Pixels filled at once: on the CPU what stays in the cache, else what bounds the memory."""
+"""Pixels imputed at once: on the CPU so that they stay in the cache, on a GPU to bound the memory."""
 
 
-class PlaneImputer(Imputer):
-    """Fills each plane by itself: the pixels of an image, or of one channel where every channel has its own mask.
+class PerChannelImputer(Imputer):
+    """Imputes images with a mask of their own, or every channel by itself where channels have masks of their own.
 
-    An image whose channels are given the same mask one by one is filled as with that mask for all of them. A plane in
-    which nothing is observed becomes :data:`BLANK`.
+    Equal masks given channel by channel yield the same as one mask for all channels. Where no pixel of an image (or
+    channel) is observed, all become :data:`BLANK`.
     """
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         if mask.shape[1] == 1:
-            values, seen = observed, mask[:, 0]
+            values, mask = observed, mask[:, 0]
         else:
-            values, seen = observed.flatten(0, 1)[:, None], mask.flatten(0, 1)
-        at_once = max(1, PIXELS["cpu" if values.device.type == "cpu" else "cuda"] // max(1, seen[0].numel()))
+            values, mask = observed.flatten(0, 1)[:, None], mask.flatten(0, 1)
+        size = max(1, PIXELS["cpu" if values.device.type == "cpu" else "cuda"] // max(1, mask[0].numel()))
         parts = [
-            self._fill_planes(some, where)
-            for some, where in zip(values.split(at_once), seen.split(at_once), strict=True)
+            self._impute_channels(some, where) for some, where in zip(values.split(size), mask.split(size), strict=True)
         ]
-        filled = torch.cat(parts)
-        blank = ~seen.flatten(1).any(1)
-        return filled.masked_fill(blank[:, None, None, None], BLANK).view(observed.shape)
+        imputed = torch.cat(parts)
+        blank = ~mask.flatten(1).any(1)
+        return imputed.masked_fill(blank[:, None, None, None], BLANK).view(observed.shape)
 
     @abstractmethod
-    def _fill_planes(self, values: Tensor, seen: Tensor) -> Tensor:
-        """The planes (N,K,H,W) filled; ``values`` (N,K,H,W) are zero where ``seen`` (N,H,W) is False.
+    def _impute_channels(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The imputed values (N,K,H,W); ``values`` (N,K,H,W) are zero where ``mask`` (N,H,W) is False.
 
-        Any finite values will do for a plane that shows nothing.
+        Any finite values will do where a mask is False everywhere.
         """
 
 
-def pick(values: Tensor, index: Tensor) -> Tensor:
+def gather_pixels(values: Tensor, index: Tensor) -> Tensor:
     """(N,K,H,W) whose pixels are those of ``values`` (N,K,H,W) at the flat positions ``index`` (N,H,W), int64."""
     sources = index.flatten(1)[:, None].expand(-1, values.shape[1], -1)
     return values.flatten(2).gather(2, sources).view(values.shape)

@@ -1,8 +1,8 @@
-"""A network that predicts hidden pixels from observed ones in squared error, learnt from incomplete images alone.
+"""A network that predicts missing pixels from observed ones in squared error, trained on incomplete images alone.
 
-Ours, in neither paper: of the observed pixels some are hidden on purpose, anew in each epoch, and predicted from the
-others, as in Noise2Self (Batson and Royer 2019). What minimises that error is E[pixel | the observed ones], the best
-imputation there is in squared error.
+Ours, in neither paper. In training some observed pixels are held out, anew in each epoch, and predicted from the
+others, as in Noise2Self (Batson and Royer 2019). The minimiser of that error is E[pixel | observed pixels], the
+imputation with the smallest squared error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lacuna.registry import build
 
 
 class Regression(Imputer):
-    """The mean that a density's network predicts, without the density.
+    """Imputes with the mean predicted by a density's network; the other parameters of the density are not used.
 
     Args:
         shape: (C, H, W) of the images.
@@ -31,11 +31,11 @@ class Regression(Imputer):
         self.shape = tuple(shape)
         self.net: nn.Module = build("net", net, shape=self.shape, components=1, factors=0)
 
-    def guess(self, observed: Tensor, mask: Tensor) -> Tensor:
-        """The prediction (B,C,H,W), any real values, observed pixels and all; arguments as for :meth:`impute`."""
+    def predict(self, observed: Tensor, mask: Tensor) -> Tensor:
+        """The prediction (B,C,H,W) of all pixels, any real values; arguments as for :meth:`impute`."""
         found: Tensor = self.net(torch.where(mask, observed, 0), mask).mean[:, 0]
         return found.to(observed.dtype)
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
-        return self.guess(observed, mask)
+        return self.predict(observed, mask)

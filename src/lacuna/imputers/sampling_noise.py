@@ -1,7 +1,7 @@
-"""Random numbers that belong to an incomplete image: the same whenever it is imputed, whatever stands beside it.
+"""Random numbers that are a function of the incomplete image, so that imputations do not depend on the batch.
 
-An imputer that draws noise would otherwise give other numbers for another order or size of batches. The numbers are
-hashes (SplitMix64) of what is observed and where, integers all the way, so that every device draws the same.
+Otherwise an imputer that draws noise would give other results for another order or size of batches. The numbers are
+hashes (SplitMix64) of the observed values and the mask, in integer arithmetic, so that they are equal on all devices.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BITS = 23  # (k + 0.5) / 2^23 and twice that less 1 are exact in float32
 
 
 def image_keys(observed: Tensor, mask: Tensor) -> Tensor:
-    """One number for each incomplete image, int64 (B,): a hash of its observed values (as float32) and of its mask.
+    """A key for each incomplete image, int64 (B,): a hash of its observed values (as float32) and its mask.
 
     Args:
         observed: (B,C,H,W) floating point; not read where ``mask`` is False.
@@ -32,7 +32,7 @@ def image_keys(observed: Tensor, mask: Tensor) -> Tensor:
 
 
 def uniform(keys: Tensor, size: tuple[int, ...], draw: int = 0) -> Tensor:
-    """Uniform float32 numbers in (0, 1), (B, *size): draw number ``draw`` of the images with these keys."""
+    """Uniform float32 numbers in (0, 1), (B, *size), of images with these keys; ``draw`` counts draws, from 0."""
     count = math.prod(size)
     counter = torch.arange(draw * count + 1, (draw + 1) * count + 1, device=keys.device)
     bits = mix(mix(keys)[:, None] + counter * signed(GOLDEN)) & ((1 << _BITS) - 1)
@@ -40,5 +40,5 @@ def uniform(keys: Tensor, size: tuple[int, ...], draw: int = 0) -> Tensor:
 
 
 def normal(keys: Tensor, size: tuple[int, ...], draw: int = 0) -> Tensor:
-    """As :func:`uniform`, from N(0, 1)."""
+    """Standard normal numbers; arguments as for :func:`uniform`."""
     return torch.erfinv(2 * uniform(keys, size, draw) - 1) * math.sqrt(2)

@@ -1,4 +1,4 @@
-"""The two imputations everything else has to beat: zero, and the mean image."""
+"""The two simplest baselines: zero imputation, and the mean image."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from torch import Tensor
 from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer, unit_scale
 
-# Images summed at a time, so that a large uint8 set is never converted to float as a whole.
+# Images summed at once, so that a large uint8 set is never converted to float as a whole.
 CHUNK = 4096
 
 
 class Zero(Imputer):
-    """Black in every hole."""
+    """Zero imputation: missing pixels become 0 (black)."""
 
-    free: ClassVar[bool] = True
+    cheap: ClassVar[bool] = True
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         return observed
 
 
 class Mean(Imputer):
-    """The mean of what the training images show at that pixel.
+    """Imputes the mean of the training images at each pixel, over those in which it is observed.
 
-    A pixel that no training image shows gets the mean of all observed values. The sums are kept in float64.
+    A pixel observed in no training image gets the mean of all observed values. Sums are float64.
 
     Args:
-        donors: how many training images to average; ``None`` = all.
+        donors: number of training images to average; ``None`` = all.
+
+    Raises:
+        LacunaError: ``donors`` is below 1.
     """
 
     needs_fit: ClassVar[bool] = True
@@ -45,33 +48,33 @@ class Mean(Imputer):
     def _fit(self, observed: Tensor, mask: Tensor) -> None:
         self.mean = observed_mean(observed, mask).to(self.mean.device)
 
-    def _fill(self, observed: Tensor, mask: Tensor) -> Tensor:
+    def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, self.mean.shape, observed)
         return self.mean.to(observed.dtype).expand_as(observed)
 
 
 def observed_mean(images: Tensor, mask: Tensor) -> Tensor:
-    """(C,H,W) float32 mean of the observed values (N,C,H,W), pixel by pixel; the pooled mean where there is none.
+    """(C,H,W) float32 mean of the observed values (N,C,H,W), pixel by pixel; the pooled mean where none is observed.
 
     Raises:
-        LacunaError: no pixel at all is observed.
+        LacunaError: no pixel of any image is observed.
     """
     total = torch.zeros(images.shape[1:], dtype=torch.float64, device=images.device)
     count = torch.zeros_like(total)
     for start in range(0, len(images), CHUNK):
-        part, seen = images[start : start + CHUNK], mask[start : start + CHUNK]
-        total += torch.where(seen, unit_scale(part), 0.0).sum(0, dtype=torch.float64)
-        count += seen.sum(0)
-    everything = count.sum()
-    if not bool(everything > 0):
-        raise LacunaError("The training images have no observed pixel at all: there is nothing to average.")
-    return torch.where(count > 0, total / count.clamp(min=1), total.sum() / everything).float()
+        part, where = images[start : start + CHUNK], mask[start : start + CHUNK]
+        total += torch.where(where, unit_scale(part), 0.0).sum(0, dtype=torch.float64)
+        count += where.sum(0)
+    count_all = count.sum()
+    if not bool(count_all > 0):
+        raise LacunaError("No pixel of any training image is observed: there is nothing to average.")
+    return torch.where(count > 0, total / count.clamp(min=1), total.sum() / count_all).float()
 
 
 def check_image_shape(imputer: Imputer, fitted: torch.Size, images: Tensor) -> None:
     """Raise :class:`LacunaError` unless images (B,C,H,W) have the shape (C,H,W) the imputer was fitted on."""
     if images.shape[1:] != fitted:
         raise LacunaError(
-            f"{type(imputer).__name__} was fitted on images {tuple(fitted)} and cannot fill images "
+            f"{type(imputer).__name__} was fitted on images {tuple(fitted)} and cannot impute images "
             f"{tuple(images.shape[1:])}: fit it on images of the same size."
         )

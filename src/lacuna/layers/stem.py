@@ -71,7 +71,7 @@ class ImputeStem(Stem):
     def cacheable(self) -> bool:
         """See :attr:`Stem.cacheable`."""
         assert isinstance(self.frozen, Imputer)
-        return not self.frozen.free
+        return not self.frozen.cheap
 
     @torch.no_grad()
     def encode(self, observed: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Networks, as the papers print them: classifiers, auto-encoders, generators, critics, networks inside flows.
+"""Networks as printed in the papers: classifiers, auto-encoders, generators, critics, networks inside flows.
 
 May import the ground only; every other method may import it.
 """

@@ -1,4 +1,4 @@
-"""The classifiers of MisConv's appendix A.2: what stands behind the stem."""
+"""The classifiers of MisConv's appendix A.2, without their first convolution, which is the stem."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lacuna.nets.density_net import conv_block, down
 
 
 class Classifier(nn.Module):
-    """Convolution blocks, halving between stages, two fully connected layers.
+    """Stages of convolution blocks with downsampling, then two fully connected layers.
 
     Args:
-        filters: channels of the features the stem delivers.
-        size: (H', W') of those features.
+        filters: channels of the stem's features.
+        size: (H', W') of the stem's features.
         classes: number of classes.
-        stages: [filters, number of blocks behind the stem] a stage; in the first stage of ``paper`` the number may
-            be 0, for the stem is the first convolution of the printed list: [conv32, down, [conv64] x 2] is
+        stages: [filters, number of blocks] per stage, the stem not counted. In the first stage of ``paper`` the number
+            may be 0, because the stem is the first convolution of the printed list: [conv32, down, [conv64] x 2] is
             [[32, 0], [64, 2]].
         hidden: width of the first fully connected layer.
-        dropout: probability of dropping, behind every block and the hidden layer.
-        variant: ``paper`` (the list in A.2: batch normalisation, and dropout, of the stem's ReLU first, a halving
-            between stages only) or ``authors`` (their code: no normalisation of the stem, a plain convolution first,
-            a halving behind every stage, ReLU before the fully connected layers).
+        dropout: its probability, behind every block and the hidden layer.
+        variant: ``paper`` (the list in A.2: begins with batch normalisation and dropout of the stem's features;
+            downsampling between stages only) or ``authors`` (their code: no normalisation of the stem's features,
+            begins with a plain convolution, downsampling behind every stage, ReLU before the fully connected layers).
 
     Raises:
-        LacunaError: a value that no network can have.
+        LacunaError: a value is out of its range, or the first stage does not fit the stem.
 
     Shape:
         (B, filters, H', W') -> logits (B, classes).
@@ -50,14 +50,14 @@ class Classifier(nn.Module):
         check_stages("net.stages", stages, first=0 if variant == "paper" else 1)
         if stages[0][1] == 0 and stages[0][0] != filters:
             raise LacunaError(
-                f"net.stages[0]={list(stages[0])} has no convolution of its own, and the stem delivers {filters} "
-                f"channels: set stem.filters={stages[0][0]}, or give the stage a block."
+                f"net.stages[0]={list(stages[0])} has no convolution of its own, and the stem has {filters} filters: "
+                f"set stem.filters={stages[0][0]}, or give the stage a block."
             )
         check_count("net.hidden", hidden)
         layers: list[nn.Module] = []
         if variant == "authors":
             layers.append(nn.Conv2d(filters, filters, 3, padding=1))
-        else:  # the rest of the block whose convolution and ReLU are the stem's
+        else:  # the rest of the block that begins with the stem's convolution and ReLU
             layers += [nn.BatchNorm2d(filters), *([nn.Dropout(dropout)] if dropout else [])]
         width = filters
         for number, (out, count) in enumerate(stages):
@@ -80,6 +80,6 @@ class Classifier(nn.Module):
         self.head = nn.Sequential(*head, nn.Linear(hidden, classes))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits of the classes."""
+        """The logits (B, classes) of features (B, filters, H', W')."""
         logits: Tensor = self.head(self.features(features))
         return logits

@@ -1,6 +1,6 @@
-"""The network inside ACFlow's couplings: a weight-normalised residual network with a sum of skips.
+"""The network inside ACFlow's couplings: a weight-normalised residual network with skip connections to the output.
 
-Source: the public code of ACFlow (Li et al. 2020), which has it from RealNVP (Dinh et al. 2017).
+Source: the public code of ACFlow (Li et al. 2020), which adopts it from RealNVP (Dinh et al. 2017).
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from lacuna.nets.checks import check_count
 
 
 class UnitConv2d(nn.Module):
-    """A convolution whose filters have norm 1, or a learned norm of their own; zero padding, same size.
+    """A weight-normalised convolution whose filters have norm 1 or a learned norm; zero padding, same size.
 
-    torch's ``weight_norm`` always learns the norms.
+    It differs from torch's ``weight_norm``, which always learns the norms.
 
     Args:
-        before: input channels. after: output channels.
+        in_channels, out_channels: numbers of channels.
         kernel: odd size.
-        gain: whether each filter has a learned norm, at first kernel * sqrt(1/6).
+        gain: whether each filter has a learned norm, initially kernel * sqrt(1/6).
     """
 
     one: Tensor
 
-    def __init__(self, before: int, after: int, kernel: int, gain: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, gain: bool = False) -> None:
         super().__init__()
-        bound = math.sqrt(2 / before)  # only directions matter; as published
-        self.direction = nn.Parameter(torch.empty(after, before, kernel, kernel).uniform_(-bound, bound))
-        self.gain = nn.Parameter(torch.full((after, 1, 1, 1), kernel * math.sqrt(1 / 6))) if gain else None
-        self.register_buffer("one", torch.ones(after, 1, 1, 1), persistent=False)
-        self.bias = nn.Parameter(torch.zeros(after))
+        bound = math.sqrt(2 / in_channels)  # as published; only directions matter
+        self.direction = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel).uniform_(-bound, bound))
+        self.gain = nn.Parameter(torch.full((out_channels, 1, 1, 1), kernel * math.sqrt(1 / 6))) if gain else None
+        self.register_buffer("one", torch.ones(out_channels, 1, 1, 1), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
         self.padding = kernel // 2
 
     def weight(self) -> Tensor:
-        """(after, before, kernel, kernel)."""
-        # what torch's own weight_norm calls: one kernel each way, 3 to 6 times as fast as plain tensor operations
+        """The normalised weight (out_channels, in_channels, kernel, kernel)."""
+        # the kernel behind torch's weight_norm: 3 to 6 times as fast as separate tensor operations
         return torch._weight_norm(self.direction, self.one if self.gain is None else self.gain, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,before,H,W) -> (B,after,H,W)."""
+        """(B,in_channels,H,W) -> (B,out_channels,H,W)."""
         return functional.conv2d(x, self.weight(), self.bias, padding=self.padding)
 
 
@@ -56,7 +56,7 @@ class Block(nn.Module):
         self.third = UnitConv2d(width, width, 1, gain=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B,width,H,W) -> the same."""
+        """(B,width,H,W) -> (B,width,H,W)."""
         r = self.first(h.relu()).relu_()
         r = self.second(r).relu_()
         out: Tensor = h + self.third(r)
@@ -64,28 +64,28 @@ class Block(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """3x3 convolution, residual blocks, and a 1x1 convolution of the sum of what each of these says (by 1x1).
+    """A 3x3 convolution, residual blocks, and a 1x1 convolution of the sum of the outputs of each (through 1x1).
 
     Args:
-        before: input channels. after: output channels.
+        in_channels, out_channels: numbers of channels.
         width: channels inside.
-        blocks: residual blocks.
+        blocks: number of residual blocks.
 
     Raises:
-        LacunaError: a size that is not a whole number of at least 1.
+        LacunaError: a size is not a whole number of at least 1.
     """
 
-    def __init__(self, before: int, after: int, width: int, blocks: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, width: int, blocks: int) -> None:
         super().__init__()
         check_count("flow.width", width)
         check_count("flow.net.blocks", blocks)
-        self.stem = UnitConv2d(before, width, 3)
+        self.stem = UnitConv2d(in_channels, width, 3)
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.skips = nn.ModuleList(UnitConv2d(width, width, 1, gain=True) for _ in range(blocks + 1))
-        self.head = UnitConv2d(width, after, 1, gain=True)
+        self.head = UnitConv2d(width, out_channels, 1, gain=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,before,H,W) -> (B,after,H,W)."""
+        """(B,in_channels,H,W) -> (B,out_channels,H,W)."""
         h = self.stem(x)
         total = self.skips[0](h)
         for block, skip in zip(self.blocks, self.skips[1:], strict=True):

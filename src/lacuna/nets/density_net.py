@@ -1,7 +1,7 @@
 """Networks that predict the raw parameters of a mixture of factor analysers (MisConv, appendix A.1).
 
-Each returns :class:`RawParameters`; ``densities/dmfa.py`` squashes them into their ranges. A network is told the
-image and the mask: the input is C channels with zeros in the holes and C channels with 1 = observed.
+Each returns :class:`RawParameters`; ``densities/dmfa.py`` maps them into their ranges. The input is the image and the
+mask: C channels with zeros at missing pixels, and C channels with 1 = observed.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class RawParameters(NamedTuple):
 
 
 def network_input(observed: Tensor, mask: Tensor) -> Tensor:
-    """(B, 2C, H, W): the image with zeros in the holes, and the mask for each channel."""
+    """(B, 2C, H, W): the image, whose missing pixels must be zero, and the mask of each channel."""
     return torch.cat([observed, mask.expand_as(observed).to(observed.dtype)], 1)
 
 
 class LinearHeads(nn.Module):
-    """The MNIST network: four convolutions with ReLU, then one fully connected layer a parameter.
+    """The network for MNIST: convolutions with ReLU, then one fully connected layer for each parameter.
 
     Args:
         shape: (C, H, W) of the images.
-        components: K. factors: L.
+        components: K. factors: L, number of factor loadings a component.
         filters: output channels of the convolutions.
-        kernels: their (odd) sizes; the authors' 5, 5, 5, 3, of which the paper says nothing.
+        kernels: their (odd) sizes; 5, 5, 5, 3 as in the authors' code, as the paper gives none.
 
     Raises:
-        LacunaError: a value that no network can have.
+        LacunaError: a value is out of its range.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class LinearHeads(nn.Module):
         self.shape, self.k, self.rank = shape, components, factors
         channels = [2 * shape[0], *filters]
         layers: list[nn.Module] = []
-        for before, after, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
-            layers += [nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.ReLU()]
+        for in_channels, out_channels, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
+            layers += [nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2), nn.ReLU()]
         self.extractor = nn.Sequential(*layers, nn.Flatten())
         values = shape[0] * shape[1] * shape[2]
         width = filters[-1] * shape[1] * shape[2]
@@ -76,7 +76,7 @@ class LinearHeads(nn.Module):
         self.logits = nn.Linear(width, components) if components > 1 else None
 
     def forward(self, observed: Tensor, mask: Tensor) -> RawParameters:
-        """Raw parameters for (observed, mask)."""
+        """Raw parameters of images (B,C,H,W), zero where missing, and masks (B,1|C,H,W)."""
         h = self.extractor(network_input(observed, mask))
         image = (self.k, *self.shape)
         return RawParameters(
@@ -88,49 +88,49 @@ class LinearHeads(nn.Module):
 
 
 def _factors(head: nn.Module | None, features: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(B, K, L, C, H, W) from a head that does not exist where L = 0."""
+    """(B, K, L, C, H, W) from the head of the factors, which is None for L = 0."""
     return features.new_zeros(len(features), *shape) if head is None else head(features).reshape(-1, *shape)
 
 
-def conv_block(before: int, after: int, kernel: int, dropout: float = 0.0) -> nn.Sequential:
-    """The papers' "conv_n": convolution, ReLU, batch normalisation (, dropout)."""
+def conv_block(in_channels: int, out_channels: int, kernel: int, dropout: float = 0.0) -> nn.Sequential:
+    """The paper's "conv_n": convolution, ReLU, batch normalisation and, if ``dropout`` > 0, dropout."""
     layers: list[nn.Module] = [
-        nn.Conv2d(before, after, kernel, padding=kernel // 2),
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2),
         nn.ReLU(),
-        nn.BatchNorm2d(after),
+        nn.BatchNorm2d(out_channels),
     ]
     return nn.Sequential(*layers, nn.Dropout(dropout)) if dropout else nn.Sequential(*layers)
 
 
-def down(before: int, after: int) -> nn.Conv2d:
-    """Halve the size: a strided convolution without activation."""
-    return nn.Conv2d(before, after, 3, stride=2, padding=1)
+def down(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """Downsampling by 2: a strided convolution without activation."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
 
 
-def up(before: int, after: int) -> nn.ConvTranspose2d:
-    """Double the size: a strided transposed convolution without activation."""
-    return nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1)
+def up(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """Upsampling by 2: a strided transposed convolution without activation."""
+    return nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
 
 
-def blocks(before: int, after: int, count: int, kernel: int) -> list[nn.Module]:
-    """``count`` convolution blocks, the first of which changes the number of channels."""
-    return [conv_block(before if i == 0 else after, after, kernel) for i in range(count)]
+def blocks(in_channels: int, out_channels: int, count: int, kernel: int) -> list[nn.Module]:
+    """``count`` convolution blocks; the first changes the number of channels."""
+    return [conv_block(in_channels if i == 0 else out_channels, out_channels, kernel) for i in range(count)]
 
 
 class FullyConvolutional(nn.Module):
-    """The network for SVHN, CIFAR-10 and CelebA: convolution blocks down and up again, then three heads.
+    """The network for SVHN, CIFAR-10 and CelebA: an encoder and decoder of convolution blocks, then three heads.
 
     Args:
-        shape: (C, H, W); any H and W (padded inside to what the depth divides).
-        components: K. factors: L.
-        encoder, middle, decoder: [filters, number of blocks] a stage; a stage of the encoder is followed by a
-            halving, one of the decoder preceded by a doubling.
-        kernel: size of the blocks' kernels (the paper is silent, the authors' code has 5).
+        shape: (C, H, W); any H and W (padded inside to a multiple of 2^depth).
+        components: K. factors: L, number of factor loadings a component.
+        encoder, middle, decoder: [filters, number of blocks] per stage. Downsampling follows every encoder stage,
+            upsampling precedes every decoder stage.
+        kernel: size of the blocks' kernels; 5 as in the authors' code, as the paper gives none.
         variant: ``paper`` (appendix A.1) or ``authors`` (a plain convolution at both ends, the strided layers
             inside the 128-filter stage, a factor head without ReLU and with 5x5, a one-layer noise head).
 
     Raises:
-        LacunaError: a value that no network can have.
+        LacunaError: a value is out of its range.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class FullyConvolutional(nn.Module):
         if variant == "paper" and len(encoder) != len(decoder):
             raise LacunaError(
                 f"density.net.encoder={list(encoder)} and density.net.decoder={list(decoder)} must be of the same "
-                "length: what is halved must be doubled again."
+                "length: the decoder must undo the encoder's downsampling."
             )
         self.shape, self.k, self.rank = shape, components, factors
         channels = shape[0]
@@ -221,7 +221,7 @@ class FullyConvolutional(nn.Module):
         return layers, len(stages), width
 
     def forward(self, observed: Tensor, mask: Tensor) -> RawParameters:
-        """Raw parameters for (observed, mask)."""
+        """Raw parameters of images (B,C,H,W), zero where missing, and masks (B,1|C,H,W)."""
         height, width = observed.shape[2:]
         unit = 2**self.depth
         x = functional.pad(network_input(observed, mask), (0, -width % unit, 0, -height % unit))

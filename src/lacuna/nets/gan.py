@@ -1,7 +1,7 @@
-"""Networks of MisGAN (Li et al. 2019) that P-BiGAN (Li and Marlin 2020) shares: generators, critics' bodies, U-Net.
+"""Networks of MisGAN (Li et al. 2019), in part shared by P-BiGAN (Li and Marlin 2020): generators, critics, imputers.
 
-Three kinds: ``mnist`` (28x28, as published), ``colour`` (published for 64x64 CelebA with four widths; of square images
-of side 4 * 2^n with n widths) and ``dense`` (the published fully connected alternative, for any shape).
+Three kinds: ``mnist`` (28x28, as published), ``colour`` (square images of side 4 * 2^n with n widths; published for
+64x64 CelebA with four) and ``dense`` (the published fully connected alternative, for any shape).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from lacuna.nets.checks import check_count, check_counts
 
 KINDS = ("mnist", "colour", "dense")
 SEED_SIDE = 4
-"""Side of what the first layer of a convolutional generator makes."""
+"""Side of the first feature map of a convolutional generator."""
 
 Shape = tuple[int, int, int]
 
 
 def check_kind(kind: str, shape: Shape, latent: int, widths: Sequence[int]) -> None:
-    """Refuse a kind of network that does not fit the images.
+    """Check that a kind of network fits the images.
 
     Raises:
-        LacunaError: an unknown kind, sizes that are not whole numbers, or images of another size.
+        LacunaError: the kind is unknown, a size is not a whole number of at least 1, or the images have another size.
     """
     if kind not in KINDS:
         raise LacunaError(f"imputer.nets={kind!r} is none of {', '.join(KINDS)}.")
@@ -48,16 +48,16 @@ def check_kind(kind: str, shape: Shape, latent: int, widths: Sequence[int]) -> N
 
 
 class Generator(nn.Module):
-    """Latent codes to images.
+    """The generator: latent codes to images.
 
     Args:
         kind: ``mnist``, ``colour`` or ``dense``.
         shape: (C,H,W) of the images.
         latent: dimension of the codes.
-        widths: as the critic's, from the image inwards; ``dense`` goes through them backwards, too.
+        widths: as the critic's, from the image inwards; used in reverse order.
 
     Shape:
-        (B,latent) -> (B,C,H,W), logits: before the sigmoid.
+        codes (B,latent) -> logits (B,C,H,W), the sigmoid of which is an image.
     """
 
     def __init__(self, kind: str, shape: Shape, latent: int, widths: Sequence[int]) -> None:
@@ -108,10 +108,10 @@ def _dense_generator(shape: Shape, latent: int, widths: Sequence[int]) -> list[n
 
 
 def body(kind: str, shape: Shape, widths: Sequence[int]) -> tuple[nn.Sequential, int]:
-    """What critics and encoders have in common: images (B,C,H,W) to features (B,F), and F. No batch norm.
+    """The layers shared by critics and encoders, images (B,C,H,W) -> features (B,F), and F. No batch normalisation.
 
-    ``colour``: the first layer has no norm, the others an instance norm; a linear layer on the features is the
-    published 4x4 convolution at the end.
+    ``colour``: instance normalisation in all layers but the first. The published final 4x4 convolution is a linear
+    layer on these features.
     """
     layers: list[nn.Module] = []
     if kind == "dense":
@@ -129,7 +129,7 @@ def body(kind: str, shape: Shape, widths: Sequence[int]) -> tuple[nn.Sequential,
 
 
 class Critic(nn.Module):
-    """The score of an image: (B,C,H,W) -> (B,); any number, no sigmoid."""
+    """A critic: images (B,C,H,W) -> scores (B,), any real values, no sigmoid."""
 
     def __init__(self, kind: str, shape: Shape, widths: Sequence[int]) -> None:
         super().__init__()
@@ -137,13 +137,13 @@ class Critic(nn.Module):
         self.score = nn.Linear(features, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Scores; larger means more like real ones."""
+        """Scores; larger means more like real images."""
         score: Tensor = self.score(self.body(image))
         return score.squeeze(1)
 
 
 class DenseImputer(nn.Module):
-    """MisGAN's imputer of MNIST: linear layers with ReLU, then a sigmoid: (B,C,H,W) -> (B,C,H,W) in [0, 1]."""
+    """MisGAN's imputer for MNIST: linear layers with ReLU, then a sigmoid; (B,C,H,W) -> (B,C,H,W) in [0, 1]."""
 
     def __init__(self, shape: Shape, widths: Sequence[int]) -> None:
         super().__init__()
@@ -155,20 +155,20 @@ class DenseImputer(nn.Module):
         self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], size), nn.Unflatten(1, shape))
 
     def forward(self, image: Tensor) -> Tensor:
-        """The imputation, observed pixels included: nothing is pasted."""
+        """The raw output (B,C,H,W), in which observed pixels are not put back."""
         return torch.sigmoid(self.layers(image))
 
 
 class UNet(nn.Module):
-    """MisGAN's imputer of colour images, a pix2pix U-Net: (B,C,H,W) -> (B,C,H,W) in [0, 1].
+    """MisGAN's imputer for colour images, a pix2pix U-Net: (B,C,H,W) -> (B,C,H,W) in [0, 1].
 
     Args:
         channels: C.
         side: H = W, divisible by 2^len(widths).
-        widths: channels after each halving.
+        widths: channels after each downsampling.
 
     Raises:
-        LacunaError: the image cannot be halved so often.
+        LacunaError: the side is not divisible so often.
     """
 
     def __init__(self, channels: int, side: int, widths: Sequence[int]) -> None:
@@ -176,8 +176,8 @@ class UNet(nn.Module):
         check_counts("imputer.imputer_widths", widths)
         if side % 2 ** len(widths):
             raise LacunaError(
-                f"imputer.imputer_widths={list(widths)} halves images {len(widths)} times, which a side of {side} "
-                "does not allow: give fewer widths."
+                f"imputer.imputer_widths={list(widths)} downsamples images {len(widths)} times by 2, which a side of "
+                f"{side} does not allow: give fewer widths."
             )
         last = len(widths) - 1
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -190,11 +190,11 @@ class UNet(nn.Module):
             self.up.append(nn.Sequential(nn.ReLU(), up, *([nn.BatchNorm2d(outer)] if level else [])))
 
     def forward(self, image: Tensor) -> Tensor:
-        """The imputation, observed pixels included: nothing is pasted."""
+        """The raw output (B,C,H,W), in which observed pixels are not put back."""
         skips: list[Tensor] = []
         features = image
         for level, down in enumerate(self.down):
-            if level:  # as published the activated features are skipped on: the activation there is in place
+            if level:  # as published, skip connections carry activated features (in-place activation)
                 features = nn.functional.leaky_relu(features, 0.2)
                 skips.append(features)
             features = down(features)

@@ -1,4 +1,4 @@
-"""Inverse autoregressive flow (Kingma et al. 2016): P-BiGAN's encoder makes its codes more flexible with two steps."""
+"""Inverse autoregressive flow (Kingma et al. 2016), of which P-BiGAN's encoder has two steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lacuna.nets.checks import check_count
 
 
 class MaskedLinear(nn.Linear):
-    """A linear layer of which only the weights in ``allowed`` (out, in; bool) take part."""
+    """A linear layer with the weights outside ``allowed`` (out, in), bool, masked to 0."""
 
     allowed: Tensor
 
@@ -24,15 +24,15 @@ class MaskedLinear(nn.Linear):
 
 
 class IAFStep(nn.Module):
-    """z <- g z + (1 - g) m with g = sigmoid(s + b); m and s of a value depend on those before it and on a context.
+    """z <- g z + (1 - g) m with g = sigmoid(s + b); m and s of a value depend on the values before it and a context.
 
     Args:
         latent: number of values.
         context: size of the context.
-        hidden: width of the two hidden layers of the MADE that gives m and s.
+        hidden: width of the two hidden layers of the MADE that outputs m and s.
 
     Raises:
-        LacunaError: a size that is not a whole number of at least 1.
+        LacunaError: a size is not a whole number of at least 1.
 
     Shape:
         (B,latent), (B,context) -> (B,latent).
@@ -52,9 +52,9 @@ class IAFStep(nn.Module):
         self.bias = nn.Parameter(torch.full((1,), 2.0))
 
     def forward(self, z: Tensor, context: Tensor) -> Tensor:
-        """The transformed code."""
+        """The transformed code (B,latent) of a code (B,latent) and a context (B,context)."""
         h = torch.relu(self.enter(z) + self.inform(context))
         m, s = self.leave(torch.relu(self.middle(h))).chunk(2, 1)
         gate = torch.sigmoid(s + self.bias)
-        moved: Tensor = gate * z + (1 - gate) * m
-        return moved
+        transformed: Tensor = gate * z + (1 - gate) * m
+        return transformed

@@ -1,7 +1,8 @@
-"""MCFlow's network H between latent values (Richardson et al. 2020; Bernal, arXiv 2104.01482, section 4), and ours.
+"""The latent map H of MCFlow (Richardson et al. 2020; Bernal, arXiv 2104.01482, section 4), and our variants.
 
-All are (B,C,H,W) -> (B,C,H,W). ``residual``, ours, adds what the network says to its input, at first nothing: then the
-first guess is the current imputation; as published it is the image of latent values near zero.
+All are (B,C,H,W) -> (B,C,H,W). With ``residual`` (ours) the output is the input plus the network's output, which is
+initially 0, so that the first reconstruction is the current imputation. As published the first reconstruction is the
+image of latent values near zero.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from lacuna.nets.dense_net import DenseNet
 
 
 class DenseLatent(nn.Module):
-    """Fully connected, as published.
+    """A fully connected latent map, as published.
 
     Args:
         shape: (C, H, W).
         widths: of the hidden layers; None = four as wide as the image (MCFlow's code).
-        residual: whether to add to the input.
+        residual: whether the input is added to the output.
 
     Raises:
-        LacunaError: a size that is not a whole number of at least 1.
+        LacunaError: a size is not a whole number of at least 1.
     """
 
     def __init__(self, shape: Sequence[int], widths: Sequence[int] | None = None, residual: bool = False) -> None:
@@ -42,21 +43,21 @@ class DenseLatent(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latent values moved towards likely ones."""
-        moved: Tensor = self.net(z.flatten(1)).to(z.dtype).view(z.shape)
-        return z + moved if self.residual else moved
+        """Mapped latent values (B,C,H,W)."""
+        mapped: Tensor = self.net(z.flatten(1)).to(z.dtype).view(z.shape)
+        return z + mapped if self.residual else mapped
 
 
 class ConvolutionalLatent(nn.Module):
-    """Convolutional, for flows whose latent image has the places of the image.
+    """A convolutional latent map (ours), for flows whose latent values keep their places in the image.
 
     Args:
         shape: (C, H, W).
-        width: channels inside. blocks: residual blocks (``nets/coupling_net.py``).
-        residual: whether to add to the input.
+        width: channels inside. blocks: number of residual blocks (``nets/coupling_net.py``).
+        residual: whether the input is added to the output.
 
     Raises:
-        LacunaError: a size that is not a whole number of at least 1.
+        LacunaError: a size is not a whole number of at least 1.
     """
 
     def __init__(self, shape: Sequence[int], width: int = 32, blocks: int = 4, residual: bool = True) -> None:
@@ -70,6 +71,6 @@ class ConvolutionalLatent(nn.Module):
                 self.net.head.gain.zero_()
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latent values moved towards likely ones."""
-        moved: Tensor = self.net(z).to(z.dtype)
-        return z + moved if self.residual else moved
+        """Mapped latent values (B,C,H,W)."""
+        mapped: Tensor = self.net(z).to(z.dtype)
+        return z + mapped if self.residual else mapped

@@ -14,20 +14,21 @@ _WIDTHS = (120, 84)
 
 
 class LeNet(nn.Module):
-    """LeCun et al., "Gradient-based learning applied to document recognition" (1998), in its modern dress.
+    """LeNet-5 (LeCun et al., "Gradient-based learning applied to document recognition", 1998) in its modern form.
 
-    Convolution 5x5 to 6, halved; convolution 5x5 to 16, halved; fully connected 120, 84, classes. ReLU and max pooling
-    stand where 1998 had tanh, trained averages and Gaussian outputs. Made for images in [0, 1]; nothing is normalised.
+    Convolution 5x5 to 6 channels, pooling; convolution 5x5 to 16, pooling; fully connected 120, 84, classes. ReLU and
+    max pooling replace the original tanh, trainable average pooling and Gaussian outputs. For images in [0, 1]; no
+    normalisation.
 
     Args:
         filters: channels of the input: those of the image or, behind a stem, of its features.
         size: (H, W) of the input.
         classes: number of classes.
-        padding: of the two convolutions; (2, 0) makes the 28x28 of MNIST the 32x32 of the paper. (2, 2) takes images
-            down to 4x4.
+        padding: of the two convolutions; (2, 0) pads MNIST's 28x28 to the 32x32 of the paper; (2, 2) allows images as
+            small as 4x4.
 
     Raises:
-        LacunaError: the input is too small, or the padding is not two whole numbers.
+        LacunaError: the input is too small, or the padding is not two whole numbers of at least 0.
 
     Shape:
         (B, filters, H, W) -> logits (B, classes).
@@ -40,7 +41,7 @@ class LeNet(nn.Module):
         height, width = (_pooled(_pooled(side, padding[0]), padding[1]) for side in size)
         if min(height, width) < 1:
             raise LacunaError(
-                f"LeNet with net.padding={list(padding)} has nothing left of {size[0]}x{size[1]} images: "
+                f"Images of {size[0]}x{size[1]} are too small for LeNet with net.padding={list(padding)}: "
                 "choose net.padding=[2,2] or another net."
             )
         self.convolutions = nn.Sequential(
@@ -61,16 +62,16 @@ class LeNet(nn.Module):
         self.head = nn.Linear(_WIDTHS[1], classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The 84 activations (>= 0) the classes are read from, (B, 84)."""
+        """The activations (B, 84), >= 0, of the last hidden layer."""
         found: Tensor = self.hidden(self.convolutions(x))
         return found
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the classes."""
+        """The logits (B, classes)."""
         logits: Tensor = self.head(self.features(x))
         return logits
 
 
 def _pooled(side: int, padding: int) -> int:
-    """Side of the image behind a convolution and its pooling."""
+    """Side of the image after a convolution and its pooling."""
     return (side + 2 * padding - _KERNEL + 1) // 2

@@ -13,20 +13,20 @@ from lacuna.nets.gan import Shape, body
 from lacuna.nets.iaf import IAFStep
 
 JOINED = 64
-"""Width of the critic where image and code meet."""
+"""Width of the layers in which the critic joins image and code."""
 
 
 class Encoder(nn.Module):
-    """Draws a code for an incomplete image; its holes are black and which pixels are holes is not told, as published.
+    """Samples a code of an incomplete image. As published, missing pixels are 0 and the mask is no input.
 
     Args:
-        kind, shape, widths: as :func:`lacuna.nets.gan.body`'s.
+        kind, shape, widths: as for :func:`lacuna.nets.gan.body`.
         latent: dimension of the codes.
-        steps: of inverse autoregressive flow.
-        hidden: width of their networks.
+        steps: number of steps of inverse autoregressive flow.
+        hidden: width of the steps' networks.
 
     Raises:
-        LacunaError: a size that is not a whole number of at least 1.
+        LacunaError: a size is not a whole number of at least 1.
 
     Shape:
         images (B,C,H,W), noise (B,latent) from N(0, 1) -> codes (B,latent).
@@ -39,14 +39,14 @@ class Encoder(nn.Module):
         check_count("imputer.iaf_steps", steps)
         self.body, features = body(kind, shape, widths)
         wide = 3 * latent
-        # colour: a 4x4 convolution to as many features as the code has, then a linear layer
+        # colour: as published a 4x4 convolution to ``latent`` features, here a linear layer, comes first
         bottleneck = [nn.Linear(features, latent)] if kind == "colour" else []
         enter = nn.Linear(latent if bottleneck else features, wide)
         self.head = nn.Sequential(*bottleneck, enter, nn.LayerNorm(wide), nn.LeakyReLU(0.2), nn.Linear(wide, wide))
         self.flow = nn.ModuleList(IAFStep(latent, latent, hidden) for _ in range(steps))
 
     def forward(self, image: Tensor, noise: Tensor) -> Tensor:
-        """The code that the noise stands for; noise 0 gives the middle of the codes."""
+        """The codes (B,latent) of images (B,C,H,W) and noise (B,latent)."""
         mean, scale, context = self.head(self.body(image)).chunk(3, 1)
         z: Tensor = mean + softplus(scale) * noise
         for number, step in enumerate(self.flow):
@@ -55,16 +55,16 @@ class Encoder(nn.Module):
 
 
 class PairCritic(nn.Module):
-    """The score of an image and a code that belong together: (B,C,H,W), (B,latent) -> (B,).
+    """The critic of pairs: images (B,C,H,W), codes (B,latent) -> scores (B,).
 
-    Arguments as :class:`Encoder`'s.
+    Arguments as for :class:`Encoder`.
     """
 
     def __init__(self, kind: str, shape: Shape, latent: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.body, features = body(kind, shape, widths)
         bottleneck = [nn.Linear(features, 2 * JOINED)] if kind == "colour" else []
-        self.seen = nn.Sequential(*bottleneck, nn.Linear(2 * JOINED if bottleneck else features, JOINED))
+        self.image = nn.Sequential(*bottleneck, nn.Linear(2 * JOINED if bottleneck else features, JOINED))
         self.code = nn.Sequential(
             nn.Linear(latent, JOINED), nn.LayerNorm(JOINED), nn.LeakyReLU(0.2), nn.Linear(JOINED, JOINED)
         )
@@ -73,6 +73,6 @@ class PairCritic(nn.Module):
         )
 
     def forward(self, image: Tensor, code: Tensor) -> Tensor:
-        """Scores; larger means more like a real image and the code drawn for it."""
-        score: Tensor = self.joint(torch.cat([self.seen(self.body(image)), self.code(code)], 1))
+        """Scores; larger means more like a real image and its code."""
+        score: Tensor = self.joint(torch.cat([self.image(self.body(image)), self.code(code)], 1))
         return score.squeeze(1)

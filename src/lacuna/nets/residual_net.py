@@ -1,7 +1,7 @@
-"""A density's network that starts from an interpolation: what it learns is what the interpolation lacks.
+"""A density's network that learns a correction of an interpolation.
 
-Ours, in no paper: a U-Net of residual blocks (Ronneberger et al. 2015; He et al. 2016) whose mean is a pull-push
-interpolation (Gortler et al. 1996, section 3.3) plus what the network adds, at first nothing.
+Ours, in neither paper: a U-Net of residual blocks (Ronneberger et al. 2015; He et al. 2016). Its mean is a pull-push
+interpolation (Gortler et al. 1996, section 3.3) plus the network's output, which is initially 0.
 """
 
 from __future__ import annotations
@@ -16,42 +16,43 @@ from lacuna.nets.checks import check_stages
 from lacuna.nets.density_net import RawParameters, network_input
 
 BLANK = 0.5
-"""Where an image shows nothing at all."""
+"""Value of an image without observed pixels."""
 
 
 def pull_push(observed: Tensor, mask: Tensor) -> Tensor:
-    """Fill holes with what a coarser image, the mean of what four pixels show, says there, and so on up to one pixel.
+    """Pull-push interpolation: missing pixels come from a coarser image, the mean of observed pixels in 2x2 cells.
 
-    Fast, differentiable and rough: the start for something better. What stands in the holes is never read.
+    Missing pixels of the coarser image come from a still coarser one, down to one pixel. Fast, differentiable and not
+    accurate. Missing values are never read.
 
     Args:
         observed: (B,C,H,W), any real values. mask: bool, (B,1,H,W) or (B,C,H,W), True = observed.
 
     Returns:
-        (B,C,H,W), observed values unchanged; 0.5 where an image (a channel, with a mask of its own) shows nothing.
+        (B,C,H,W), observed values unchanged; 0.5 in an image (or a channel with a mask of its own) without observed
+        pixels.
     """
-    seen = mask.to(observed.dtype)
-    return _pull_push(torch.where(mask, observed, 0), seen)
+    return _pull_push(torch.where(mask, observed, 0), mask.to(observed.dtype))
 
 
-def _pull_push(values: Tensor, seen: Tensor) -> Tensor:
-    """``values`` are means of what was seen, 0 where ``seen`` is 0."""
+def _pull_push(values: Tensor, mask: Tensor) -> Tensor:
+    """As :func:`pull_push`; ``mask`` is 0 or 1, and ``values`` are 0 where it is 0."""
     if values.shape[-1] == values.shape[-2] == 1:
-        return torch.where(seen > 0, values, BLANK)
+        return torch.where(mask > 0, values, BLANK)
     stride = [1 if side == 1 else 2 for side in values.shape[-2:]]
-    share = functional.avg_pool2d(seen, stride, stride, ceil_mode=True)
-    means = functional.avg_pool2d(values * seen, stride, stride, ceil_mode=True) / share.clamp(min=1e-6)
-    coarse = _pull_push(means, (share > 0).to(seen.dtype))
+    share = functional.avg_pool2d(mask, stride, stride, ceil_mode=True)
+    means = functional.avg_pool2d(values * mask, stride, stride, ceil_mode=True) / share.clamp(min=1e-6)
+    coarse = _pull_push(means, (share > 0).to(mask.dtype))
     finer = functional.interpolate(coarse, size=values.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(seen > 0, values, finer)
+    return torch.where(mask > 0, values, finer)
 
 
 START = 0.1
-"""Of its usual size the second convolution of a new block has, so that a deep network without norms starts calm."""
+"""Factor on the initial weights of a block's second convolution: keeps a deep network without normalisation stable."""
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(conv(silu(x)))), at first nearly x. No norm.
+    """x + conv(silu(conv(silu(x)))), initially close to x. No normalisation.
 
     Args:
         width: channels. kernel: odd size.
@@ -63,13 +64,13 @@ class ResidualBlock(nn.Module):
         self.second = scaled(nn.Conv2d(width, width, kernel, padding=kernel // 2), START)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,width,H,W) -> the same."""
+        """(B,width,H,W) -> (B,width,H,W)."""
         out: Tensor = x + self.second(functional.silu(self.first(functional.silu(x))))
         return out
 
 
 def scaled(layer: nn.Conv2d, factor: float) -> nn.Conv2d:
-    """The layer with its weights multiplied, all of them."""
+    """The layer, with its weights and biases multiplied by ``factor`` in place."""
     with torch.no_grad():
         for weight in layer.parameters():
             weight.mul_(factor)
@@ -77,19 +78,19 @@ def scaled(layer: nn.Conv2d, factor: float) -> nn.Conv2d:
 
 
 class ResidualUNet(nn.Module):
-    """Raw parameters of a mixture of factor analysers, the means relative to a pull-push interpolation.
+    """Raw parameters of a mixture of factor analysers; the means are relative to a pull-push interpolation.
 
-    It is told the interpolation besides the image and the mask. With one component the mean is at first the
-    interpolation; several start with small differences, so that learning can move them apart.
+    The input is the image, the mask and the interpolation. With one component the initial mean is the interpolation;
+    several components start with small differences, so that they can diverge in training.
 
     Args:
-        shape: (C, H, W); any H and W (padded inside to what the depth divides).
-        components: K. factors: L.
-        stages: [filters, number of residual blocks], the finest first; each but the last is followed by a halving, and
-            met again on the way up.
+        shape: (C, H, W); any H and W (padded inside to a multiple of 2^depth).
+        components: K. factors: L, number of factor loadings a component.
+        stages: [filters, number of residual blocks] per resolution, the finest first; each but the last occurs on the
+            way down and again on the way up.
 
     Raises:
-        LacunaError: a value that no network can have.
+        LacunaError: a value is out of its range.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class ResidualUNet(nn.Module):
         self.logits = nn.Linear(widths[-1], components) if components > 1 else None
 
     def forward(self, observed: Tensor, mask: Tensor) -> RawParameters:
-        """Raw parameters for (observed, mask)."""
+        """Raw parameters of images (B,C,H,W), zero where missing, and masks (B,1|C,H,W)."""
         base = pull_push(observed, mask)
         c, (height, width) = self.shape[0], observed.shape[2:]
         h, middle = self._features(torch.cat([network_input(observed, mask), base], 1))
@@ -139,7 +140,7 @@ class ResidualUNet(nn.Module):
         )
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features at the (padded) image's size, and those of the coarsest level."""
+        """Features at the padded image's resolution, and features of the coarsest level."""
         unit = 2**self.depth
         x = self.enter(functional.pad(x, (0, -x.shape[-1] % unit, 0, -x.shape[-2] % unit), mode="replicate"))
         skips = []

@@ -12,21 +12,21 @@ from lacuna.nets.checks import check_stages
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes (He et al., option B)."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module | None = None
-        if stride != 1 or before != after:
+        if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False),
-                nn.BatchNorm2d(after),
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, before, H, W) -> (B, after, H / stride, W / stride), >= 0."""
+        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride), >= 0."""
         inside = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
         shortcut = x if self.downsample is None else self.downsample(x)
         out: Tensor = (inside + shortcut).relu()
@@ -34,19 +34,19 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """He et al., "Deep residual learning" (2016), with the small-image entrance: 3x3, stride 1, no pooling.
+    """ResNet (He et al., "Deep residual learning", 2016) for small images: begins with 3x3, stride 1, no pooling.
 
-    Weights are named and initialised as torchvision's ``resnet18``. Made for images in [0, 1]: batch normalisation
-    does what a normalisation of the input would.
+    Weights are named and initialised as torchvision's ``resnet18``. For images in [0, 1]: batch normalisation replaces
+    a normalisation of the input.
 
     Args:
         filters: channels of the input: those of the image or, behind a stem, of its features.
         size: (H, W) of the input; any (positions are averaged at the end).
         classes: number of classes.
-        stages: [filters, number of blocks] a stage; every stage but the first halves the image.
+        stages: [filters, number of blocks] per stage; every stage but the first downsamples by 2.
 
     Raises:
-        LacunaError: a value that no network can have.
+        LacunaError: a value is out of its range.
 
     Shape:
         (B, filters, H, W) -> logits (B, classes).
@@ -65,24 +65,24 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(filters, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layers = [f"layer{number}" for number in range(1, len(stages) + 1)]
-        for name, (after, count) in zip(self.layers, stages, strict=True):
-            first = BasicBlock(width, after, stride=1 if name == "layer1" else 2)
-            others = [BasicBlock(after, after, stride=1) for _ in range(count - 1)]
+        for name, (out_channels, count) in zip(self.layers, stages, strict=True):
+            first = BasicBlock(width, out_channels, stride=1 if name == "layer1" else 2)
+            others = [BasicBlock(out_channels, out_channels, stride=1) for _ in range(count - 1)]
             self.add_module(name, nn.Sequential(first, *others))
-            width = after
+            width = out_channels
         self.fc = nn.Linear(width, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, x: Tensor) -> Tensor:
-        """The last stage averaged over its positions, (B, filters of the last stage), >= 0."""
+        """The output of the last stage averaged over positions, (B, filters of the last stage), >= 0."""
         h: Tensor = self.bn1(self.conv1(x)).relu()
         for name in self.layers:
             h = self.get_submodule(name)(h)
         return h.mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the classes."""
+        """The logits (B, classes)."""
         logits: Tensor = self.fc(self.features(x))
         return logits

@@ -15,26 +15,25 @@ from lacuna.nets.density_net import blocks, down, up
 
 
 class WAE(nn.Module):
-    """Encoder, decoder and latent discriminator; the first convolution is the stem's and stands before.
+    """Encoder, decoder and latent discriminator. The encoder's first convolution is the stem and not included.
 
     Args:
-        filters: channels of the features the stem delivers; of the printed encoder's first conv32 the stem is the
-            convolution and its ReLU.
-        size: (H', W') of those features.
-        shape: (C, H, W) of the images to decode; any H and W (decoded to what the depth divides, then cut).
+        filters: channels of the stem's features; the stem is the convolution and the ReLU of the printed first conv32.
+        size: (H', W') of the stem's features.
+        shape: (C, H, W) of the decoded images; any H and W (decoded to a multiple of 2^depth, then cropped).
         latent: dimension of the code.
-        stages: [filters, number of blocks] a stage of the encoder, each followed by a halving. The decoder goes back
-            the same way, each stage preceded by a doubling.
+        stages: [filters, number of blocks] per stage of the encoder, each followed by downsampling. The decoder has
+            them in reverse order, each preceded by upsampling.
         discriminator: widths of the discriminator's hidden layers.
-        variant: ``paper`` (the lists in A.3: batch normalisation of the stem's ReLU first, as behind every conv, a
-            decoder stage has its own filters, the last one a block more) or ``authors`` (their code: no normalisation
-            of the stem, a plain convolution first in the encoder and last but one in the decoder, ReLU before the
-            encoder's fully connected layer, a decoder stage narrows in its last block). In both a ReLU follows the
-            decoder's fully connected layer ("lin: followed by ReLU"), and none those that end a network: no ReLU
-            reaches codes like N(0, 1), or a logit below 0.
+        variant: ``paper`` (the lists in A.3: the encoder begins with batch normalisation of the stem's features, as
+            behind every conv; all blocks of a decoder stage have its filters, and the last stage has one block more)
+            or ``authors`` (their code: no normalisation of the stem's features; a plain convolution begins the encoder
+            and is the last but one of the decoder; ReLU before the encoder's fully connected layer; the last block of a
+            decoder stage has the next stage's filters). In both a ReLU follows the decoder's fully connected layer
+            ("lin: followed by ReLU") but not a layer that ends a network, because codes and logits may be negative.
 
     Raises:
-        LacunaError: a value that no network can have.
+        LacunaError: a value is out of its range.
 
     Shape:
         features (B, filters, H', W') -> images (B, C, H, W) in [0, 1].
@@ -66,14 +65,14 @@ class WAE(nn.Module):
         return code
 
     def decode(self, code: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1]; of a code drawn from N(0, 1), a sample."""
+        """Images (B, C, H, W) in [0, 1] of codes (B, latent); a code from N(0, 1) yields a sample."""
         image: Tensor = self.decoder(code)
         return image
 
-    def judge(self, code: Tensor, *, frozen: bool = False) -> Tensor:
-        """Logits (B,) that a code was drawn from N(0, 1); their sigmoid is the paper's last layer.
+    def discriminate(self, code: Tensor, *, frozen: bool = False) -> Tensor:
+        """Logits (B,) that a code was drawn from N(0, 1); the paper's last layer is their sigmoid.
 
-        ``frozen``: no gradient reaches the discriminator's weights, only the code.
+        ``frozen``: gradients reach the code but not the discriminator's weights.
         """
         if not frozen:
             logits: Tensor = self.discriminator(code)
@@ -83,17 +82,17 @@ class WAE(nn.Module):
         return logits.squeeze(1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The reconstruction."""
+        """The reconstruction (B, C, H, W)."""
         return self.decode(self.encode(features))
 
 
 class Decoder(nn.Module):
-    """(B, latent) -> (B, C, H, W) in [0, 1]; arguments as :class:`WAE`'s."""
+    """(B, latent) -> (B, C, H, W) in [0, 1]; arguments as for :class:`WAE`."""
 
     def __init__(self, shape: tuple[int, int, int], latent: int, stages: Sequence[Sequence[int]], variant: str) -> None:
         super().__init__()
         channels, self.height, self.width = shape
-        bottom = (stages[-1][0], *(_halved(side, len(stages)) for side in shape[1:]))
+        bottom = (stages[-1][0], *(_downsampled(side, len(stages)) for side in shape[1:]))
         flat = bottom[0] * bottom[1] * bottom[2]
         layers: list[nn.Module] = [nn.Linear(latent, flat), nn.ReLU(), nn.Unflatten(1, bottom)]
         width = bottom[0]
@@ -110,7 +109,7 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, padding=1))
 
     def forward(self, code: Tensor) -> Tensor:
-        """Images of codes."""
+        """Images (B, C, H, W) of codes (B, latent)."""
         return torch.sigmoid(self.layers(code)[..., : self.height, : self.width])
 
 
@@ -122,14 +121,14 @@ def _encoder(
     if variant == "authors":
         width = stages[0][0]
         layers.append(nn.Conv2d(filters, width, 3, padding=1))
-    else:  # the rest of the block whose convolution and ReLU are the stem's
+    else:  # the rest of the block that begins with the stem's convolution and ReLU
         layers.append(nn.BatchNorm2d(filters))
     for after, count in stages:
         layers += [*blocks(width, after, count, 3), down(after, after)]
         width = after
     if variant == "authors":
         layers.append(nn.ReLU())
-    height, breadth = (_halved(side, len(stages)) for side in size)
+    height, breadth = (_downsampled(side, len(stages)) for side in size)
     return [*layers, nn.Flatten(), nn.Linear(width * height * breadth, latent)]
 
 
@@ -140,6 +139,6 @@ def _discriminator(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
 
-def _halved(side: int, times: int) -> int:
-    """The side of an image that was halved so often; halves are rounded up."""
+def _downsampled(side: int, times: int) -> int:
+    """The side of an image after ``times`` downsamplings by 2, each rounded up."""
     return math.ceil(side / (1 << times))

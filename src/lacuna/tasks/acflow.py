@@ -1,7 +1,7 @@
-"""Train a conditional flow of hidden pixels (ACFlow), on complete images as published or on incomplete ones.
+"""Train ACFlow, a conditional flow, on complete images as published or on incomplete ones.
 
-As in ``density.py`` a region is hidden on purpose, anew in each epoch, and the flow is scored on the part of it that
-was observed; what is really missing is never read. Without holes in the images this is the published training.
+As in ``dmfa.py`` observed pixels are held out, anew in each epoch, and are the target of the flow given the others.
+Missing pixels are never read. On complete images this is the published training.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from lacuna.tasks.common.held_out import HidingTask, JudgedImputations
 from lacuna.tasks.common.models import build_flow
 
 SAMPLES = 8
-"""Completions of a test image whose mean is judged."""
-LOOKED_AT, FEW_SAMPLES = 100, 2
-"""Validation images after an epoch, and completions of each: to look on, not to compare with test metrics."""
+"""Samples of a test image, whose mean is evaluated."""
+VALIDATION_IMAGES, VALIDATION_SAMPLES = 100, 2
+"""Validation images after an epoch, and samples of each: so few that they do not compare with test metrics."""
 
 
 class TrainACFlow(HidingTask):
-    """Maximise a bound of the likelihood of purposely hidden pixels.
+    """Maximise a lower bound of the likelihood of held-out pixels.
 
-    The flow of the last epoch is kept. The public code keeps that of the epoch with the best NLL on 5 000 images held
-    out of training; at the papers' setting none are held out.
+    The flow of the last epoch is kept. The public code keeps that of the epoch with the best NLL on 5 000 validation
+    images, which the papers' setting does not have.
 
     Raises:
-        LacunaError: a ``training.decay_steps`` or ``training.clip`` that means nothing.
+        LacunaError: ``training.decay_steps`` or ``training.clip`` is out of its range.
     """
 
     component = "flow"
@@ -53,39 +53,41 @@ class TrainACFlow(HidingTask):
         return build_flow(self.config, self.sizes)
 
     def on_train_epoch_start(self) -> None:
-        """The rate depends on the step."""
+        """Nothing to do: the learning rate depends on the step."""
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Set lr / (1 + steps // decay_steps / 2), as in the public code; on top of the milestones."""
+        """Set the learning rate to lr / (1 + steps // decay_steps / 2) as in the public code; lr has milestones."""
         steps = 0 if self.decay_steps is None else self.global_step // self.decay_steps
         self.set_rate(self.rate() / (1 + 0.5 * steps))
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """The gradient's norm is at most ``clip``; on the device, so that nothing waits for it."""
+        """Clip the gradient's norm to ``clip``, on the device, without synchronisation."""
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Of :meth:`ACFlow.loss`: nats per *image*, as published, and the penalties."""
-        shown, scored = self.regions(batch)
-        return self.model.loss(batch.observed, shown, scored), len(batch)
+        """The loss of :meth:`ACFlow.loss`, nats per *image* plus penalties, as published; and the number of images."""
+        observed, target = self.regions(batch)
+        return self.model.loss(batch.observed, observed, target), len(batch)
 
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
-        """A bound of the likelihood of the hidden pixels, and how good the mean of the flow's completions is.
+        """A bound of the likelihood of the target pixels, and errors of the mean of the flow's samples.
 
-        Behind ``mask=none`` pixels are hidden on purpose, the same ones every time; so is the noise of the grey levels.
+        The target are the pixels the mask hides; with ``mask=none`` observed pixels are held out, the same ones every
+        time. The dequantising noise is the same every time, too.
 
         Returns:
-            Those of :class:`lacuna.tasks.common.held_out.JudgedImputations`, and ``bits_per_dim``. The flow knows
-            probabilities of grey levels; ``nll_per_dim`` and ``nll`` are those of the density that spreads each level
-            evenly over its share of [0, 1], so that they compare with a density's: log(levels) nats per value less.
-            ``bits_per_dim`` is about the levels themselves: (nll_per_dim + log(levels)) / log(2).
+            The metrics of :class:`lacuna.tasks.common.held_out.JudgedImputations`, and ``bits_per_dim``. The flow
+            models probabilities of grey levels. ``nll_per_dim`` and ``nll`` belong to the density that spreads each
+            level evenly over its share of [0, 1], so that they compare with those of a density: they are smaller by
+            log(levels) nats per value. ``bits_per_dim`` is that of the levels:
+            (nll_per_dim + log(levels)) / log(2).
         """
         return self._judge(images, len(images), SAMPLES)
 
     def validate(self) -> dict[str, float]:
-        """As :meth:`evaluate`, of few images and completions."""
-        return self._judge(self.data.validation, LOOKED_AT, FEW_SAMPLES)
+        """As :meth:`evaluate`, of few images and samples."""
+        return self._judge(self.data.validation, VALIDATION_IMAGES, VALIDATION_SAMPLES)
 
     @torch.no_grad()
     def _judge(self, images: IncompleteImages, most: int, samples: int) -> dict[str, float]:
@@ -95,17 +97,17 @@ class TrainACFlow(HidingTask):
         log_prob = torch.zeros((), dtype=torch.float64, device=self.device)
         log_levels = math.log(model.logit.levels)
         for batch in self.batches(images, most):
-            mask, hidden = self.judged(images, batch)
-            wide = hidden.expand_as(batch.truth)
-            log_prob += model.log_prob(batch.truth, mask, hidden, noise).double().sum() + wide.sum() * log_levels
-            found.update(model.mean(batch.observed, mask, samples), batch, hidden)
+            mask, target = self.judged(images, batch)
+            wide = target.expand_as(batch.truth)
+            log_prob += model.log_prob(batch.truth, mask, target, noise).double().sum() + wide.sum() * log_levels
+            found.update(model.mean(batch.observed, mask, samples), batch, target)
         model.train(self.training)
         metrics = found.compute(log_prob)
         return metrics | {"bits_per_dim": (metrics["nll_per_dim"] + log_levels) / math.log(2)}
 
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
-        """Test images, their holes, the flow's best guess and mean, two samples."""
+        """Draw test images: truth, observed pixels, the flow's point estimate and mean, two samples."""
         model = self.model.eval()
         images = self.data.test
         batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
@@ -116,7 +118,7 @@ class TrainACFlow(HidingTask):
         rows = [
             Row("truth", batch.truth, mask=batch.known),
             Row("observed", observed, mask=mask),
-            Row("best guess", model.guess(observed, mask)),
+            Row("latent zero", model.point_estimate(observed, mask)),
             Row("mean", model.mean(observed, mask, SAMPLES)),
             Row("a sample", draws[0]),
             Row("another", draws[1]),

@@ -22,7 +22,7 @@ from lacuna.tasks.common.example_images import EXAMPLES, write_examples
 from lacuna.tasks.common.frozen_stem import fit_imputer
 from lacuna.tasks.common.held_out import JudgedImputations
 from lacuna.tasks.common.models import build_imputer
-from lacuna.tasks.common.realism import Judges
+from lacuna.tasks.common.realism import RealismMetrics
 from lacuna.tasks.common.sample_fid import check_features
 
 DRAWN = 10
@@ -38,7 +38,7 @@ class ImputeTask(Task):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.judges = Judges(self.config, self.parts, self.data, self.cache, self.eval_batch_size)
+        self.realism = RealismMetrics(self.config, self.parts, self.data, self.cache, self.eval_batch_size)
 
     @classmethod
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
@@ -65,7 +65,7 @@ class ImputeTask(Task):
 
         Returns:
             ``rmse`` and others of :class:`lacuna.tasks.common.held_out.JudgedImputations`; with a feature net those of
-            :class:`lacuna.tasks.common.realism.Session`.
+            :class:`lacuna.tasks.common.realism.RunningRealism`.
         """
         errors, seen = self._judge(images, semantics=True)
         return errors | {name: score.value for name, score in seen.items()}
@@ -88,7 +88,7 @@ class ImputeTask(Task):
     ) -> tuple[dict[str, float], dict[str, Score]]:
         impute, model = impute or self.impute, self.model.eval()
         found = JudgedImputations(self.sizes.shape)
-        session = self.judges.session(images) if semantics else None
+        session = self.realism.start(images) if semantics else None
         for batch in self.batches(images):
             recovered = impute(batch)
             found.update(recovered, batch, ~batch.mask & batch.known)

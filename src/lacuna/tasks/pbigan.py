@@ -16,18 +16,18 @@ from lacuna.tasks.common.wgan import critic_losses
 
 RECONSTRUCTION = ("bce", "smooth_l1")
 DECAY_STEPS = 10
-"""The generators' learning rate falls in so many steps, where it falls."""
+"""Number of steps in which the generators' learning rate decays to ``final_lr``."""
 
 
 class TrainPBiGAN(AdversarialTask):
-    """Pairs (incomplete image, its code) and (decoded code behind another image's mask, code) become alike.
+    """A WGAN of pairs: (incomplete image, its code) against (decoded code under another image's mask, code).
 
-    ``imputer.training``: encoder and decoder lower the distance and ``reconstruction_weight`` times the
-    ``reconstruction`` of observed values, a sum over them (``bce``, or ``smooth_l1``, which is half the squared error);
-    the weight is 0 until the share ``ramp_from`` of the epochs and grows linearly from there to the last one (null:
-    it is constant). ``final_lr``: where the generators' learning rate ends, in ten equal factors (null: it stays).
-    ``own_batch``: generators learn from a batch of their own, after ``critic_steps`` of the critic's, not from the last
-    of those as well.
+    Settings in ``imputer.training``: Encoder and decoder minimise the critic's distance and ``reconstruction_weight``
+    times the ``reconstruction`` loss, summed over observed values (``bce``, or ``smooth_l1``, which is half the squared
+    error). That weight is 0 during the fraction ``ramp_from`` of the epochs and then grows linearly until the last
+    (null: it is constant). ``final_lr`` is the generators' last learning rate, reached in ten equal factors (null: no
+    decay). With ``own_batch`` generators learn from a batch of their own after ``critic_steps`` batches of the critic,
+    else from the last of these.
     """
 
     model: PBiGAN
@@ -35,13 +35,13 @@ class TrainPBiGAN(AdversarialTask):
 
     @classmethod
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
-        """Settings of the training."""
+        """Check the settings of the training."""
         super().check(recipe, data)
         check_numbers(recipe, {"reconstruction_weight": 0})
         training = recipe.training
         if training["reconstruction"] not in RECONSTRUCTION:
-            known = " nor ".join(RECONSTRUCTION)
-            raise LacunaError(f"imputer.training.reconstruction={training['reconstruction']} is neither {known}.")
+            choices = " nor ".join(RECONSTRUCTION)
+            raise LacunaError(f"imputer.training.reconstruction={training['reconstruction']} is neither {choices}.")
         for name, most in (("ramp_from", 1), ("final_lr", training["lr"])):
             value = training[name]
             if value is not None and not (isinstance(value, int | float) and 0 <= value <= most and value != 1):
@@ -50,7 +50,7 @@ class TrainPBiGAN(AdversarialTask):
     # ------------------------------------------------------------------ schedules
 
     def set_rate(self, lr: float) -> None:
-        """The critic's rate stays; that of encoder and decoder falls."""
+        """Set the learning rates; that of encoder and decoder also decays to ``final_lr``."""
         super().set_rate(lr)
         spec, (_, generators) = self.training_spec, self._both()
         if spec["final_lr"] is not None:
@@ -59,7 +59,7 @@ class TrainPBiGAN(AdversarialTask):
                 group["lr"] *= (spec["final_lr"] / spec["lr"]) ** (steps / DECAY_STEPS)
 
     def reconstruction_weight(self, epoch: int) -> float:
-        """The weight of the reconstruction in an epoch, counted from 0."""
+        """The weight of the reconstruction loss in an epoch, counted from 0."""
         spec = self.training_spec
         weight: float = spec["reconstruction_weight"]
         if spec["ramp_from"] is None:
@@ -69,33 +69,33 @@ class TrainPBiGAN(AdversarialTask):
         return weight * grown
 
     def critics_learn(self, turn: int) -> bool:
-        """From every batch, or from all but the generators' own."""
+        """True for every batch, except the generators' own."""
         return not (self.training_spec["own_batch"] and self.generators_learn(turn))
 
     def generators_learn(self, turn: int) -> bool:
-        """From every ``critic_steps``-th batch, or from one more after so many."""
+        """True for every ``critic_steps``-th batch, or for the one after them with ``own_batch``."""
         cycle: int = self.training_spec["critic_steps"] + bool(self.training_spec["own_batch"])
         return turn % cycle == cycle - 1
 
     # ------------------------------------------------------------------ losses
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        """Of the critic of pairs."""
+        """The loss of the critic of pairs."""
         with torch.no_grad():
             code = self._encoded(batch)
             drawn = torch.randn_like(code)
-            made = torch.sigmoid(self.model.decode(drawn)) * self._other_masks(batch)
-        loss, distance = critic_losses(self.model.critic, [batch.observed, code], [made, drawn])
+            decoded = torch.sigmoid(self.model.decode(drawn)) * self._other_masks(batch)
+        loss, distance = critic_losses(self.model.critic, [batch.observed, code], [decoded, drawn])
         self.means["distance"].update(distance, len(batch))
         return loss
 
     def generator_loss(self, batch: Batch) -> Tensor:
-        """What critic and reconstruction say of encoder and decoder."""
+        """The loss of encoder and decoder: the critic's distance and the weighted reconstruction loss."""
         model = self.model
         code = self._encoded(batch)
         drawn = torch.randn_like(code)
-        made = torch.sigmoid(model.decode(drawn)) * self._other_masks(batch)
-        loss: Tensor = model.critic(batch.observed, code).mean() - model.critic(made, drawn).mean()
+        decoded = torch.sigmoid(model.decode(drawn)) * self._other_masks(batch)
+        loss: Tensor = model.critic(batch.observed, code).mean() - model.critic(decoded, drawn).mean()
         weight = self.reconstruction_weight(self.current_epoch)
         if weight:
             error = self._reconstruction(model.decode(code), batch)
@@ -104,7 +104,7 @@ class TrainPBiGAN(AdversarialTask):
         return loss
 
     def _reconstruction(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Summed over observed values, mean over images."""
+        """The reconstruction loss: sum over observed values, mean over images."""
         if self.training_spec["reconstruction"] == "bce":
             each = binary_cross_entropy_with_logits(logits, batch.observed, reduction="none")
         else:
@@ -116,7 +116,7 @@ class TrainPBiGAN(AdversarialTask):
         return self.model.encode(batch.observed, batch.mask, noise)
 
     def _other_masks(self, batch: Batch) -> Tensor:
-        """Masks of other training images, as numbers."""
+        """Masks of random training images, floating point."""
         images = self.data.train
         rows = torch.randint(len(images), (len(batch),), device=images.device)
         return images.batch(rows).mask.to(batch.observed.dtype)

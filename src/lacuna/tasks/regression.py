@@ -1,4 +1,4 @@
-"""Train a network to predict observed pixels that were hidden on purpose, from the observed ones that were not."""
+"""Train a network to predict held-out observed pixels from the other observed ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lacuna.tasks.impute import ImputeTask
 
 
 class TrainRegression(ImputeTask, HidingTask):
-    """Minimise the squared error at observed values that the network is not shown.
+    """Minimise the squared error at held-out values, which the network's input lacks.
 
-    ``imputer.hold_out`` says which they are. It should hide shares of many sizes, small ones too, for what is shown in
-    training is less than what will be observed.
+    ``imputer.hold_out`` is their mask scheme. It should hold out fractions of many sizes, small ones too: in training
+    the network gets fewer pixels than are observed, when imputing all of them.
     """
 
     model: Regression
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean squared error of the values hidden on purpose, and their number."""
-        shown, scored = self.regions(batch)
-        scored = scored.expand_as(batch.observed)
-        count = scored.sum()
-        errors = torch.where(scored, self.model.guess(batch.observed, shown) - batch.observed, 0)
+        """The mean squared error at held-out values, and their number."""
+        observed, target = self.regions(batch)
+        target = target.expand_as(batch.observed)
+        count = target.sum()
+        errors = torch.where(target, self.model.predict(batch.observed, observed) - batch.observed, 0)
         return errors.square().sum() / count.clamp(min=1), count

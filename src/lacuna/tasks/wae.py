@@ -29,54 +29,55 @@ DRAWN = 10
 
 
 class TrainWAE(StemTask):
-    """Reconstruct what is observed, with codes that a discriminator cannot tell from N(0, 1).
+    """Minimise the reconstruction error at observed pixels and an adversarial distance of the codes from N(0, 1).
 
     Tolstikhin et al. 2018, algorithm 1. One forward and one backward pass serve encoder, decoder and discriminator:
-    each sees the other as it was before the step. ``net.training.reconstruction``: the squared error is averaged over
-    observed values, or as the authors' code has it over all, missing ones counting as right.
+    all take their gradients at the weights before the step. ``net.training.reconstruction``: the squared error is
+    averaged over observed values (``observed``), or over all values with an error of 0 at missing ones (``authors``,
+    as in their code).
     """
 
     model: IncompleteAutoencoder
-    several_devices = False  # discriminator and encoder play against each other; gradients would be averaged apart
+    several_devices = False  # adversarial training is not implemented for several devices
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.means = {name: RunningMean() for name in TERMS}
-        self.registered = nn.ModuleDict(self.means)  # so that checkpoints find them
+        self.registered = nn.ModuleDict(self.means)  # registered, so that checkpoints contain them
         features = feature_net(Recipe(self.config), self.parts.get("features"))
         seed = self.config["seed"]
         self.fid = None if features is None else SampleFID(features, self.data, seed, self.cache, self.eval_batch_size)
 
     @classmethod
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
-        """Settings of the training, and whether there is what FID needs."""
+        """Check the settings of the training, and whether FID can be computed."""
         training = recipe.training
         for name, least in (("discriminator_lr", 0), ("adversarial_weight", 0), ("fid_every", 1)):
             value = training[name]
             if not (isinstance(value, int | float) and least <= value < math.inf):
                 raise LacunaError(f"net.training.{name}={value} must be a number of at least {least}.")
         if training["reconstruction"] not in RECONSTRUCTION:
-            known = " nor ".join(RECONSTRUCTION)
-            raise LacunaError(f"net.training.reconstruction={training['reconstruction']} is neither {known}.")
+            choices = " nor ".join(RECONSTRUCTION)
+            raise LacunaError(f"net.training.reconstruction={training['reconstruction']} is neither {choices}.")
         check_features(recipe, data)
 
     def build(self) -> IncompleteAutoencoder:
-        """The stem and auto-encoder of the recipe, on its trained parts."""
+        """The stem and auto-encoder of the recipe, with the models of its prerequisites."""
         return build_autoencoder(self.config, self.sizes, self.parts)
 
     # ------------------------------------------------------------------ training
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; the discriminator has a learning rate of its own."""
-        judges = list(self.model.wae.discriminator.parameters())
-        others = {id(weight) for weight in judges}
-        weights = [w for w in self.model.parameters() if w.requires_grad and id(w) not in others]
+        discriminator = list(self.model.wae.discriminator.parameters())
+        excluded = {id(weight) for weight in discriminator}
+        weights = [w for w in self.model.parameters() if w.requires_grad and id(w) not in excluded]
         rates = self.training_spec
-        groups = [{"params": weights}, {"params": judges, "lr": rates["discriminator_lr"]}]
+        groups = [{"params": weights}, {"params": discriminator, "lr": rates["discriminator_lr"]}]
         return torch.optim.Adam(groups, lr=rates["lr"], fused=True)
 
     def on_train_epoch_start(self) -> None:
-        """Set the learning rates of this epoch; the discriminator's stays in proportion."""
+        """Set the learning rates of this epoch, the discriminator's in proportion to the encoder's."""
         super().on_train_epoch_start()
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
@@ -84,14 +85,14 @@ class TrainWAE(StemTask):
         discriminator["lr"] = self.training_spec["discriminator_lr"] * encoder["lr"] / self.training_spec["lr"]
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Reconstruction + weight x adversarial + discriminator; the last moves the discriminator, and nothing else."""
+        """Reconstruction + weight x adversarial + discriminator; the last term trains the discriminator only."""
         wae = self.model.wae
         encoding = self.encoding(self.data.train, batch)
         code = self.model.encode(batch.observed, batch.mask, encoding)
         terms = {
             "reconstruction": self._reconstruction(self.model.wae.decode(code).float(), batch),
             # cross entropies: softplus(-logit) for "drawn from N(0, 1)", softplus(logit) for "encoded"
-            "adversarial": softplus(-wae.judge(code, frozen=True).float()).mean(),
+            "adversarial": softplus(-wae.discriminate(code, frozen=True).float()).mean(),
             "discriminator": self._discrimination(code.detach()),
         }
         for name, value in terms.items():
@@ -107,12 +108,12 @@ class TrainWAE(StemTask):
         return errors / mask.sum().clamp(min=1)
 
     def _discrimination(self, code: Tensor) -> Tensor:
-        judge = self.model.wae.judge
+        discriminate = self.model.wae.discriminate
         drawn = torch.randn_like(code, dtype=torch.float32)
-        return softplus(-judge(drawn).float()).mean() + softplus(judge(code).float()).mean()
+        return softplus(-discriminate(drawn).float()).mean() + softplus(discriminate(code).float()).mean()
 
     def on_train_epoch_end(self) -> None:
-        """Log the loss and its terms, the validation metrics and the FID of samples."""
+        """Log the loss, its terms, the validation metrics and, every ``fid_every`` epochs, the FID of samples."""
         super().on_train_epoch_end()
         found = {f"train/{name}": mean.compute() for name, mean in self.means.items()}
         epoch, every = self.current_epoch + 1, self.training_spec["fid_every"]
@@ -120,7 +121,7 @@ class TrainWAE(StemTask):
             found["test/fid"] = self._fid(self.fid).value
         self.log_dict(found, sync_dist=False)
 
-    # ------------------------------------------------------------------ judging
+    # ------------------------------------------------------------------ evaluation
 
     def _fid(self, fid: SampleFID) -> Score:
         model = self.model.eval()
@@ -130,25 +131,25 @@ class TrainWAE(StemTask):
 
     @torch.no_grad()
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
-        """``psnr`` (dB) and ``ssim`` (data range 1) between the truth and what the decoder makes of the whole image.
+        """``psnr`` (dB) and ``ssim`` (data range 1) between the truth and the decoded image.
 
-        ``ssim_range2`` is with the data range 2 of MisConv's tables. Known pixels are not put back. No similarity where
-        no 7x7 window of the truth is wholly known.
+        ``ssim_range2`` has the data range 2 of MisConv's tables. Observed pixels are not put back. Images without a
+        7x7 window of known truth have no similarity.
         """
         model = self.model.eval()
         names = ("psnr", *(SIMILARITIES if min(self.sizes.shape[1:]) >= SSIM_WINDOW else ()))
         whole = MaskedMetrics(names)
         for batch in self.batches(images):
-            made = model(batch.observed, batch.mask, self.encoding(images, batch)).float()
-            whole.update(made, batch.truth, known=batch.known)
+            decoded = model(batch.observed, batch.mask, self.encoding(images, batch)).float()
+            whole.update(decoded, batch.truth, known=batch.known)
         model.train(self.training)
-        judged = whole.compute()
-        return {name: judged[name] for name in names if name in judged}
+        metrics = whole.compute()
+        return {name: metrics[name] for name in names if name in metrics}
 
     def results(self) -> dict[str, float]:
-        """Reconstructions of incomplete test images (tables 4, 5) and of complete ones, and FID of samples (table 3).
+        """Metrics of reconstructed incomplete (tables 4, 5) and complete test images, and FID of samples (table 3).
 
-        ``test/fid`` is that of the trained model, ``test/fid_best`` the lowest of all epochs it was measured after.
+        ``test/fid`` is that of the trained model, ``test/fid_best`` the lowest of those measured during training.
         """
         sets = {"test": self.data.test, "complete": self.data.complete("test")}
         if self.data.has_validation:

@@ -1,4 +1,4 @@
-"""FID of what a generative model draws, after an epoch and at its best; survives a kill."""
+"""FID of a generative model's samples during training, and the feature nets that FID uses."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from lacuna.metrics.fid import FID, Score, Statistics, reference_statistics
 from lacuna.runs.recipe import Recipe
 
 PUBLISHED: dict[str, Callable[[str | None], Features]] = {"inception": inception, "facenet": facenet}
-"""Feature nets with published weights, which no run trains -> what opens them."""
+"""Feature nets with published weights, which no run trains: name -> function of the weights' file (or None)."""
 NETS = ("classify", "generate")
-"""Tasks whose models have features of complete images."""
+"""Tasks whose models can serve as feature nets."""
 
 Sampler = Callable[[int, torch.Generator], Tensor]
 """(n, generator) -> n images in [0, 1]."""
 
 
 class SampleFID(nn.Module):
-    """FID of samples, one for every test image, from the complete test images.
+    """FID between the complete test images and as many samples.
 
-    The samples are drawn from the same codes every time. The lowest value of a training is kept, as the papers report
-    it, and is in its checkpoints; it is chosen on the very images it is measured on.
+    The samples are drawn from the same codes every time. The lowest value of a training, which the papers report, is
+    kept in its checkpoints. It is optimistic, being selected on the images on which it is measured.
 
     Args:
         features: the feature net.
-        data: whose test images are compared with, nothing hidden.
+        data: its complete test images are the reference.
         seed: of the samples.
-        cache: folder for the statistics of the test images.
-        batch_size: images a step.
+        cache: folder for the statistics of the test images; None: they are not stored.
+        batch_size: images processed at once.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class SampleFID(nn.Module):
 
     @cached_property
     def reference(self) -> Statistics:
-        """Of the complete test images."""
+        """Feature statistics of the complete test images."""
         images = self.data.complete("test")
         provenance = self.data.provenance
         return reference_statistics(self.features, images, provenance, cache=self.cache, batch_size=self.batch_size)
 
     @torch.no_grad()
     def measure(self, sample: Sampler) -> Score:
-        """FID of as many samples as there are test images; the lowest so far is kept."""
+        """The FID of as many samples as there are test images; also updates :attr:`lowest`."""
         generator = torch.Generator(self.data.device).manual_seed(key("samples", self.seed))
         fid = FID(self.features, self.reference, "samples")
         for start in range(0, self.reference.n, self.batch_size):
@@ -70,22 +70,22 @@ class SampleFID(nn.Module):
         return score
 
     def training_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint keeps."""
         return {"lowest": self.lowest}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` gave."""
+        """Restore what :meth:`training_state` returned."""
         self.lowest = state["lowest"]
 
 
 def feature_net(recipe: Recipe, trained: nn.Module | None) -> Features | None:
-    """The feature net of a recipe: a published one, or the model of the run it needs; None where it has none.
+    """The feature net of a recipe: a published one, or the model of its prerequisite; None if the recipe has none.
 
-    Any model with a method ``features`` serves, hence every classifier (what stands before its classes) and
-    auto-encoder (its code): ``features.run`` says which task, net and stem train it.
+    A classifier yields the features before its last layer, an auto-encoder its code; ``features.run`` says which task,
+    net and stem train it.
 
     Raises:
-        LacunaError: a published net cannot be had.
+        LacunaError: a published net is not available.
     """
     spec = recipe.config.get("features")
     if spec is None:
@@ -98,10 +98,10 @@ def feature_net(recipe: Recipe, trained: nn.Module | None) -> Features | None:
 
 
 def check_features(recipe: Recipe, data: IncompleteData) -> None:
-    """Whether FID can be computed at all, said before anything is trained.
+    """Check, before anything is trained, that FID can be computed.
 
     Raises:
-        LacunaError: no feature net, or no complete images to compare with.
+        LacunaError: the feature net is not available or unsuitable, or there are no complete test images.
     """
     spec = recipe.config.get("features")
     if spec is None:
@@ -109,7 +109,9 @@ def check_features(recipe: Recipe, data: IncompleteData) -> None:
     name = spec["name"]
     observed = data.prepared.split("test").observed
     if observed is not None and not observed.all():
-        raise LacunaError(f"features={name}: FID needs complete test images, and these lack pixels: features=none.")
+        raise LacunaError(
+            f"features={name}: FID needs complete test images, and these have missing pixels: choose features=none."
+        )
     if len(data.positions("test")[1]) < 2:
         raise LacunaError("FID needs at least 2 test images: raise data.test_images, or choose features=none.")
     if name in PUBLISHED:
@@ -117,26 +119,30 @@ def check_features(recipe: Recipe, data: IncompleteData) -> None:
             raise LacunaError(f"features={name} takes grey or colour images, not {data.shape[0]} channels.")
         PUBLISHED[name](spec.get("weights"))
     elif "features" not in recipe.prerequisites:
-        known = " or ".join(PUBLISHED)
-        raise LacunaError(f"features={name} says neither prerequisites: [features] nor name: {known}: choose another.")
+        names = " or ".join(PUBLISHED)
+        raise LacunaError(
+            f"features={name} has neither prerequisites: [features] nor the name {names}: choose another."
+        )
     elif recipe.prerequisites["features"].task not in NETS:
-        raise LacunaError(f"features.run.task must be one of {', '.join(NETS)}: other models have no features.")
+        raise LacunaError(
+            f"features.run.task must be one of {', '.join(NETS)}: the models of other tasks have no features."
+        )
 
 
 def check_labels(recipe: Recipe, data: IncompleteData) -> None:
-    """Whether the data have the labels that the feature net learns from, said before that net is built.
+    """Check, before the feature net is built, that the data have the labels on which it is trained.
 
     Raises:
-        LacunaError: they have none; the sentence names a feature net that needs none.
+        LacunaError: they have none; the message names a feature net that needs none.
     """
     learner = recipe.prerequisites.get("features")
     if learner is None or learner.task != "classify" or data.classes is not None or data.attributes is not None:
         return
-    others = "choose features=autoencoder32 (or autoencoder for images of 64x64), which needs none"
-    if data.source.attributes is not None:  # the set as it is published has some
+    others = "choose features=autoencoder32 (or autoencoder for images of 64x64), which needs no labels"
+    if data.source.attributes is not None:  # the published data set has attributes, the prepared copy lacks them
         again = f"`python scripts/prepare.py {data.source.set_name} --root {data.root} --force`"
         others += f", or give the data their attributes with {again}"
     name = recipe.config["features"]["name"]
     raise LacunaError(
-        f"features={name} learns from labels and the prepared images of {data.provenance.name} have none: {others}."
+        f"features={name} is trained on labels, and the prepared images of {data.provenance.name} have none: {others}."
     )

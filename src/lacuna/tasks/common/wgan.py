@@ -15,15 +15,15 @@ Critic = Callable[..., Tensor]
 
 
 def gradient_penalty(critic: Critic, real: Sequence[Tensor], fake: Sequence[Tensor], share: Tensor) -> Tensor:
-    """E[(|grad D(y)| - 1)^2], y = share real + (1 - share) fake; the norm is over all that the critic is given.
+    """E[(|grad D(y)| - 1)^2], y = share real + (1 - share) fake; the norm is over all inputs of the critic.
 
     Args:
-        critic: takes the tensors and gives scores (B,), each of its own sample only (no batch norm).
+        critic: maps the tensors to scores (B,), each a function of its own sample only (no batch normalisation).
         real, fake: as many tensors (B, ...) as the critic takes.
         share: (B,) in [0, 1], one for all tensors of a sample.
 
     Returns:
-        Scalar; differentiable in the critic's weights.
+        A scalar, differentiable with respect to the critic's weights.
     """
     between = [
         (a + share.view(-1, *[1] * (a.ndim - 1)).to(a.dtype) * (b - a)).detach().requires_grad_()
@@ -37,21 +37,22 @@ def gradient_penalty(critic: Critic, real: Sequence[Tensor], fake: Sequence[Tens
 
 
 def critic_losses(critic: Critic, real: Sequence[Tensor], fake: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """What a critic lowers: E[D(fake)] - E[D(real)] + 10 penalty; and its estimate of how far apart both are."""
-    scores = critic(*(torch.cat(pair) for pair in zip(real, fake, strict=True)))  # no batch norm: one pass for both
+    """The critic's loss, E[D(fake)] - E[D(real)] + 10 penalty, and its distance estimate E[D(real)] - E[D(fake)]."""
+    # one pass for both, as critics have no batch normalisation
+    scores = critic(*(torch.cat(pair) for pair in zip(real, fake, strict=True)))
     distance = scores[: len(real[0])].mean() - scores[len(real[0]) :].mean()
     share = torch.rand(len(real[0]), device=real[0].device)
     return PENALTY * gradient_penalty(critic, real, fake, share) - distance, distance.detach()
 
 
 def weigh_gradient(x: Tensor, weight: float) -> Tensor:
-    """``x``, whose gradient is multiplied by ``weight`` on the way back."""
+    """``x``; its gradient is multiplied by ``weight`` in the backward pass."""
     return x * weight + x.detach() * (1 - weight)
 
 
 @contextmanager
 def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Meanwhile no gradient is computed for the weights of these modules."""
+    """Context in which no gradients are computed for the weights of these modules."""
     weights = [weight for module in modules for weight in module.parameters()]
     for weight in weights:
         weight.requires_grad_(False)
