@@ -66,7 +66,7 @@ def renamed(value: Any) -> Any:
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for key, inner in value.items():
-            name = KEYS.get(key, key)
+            name: str = KEYS.get(str(key), str(key))
             if name in found or (name != key and name in value):
                 raise LacunaError(f"a recipe has both {name!r} and its earlier name: this cannot be migrated.")
             if key == "type" and isinstance(inner, str):

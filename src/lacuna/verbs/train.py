@@ -7,7 +7,9 @@ from typing import Any
 from lacuna.drawing.text_table import text_table
 from lacuna.runs.archive_record import Archive
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.prepare import prepare_data
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 
 
 def main(config: dict[str, Any]) -> int:
