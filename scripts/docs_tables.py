@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lacuna.config.key_values import read_words
+from lacuna.config.key_values import read_key_values
 from lacuna.errors import LacunaError
 from lacuna.report.docs_tables import update
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="as check=true")
     arguments = parser.parse_args(argv)
     try:
-        told = read_words(arguments.words, {"check": arguments.check, "results": ROOT / "results"})
+        told = read_key_values(arguments.words, {"check": arguments.check, "results": ROOT / "results"})
         if not isinstance(told["check"], bool):
             raise LacunaError(f"check={told['check']} must be true or false.")
         stale = update(ROOT, Path(told["results"]), check=told["check"])

@@ -16,7 +16,8 @@ from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.papers import MISSING, PUBLISHED, SETTINGS, at, experiments, experiments_of, label, papers, same
 from lacuna.runs.budget import LIMITS, source_of
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.tables.request import find_tables
 from lacuna.tables.spec import OF_DATA
 from tests.runs.real import ROOT

@@ -59,7 +59,7 @@ def imported() -> None:
     from lacuna.training import run
 
     mark("imports")
-    around(run, "rehearse", after=lambda: mark("rehearsal"))
+    around(run, "validate", after=lambda: mark("rehearsal"))
     around(pl.Trainer, "fit", before=lambda: mark("model and data"))
     around(Task, "training_step", after=stepped)
 

@@ -138,7 +138,8 @@ def step(turns: int, place: Path) -> bool:
     set_up(1)
     from lacuna.config.compose import compose
     from lacuna.config.paths import CONFIGS
-    from lacuna.runs.recipe import prepare_data, resolve
+    from lacuna.runs.prepare import prepare_data
+    from lacuna.runs.resolve import resolve
     from lacuna.runs.settings import Settings
     from lacuna.training.progress import quiet_lightning
 

@@ -24,7 +24,9 @@ from lacuna.gpu.random_images import make_up, shortened
 from lacuna.gpu.step_kinds import batch_size
 from lacuna.gpu.stopwatch import Order
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.prepare import prepare_data
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.training.loggers import read_history

@@ -23,7 +23,9 @@ from lacuna.gpu.random_images import make_up, shortened
 from lacuna.gpu.step_kinds import Kind, kind_key, kinds_of, steps_of, train_images
 from lacuna.gpu.stopwatch import Order
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.prepare import prepare_data
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from tests.runs.real import ROOT, config
 from tests.tables.planning import plan, spec
 

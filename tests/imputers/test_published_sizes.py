@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lacuna.imputers.mcflow import MCFlow
-from lacuna.runs.recipe import resolve
+from lacuna.runs.resolve import resolve
 from lacuna.tasks.common.models import Sizes, build_imputer
 from tests.runs.real import config
 

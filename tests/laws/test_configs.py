@@ -28,7 +28,8 @@ from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import ImputeStem, Stem
 from lacuna.runs.budget import LIMITS, MEASURED, VALIDATION
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import TRAINED, Recipe, resolve
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import TRAINED, resolve
 from lacuna.tasks.base import Task
 from lacuna.tasks.common.models import Sizes, build_density, build_flow, build_model
 from lacuna.tasks.common.sample_fid import PUBLISHED

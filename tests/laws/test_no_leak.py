@@ -21,7 +21,9 @@ from lacuna.data.incomplete import Batch
 from lacuna.data.masks import Square
 from lacuna.data.prepared import Arrays, PreparedData
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.prepare import prepare_data
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.tasks.dmfa import TrainDMFA
 from lacuna.training.loading import make_task, open_data

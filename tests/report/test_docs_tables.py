@@ -15,7 +15,8 @@ from lacuna.papers import paper_table
 from lacuna.report.docs_tables import DocsTables, documents, update
 from lacuna.runs.archive import archive_runs
 from lacuna.runs.archive_record import read_archived
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from tests.runs import real
 from tests.tables.finished import finish
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
-from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.prepare import prepare_data
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.verbs.command import verb
 
 ROOT = Path(__file__).resolve().parents[2]

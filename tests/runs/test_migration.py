@@ -27,7 +27,8 @@ from lacuna.runs.migration import (
     migrate_record,
     renamed_weight,
 )
-from lacuna.runs.recipe import VERSION, Recipe, resolve
+from lacuna.runs.recipe import VERSION, Recipe
+from lacuna.runs.resolve import resolve
 from tests.runs import earlier
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"

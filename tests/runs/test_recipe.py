@@ -14,7 +14,8 @@ import pytest
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from tests.runs.real import ROOT, config
 
 FINGERPRINT = "0123456789ab"

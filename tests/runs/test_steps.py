@@ -10,7 +10,8 @@ from lacuna.config.composer import Composer
 from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.registry import find
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.runs.steps import EM, FULL_BATCHES, Trainings, stored_counts, training, training_images
 from lacuna.tasks.common.adversarial import AdversarialTask

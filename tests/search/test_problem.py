@@ -12,7 +12,7 @@ from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import resolve
+from lacuna.runs.resolve import resolve
 from lacuna.search.command import override_value, train_command, train_words
 from lacuna.search.problem import Problem, final_metric
 from tests.search.standin import problem

@@ -9,7 +9,8 @@ import pytest
 
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.tables.request import find_tables
 from lacuna.tables.spec import TableSpec
 

@@ -9,7 +9,8 @@ import pytest
 
 from lacuna.config.compose import compose
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import prepare_data, resolve
+from lacuna.runs.prepare import prepare_data
+from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.training.run import execute
 

@@ -19,7 +19,9 @@ from lacuna.errors import LacunaError
 from lacuna.runs import environment
 from lacuna.runs.environment import hardware
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe, prepare_data, resolve
+from lacuna.runs.prepare import prepare_data
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.tables.plan import DONE, TODO
 from lacuna.tasks.timing import WARM_UP, Timing

@@ -126,7 +126,7 @@ def test_batches_change_nothing(output, tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", np.where(np.eye(8) > 0, np.nan, digits(5) / np.float32(255)))
     found, arrays, calls = [], [], []
     for size in (64, 2):
-        monkeypatch.setattr("lacuna.verbs.impute.BATCH", size)
+        monkeypatch.setattr("lacuna.inference.image_files.BATCH", size)
         with count_calls(calls):
             words = ("run=digits-square-dmfa", "samples=2", "seed=3")
             assert impute(output, *words, f"input={source}", f"to={tmp_path / f'out{size}'}") == 0

@@ -1,4 +1,4 @@
-"""From the words of a command line to one resolved configuration: composition, checks, help. Imports no torch.
+"""From the arguments of a command line to one resolved config: composition, checks, help. Imports no torch.
 
 May import the ground (``errors``, ``files``); every package that reads configurations may import it.
 """

@@ -1,7 +1,7 @@
-"""Many configurations at once: group choices are composed by Hydra one time each, values are set on plain copies.
+"""Many configs at once: group choices are composed by Hydra once each, values are set on plain copies.
 
-A plan of thousands of cells differs in few choices and many values; Hydra takes some 130 ms for one composition. What
-it gave is also kept on disk, for as long as no config file changes.
+A plan of thousands of cells differs in few choices and many values, and one composition takes some 130 ms. Compositions
+are also kept on disk, for as long as no config file changes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from lacuna import files
 from lacuna.config.paths import digest
 from lacuna.errors import LacunaError
 
-_NOTHING = object()
+_MISSING = object()
+"""Stands for a key that does not exist."""
 
 
 class Composer:
-    """Composes the configurations of one verb.
+    """Composes the configs of one verb.
 
     Args:
         configs: the config folder.
         config_name: the verb's base config.
-        cache: folder where compositions are kept; None: nowhere.
+        cache: folder where compositions are kept on disk; None: only in memory.
     """
 
     def __init__(self, configs: Path, config_name: str, cache: Path | None = None) -> None:
@@ -39,22 +40,22 @@ class Composer:
                 found = files.read_json(self._path)
                 self._composed = found if isinstance(found, dict) else {}
 
-    def base(self, words: Sequence[str]) -> dict[str, Any]:
-        """The configuration of some group choices (``experiment=...``). It is shared: do not change it.
+    def base(self, choices: Sequence[str]) -> dict[str, Any]:
+        """The config of some group choices (``experiment=...``). It is shared: do not change it.
 
         Raises:
             LacunaError: a choice that does not exist.
         """
-        key = " ".join(words)
+        key = " ".join(choices)
         if key not in self._composed:
             from lacuna.config.compose import compose
 
-            self._composed[key] = compose(self.configs, self.config_name, list(words))
+            self._composed[key] = compose(self.configs, self.config_name, list(choices))
             self._new = True
         return self._composed[key]
 
     def save(self) -> None:
-        """Keep what was composed for the next time; a folder that cannot be written is no reason to stop."""
+        """Write what was composed to disk, if the folder can be written."""
         if self._path is None or not self._new:
             return
         with suppress(LacunaError, OSError):
@@ -66,42 +67,47 @@ class Composer:
     @staticmethod
     def has(config: Mapping[str, Any], key: str) -> bool:
         """Whether a dotted key exists."""
-        return _lookup(config, key) is not _NOTHING
+        return _lookup(config, key) is not _MISSING
 
     @staticmethod
-    def with_values(config: Mapping[str, Any], values: Mapping[str, Any], who: str = "") -> dict[str, Any]:
-        """A copy of a configuration with values set by dotted key; what is not on their way is shared.
+    def with_values(config: Mapping[str, Any], values: Mapping[str, Any], source: str = "overrides") -> dict[str, Any]:
+        """A copy of a config with values set by dotted key. What is not changed is shared with the original.
+
+        Args:
+            config: from :meth:`base`.
+            values: dotted key -> value.
+            source: of the values, for messages.
 
         Raises:
-            LacunaError: a key that does not exist, or a value of another kind than the one it replaces.
+            LacunaError: a key that does not exist, or a value of another type than the one it replaces.
         """
-        from lacuna.config.value_types import example, set_lighter, wanted
+        from lacuna.config.value_types import example, required_type, set_in_light_variants
 
         result = dict(config)
         for key, value in values.items():
             old = _lookup(config, key)
-            if old is _NOTHING:
-                raise LacunaError(f"{who or 'overrides'}: there is no key {key!r} in this configuration.")
-            kind = None if old is None or value is None else wanted(old, value)
-            if kind is not None:
-                raise LacunaError(f"{who or 'overrides'}: {key}={value} must be {kind}, such as {example(old)}.")
+            if old is _MISSING:
+                raise LacunaError(f"{source}: there is no key {key!r} in this configuration.")
+            expected = None if old is None or value is None else required_type(old, value)
+            if expected is not None:
+                raise LacunaError(f"{source}: {key}={value} must be {expected}, such as {example(old)}.")
             *path, last = key.split(".")
-            place = result
-            for part in path:
-                place[part] = dict(place[part])
-                place = place[part]
-            place[last] = copy.deepcopy(value)
-        if any("light" in part for part in result.values() if isinstance(part, dict)):
+            mapping = result
+            for name in path:
+                mapping[name] = dict(mapping[name])
+                mapping = mapping[name]
+            mapping[last] = copy.deepcopy(value)
+        if any("light" in component for component in result.values() if isinstance(component, dict)):
             result = copy.deepcopy(result)
             for key in values:
-                set_lighter(result, key)
+                set_in_light_variants(result, key)
         return result
 
 
 def _lookup(config: Mapping[str, Any], key: str) -> Any:
     found: Any = config
-    for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return _NOTHING
-        found = found[part]
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return _MISSING
+        found = found[name]
     return found

@@ -1,4 +1,4 @@
-"""What ``--help`` prints: read from the config folder's files, so it needs neither Hydra nor torch."""
+"""The text of ``--help``, read from the config files without Hydra or torch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ EXAMPLES = {
     "evaluate": ("run=digits-square-misconv-s0", "run=digits-square-misconv-s0 mask=noise mask.rate=0.9"),
     "impute": ("run=digits-square-dmfa-s0 input=my_images to=completed", "run=digits-square-dmfa-s0 --cfg"),
 }
-"""What to write behind a verb, other than an experiment alone."""
+"""Verb -> arguments of its examples, where they are not experiments."""
 
 
 def options(configs: Path, group: str) -> list[str]:
-    """The names one may choose in a config group, sorted; sub-folders give ``folder/name``.
+    """The names that can be chosen in a config group, sorted; sub-folders give ``folder/name``.
 
-    A file whose name begins with ``_`` is a piece for other configs and not to be chosen.
+    A file whose name begins with ``_`` is used by other configs and cannot be chosen.
     """
     folder = configs / group
     found = [path for path in folder.rglob("*.yaml") if not path.name.startswith("_")]
@@ -51,7 +51,7 @@ def groups(configs: Path) -> list[str]:
 
 
 def verb_groups(config_name: str, configs: Path) -> dict[str, str | None]:
-    """The groups a verb takes, as in :func:`groups`, and what each is if not chosen (None: nothing)."""
+    """The groups a verb takes, in the order of :func:`groups` -> their default choice (None: null)."""
     found: dict[str, str | None] = {}
     for entry in _read(configs / f"{config_name}.yaml").get("defaults") or []:
         if isinstance(entry, dict):
@@ -60,12 +60,12 @@ def verb_groups(config_name: str, configs: Path) -> dict[str, str | None]:
 
 
 def keys_of(configs: Path, group: str, name: str) -> list[str]:
-    """The keys that a choice of a group brings with it (those it takes from others are left out)."""
+    """The keys in the config file of a choice, without those it inherits."""
     return [str(key) for key in _read(configs / group / f"{name}.yaml") if key != "defaults"]
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The mapping in a config file; empty where it is damaged, which composing says better."""
+    """The mapping in a config file; empty where the file is damaged, for composing reports that."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
@@ -114,12 +114,12 @@ def usage(config_name: str, configs: Path) -> str:
 
 def examples(config_name: str, configs: Path) -> list[str]:
     """Command lines that the verb accepts."""
-    words: tuple[str, ...] = EXAMPLES.get(config_name, ("--cfg",))
+    lines: tuple[str, ...] = EXAMPLES.get(config_name, ("--cfg",))
     if config_name not in EXAMPLES and "experiment" in verb_groups(config_name, configs):
         names = options(configs, "experiment")
         example = f"experiment={EXAMPLE if EXAMPLE in names else names[0]}"
-        words = (example, f"{example} --cfg", f"-m {example} seed=0,1,2")
-    return [f"python {config_name}.py {line}" for line in words]
+        lines = (example, f"{example} --cfg", f"-m {example} seed=0,1,2")
+    return [f"python {config_name}.py {line}" for line in lines]
 
 
 def _wrapped(title: str, names: list[str], width: int) -> str:

@@ -1,4 +1,4 @@
-"""The folder of config files: where it is, and whether anything in it has changed."""
+"""The folder of config files, and a digest of it that shows whether any file has changed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+"""The config files of this repository."""
 
 
 def digest(configs: Path) -> str:
-    """Of the names, sizes and times of all config files: another one, and everything is composed anew."""
+    """12 hexadecimal digits from the names, sizes and times of all config files."""
     rows = []
     for path in sorted(configs.rglob("*.yaml")):
         stat = path.stat()

@@ -1,12 +1,12 @@
-"""Whether a new value is of the kind of the one it replaces, on plain values."""
+"""Values that replace others in a config: of which type they must be, and where they are set."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def wanted(old: Any, new: Any) -> str | None:
-    """What a value must be to replace ``old``, or None where ``new`` is that."""
+def required_type(old: Any, new: Any) -> str | None:
+    """What a value must be to replace ``old``, as words for a message; None where ``new`` is of that type."""
     if isinstance(old, bool):
         return None if isinstance(new, bool) else "true or false"
     if isinstance(old, int):
@@ -21,7 +21,7 @@ def wanted(old: Any, new: Any) -> str | None:
 
 
 def example(old: Any) -> str:
-    """A value of the kind of ``old``, as one would write it."""
+    """A value of the type of ``old``, as one would write it."""
     if isinstance(old, dict):
         return " ".join(f"...{key}=..." for key in list(old)[:1]) or "key=value"
     if isinstance(old, list):
@@ -29,17 +29,22 @@ def example(old: Any) -> str:
     return str(old).lower() if isinstance(old, bool) else str(old)
 
 
-def set_lighter(config: dict[str, Any], key: str) -> None:
-    """What a user says of a part (a dotted key) holds in its ``light`` variant as well; changes ``config`` in place."""
-    parts = key.split(".")
-    value = _at(config, parts)
-    for place in range(1, len(parts)):
-        variant = _at(config, [*parts[:place], "light", *parts[place:-1]])
-        if isinstance(variant, dict) and parts[-1] in variant:
-            variant[parts[-1]] = value
+def set_in_light_variants(config: dict[str, Any], key: str) -> None:
+    """Set a value that a user gave for a dotted key also where a ``light`` variant of the component has that key.
+
+    Args:
+        config: changed in place.
+        key: of the value, which is in the config already.
+    """
+    path = key.split(".")
+    value = _lookup(config, path)
+    for depth in range(1, len(path)):
+        variant = _lookup(config, [*path[:depth], "light", *path[depth:-1]])
+        if isinstance(variant, dict) and path[-1] in variant:
+            variant[path[-1]] = value
 
 
-def _at(config: Any, parts: list[str]) -> Any:
-    for part in parts:
-        config = config.get(part) if isinstance(config, dict) else None
+def _lookup(config: Any, path: list[str]) -> Any:
+    for key in path:
+        config = config.get(key) if isinstance(config, dict) else None
     return config

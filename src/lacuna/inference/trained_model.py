@@ -1,4 +1,4 @@
-"""What the verb ``impute`` asks of a trained model: a best completion, how uncertain it is, and further completions."""
+"""Imputations of a batch by a trained model: the best one, its standard deviation, and samples."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from lacuna.runs.folder import RunFolder
 from lacuna.tasks.common.models import Sizes
 from lacuna.training.loading import load
 
-COMPLETING = ("density", "flow")
-"""Tasks whose models say what they do not know; a model that needs one of these parts is completed for by it."""
+DISTRIBUTIONS = ("density", "flow")
+"""Tasks, and components, whose models give a distribution of the missing values. A run that has one of them as a
+prerequisite imputes with that."""
 DRAWS = 32
-"""Completions behind the standard deviation of a flow or of an imputer that samples, and behind a flow's mean."""
+"""Samples that estimate the standard deviation of a flow or an imputer, and a flow's mean."""
 
 
-class Completions(Protocol):
-    """Of a batch of incomplete images.
+class Imputations(Protocol):
+    """Imputations of a batch of incomplete images.
 
     Attributes:
-        mean: (B,C,H,W), where hidden the expected value, or what an imputer puts there.
-        deviation: (B,1,H,W), its standard deviation (root mean square over channels); 0 where observed. None from an
-            imputer that knows one completion only.
+        mean: (B,C,H,W); missing values have their expected value, or the imputer's.
+        deviation: standard deviation (B,1,H,W), root mean square over channels; 0 where observed. None from an imputer
+            that does not sample.
     """
 
     @property
@@ -41,18 +42,18 @@ class Completions(Protocol):
     def deviation(self) -> Tensor | None: ...  # noqa: D102
 
     def draw(self, row: int, n: int, noise: torch.Generator) -> Tensor:
-        """``n`` completions of one image, (n,C,H,W)."""
+        """``n`` samples of one image, (n,C,H,W)."""
 
 
-class Completer(Protocol):
-    """Completes incomplete images (B,C,H,W), with 0 where ``mask`` (bool, True = observed) is False."""
+class TrainedModel(Protocol):
+    """Imputes incomplete images (B,C,H,W), which are 0 where ``mask`` (bool, True = observed) is False."""
 
-    def __call__(self, observed: Tensor, mask: Tensor) -> Completions: ...  # noqa: D102
+    def __call__(self, observed: Tensor, mask: Tensor) -> Imputations: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class ByDensity:
-    """What a mixture of factor analysers says; nothing is estimated."""
+    """By a mixture of factor analysers, exactly."""
 
     mfa: MFA
     mean: Tensor
@@ -60,18 +61,18 @@ class ByDensity:
 
     @classmethod
     def of(cls, density: Density, observed: Tensor, mask: Tensor) -> ByDensity:
-        """By the density of these images."""
+        """Condition the density on the observed values."""
         mfa: MFA = density(observed, mask).pin(observed, mask)
         return cls(mfa, mfa.expectation(), _deviation(mfa.variance(), mask))
 
     def draw(self, row: int, n: int, noise: torch.Generator) -> Tensor:
-        """See :class:`Completions`."""
+        """See :class:`Imputations`."""
         return self.mfa[row : row + 1].sample(n, noise)[:, 0]
 
 
 @dataclass(frozen=True)
 class ByFlow:
-    """What a conditional flow says: mean and standard deviation are those of so many completions."""
+    """By a conditional flow; mean and standard deviation are estimated from ``DRAWS`` samples."""
 
     flow: ACFlow
     observed: Tensor
@@ -81,18 +82,18 @@ class ByFlow:
 
     @classmethod
     def of(cls, flow: ACFlow, observed: Tensor, mask: Tensor) -> ByFlow:
-        """By the flow's completions of these images."""
+        """Estimate the moments of the flow."""
         mean, variance = flow.moments(observed, mask, DRAWS)
         return cls(flow, observed, mask, mean, _deviation(variance, mask))
 
     def draw(self, row: int, n: int, noise: torch.Generator) -> Tensor:
-        """See :class:`Completions`."""
+        """See :class:`Imputations`."""
         return self.flow.sample(self.observed[row : row + 1], self.mask[row : row + 1], n, generator=noise)[:, 0]
 
 
 @dataclass(frozen=True)
 class ByImputer:
-    """What an imputer puts in the holes; the standard deviation is that of so many completions, if it can sample."""
+    """By an imputer; the standard deviation is estimated from ``DRAWS`` samples if it can sample."""
 
     imputer: Imputer
     observed: Tensor
@@ -102,7 +103,7 @@ class ByImputer:
 
     @classmethod
     def of(cls, imputer: Imputer, observed: Tensor, mask: Tensor) -> ByImputer:
-        """By the imputer's completions of these images."""
+        """Impute, and sample if the imputer can."""
         deviation = None
         if imputer.can_sample:
             with _noise(observed.device, 0):
@@ -111,10 +112,10 @@ class ByImputer:
         return cls(imputer, observed, mask, imputer.impute(observed, mask), deviation)
 
     def draw(self, row: int, n: int, noise: torch.Generator) -> Tensor:
-        """See :class:`Completions`.
+        """See :class:`Imputations`.
 
         Raises:
-            LacunaError: the imputer knows one completion only.
+            LacunaError: the imputer does not sample.
         """
         with _noise(self.observed.device, noise.initial_seed()):
             return self.imputer.sample(self.observed[row : row + 1], self.mask[row : row + 1], n)[:, 0]
@@ -122,7 +123,7 @@ class ByImputer:
 
 @contextmanager
 def _noise(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers of torch itself, for imputers that draw from them, from a seed; as before afterwards."""
+    """Seed torch's own random numbers, which imputers draw from, and restore their state afterwards."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -132,19 +133,19 @@ def _deviation(variance: Tensor, mask: Tensor) -> Tensor:
     return variance.masked_fill(mask, 0).mean(1, keepdim=True).sqrt()
 
 
-def find_completer(folder: RunFolder, device: torch.device) -> tuple[Completer, Sizes]:
-    """What completes images in a finished run: its own density, flow or imputer, or the one it was built on.
+def load_for_imputation(folder: RunFolder, device: torch.device) -> tuple[TrainedModel, Sizes]:
+    """The density, flow or imputer of a finished run, or of its prerequisite, and the sizes it was trained on.
 
-    An imputer on a density or flow is completed for by that, which knows more.
+    A density or flow among the prerequisites is preferred to the run's own imputer: it also gives the uncertainty.
 
     Raises:
         LacunaError: the run has none.
     """
     recipe = folder.recipe
-    if recipe.task not in COMPLETING:
-        part = next((part for part in COMPLETING if part in recipe.prerequisites), None)
-        if part is not None:
-            return find_completer(RunFolder(folder.path.parent / recipe.prerequisites[part].name), device)
+    if recipe.task not in DISTRIBUTIONS:
+        component = next((name for name in DISTRIBUTIONS if name in recipe.prerequisites), None)
+        if component is not None:
+            return load_for_imputation(RunFolder(folder.path.parent / recipe.prerequisites[component].name), device)
         if recipe.task != "impute":
             raise LacunaError(
                 f"{folder.path} has no density, flow or imputer: train one with task=density, task=flow or task=impute "

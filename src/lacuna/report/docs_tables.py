@@ -17,7 +17,7 @@ from typing import Any
 from lacuna import files
 from lacuna.config.compose import compose
 from lacuna.config.composer import Composer
-from lacuna.config.key_values import read_words
+from lacuna.config.key_values import read_key_values
 from lacuna.config.paths import CONFIGS
 from lacuna.drawing.text_table import MISSING, TableRow, markdown_table
 from lacuna.errors import LacunaError
@@ -87,7 +87,7 @@ class DocsTables:
     def _gathered(self, words: Sequence[str]) -> TableResult:
         if not words or "=" in words[0]:
             raise LacunaError("a marker names a table first, as in <!-- table misconv/table1 columns=mnist -->.")
-        told = read_words(words[1:], DEFAULTS)
+        told = read_key_values(words[1:], DEFAULTS)
         config = compose(CONFIGS, "reproduce", [f"table={words[0]}", f"budget={told['budget']}"])
         if "tables" in config["table"] or config["table"].get("figure"):
             raise LacunaError(f"{words[0]} is not one table: a marker names one, and no figure.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
-from lacuna.config.key_values import read_words
+from lacuna.config.key_values import read_key_values
 from lacuna.errors import LacunaError
 from lacuna.papers import CHANGED
 from lacuna.runs.archive_record import ArchivedRun, archived_run, read_archived, record_of
@@ -197,7 +197,7 @@ def main(words: Sequence[str]) -> int:
     Raises:
         LacunaError: a mistake the user can mend.
     """
-    config = read_words(words, DEFAULTS)
+    config = read_key_values(words, DEFAULTS)
     output, results = Path(str(config["output"])), Path(str(config["results"]))
     budgets = _budgets(config["budgets"])
     if config["input"] is not None:

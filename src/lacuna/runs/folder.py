@@ -189,7 +189,7 @@ class RunFolder:
                 if path.name != ".lock" and path.is_file():
                     path.unlink(missing_ok=True)
 
-    def settle(self) -> None:
+    def tidy(self) -> None:
         """Tidy up a finished run whose process was killed after its metrics were stored: checkpoints and status."""
         with contextlib.suppress(LacunaError, OSError):
             self._drop_checkpoints()

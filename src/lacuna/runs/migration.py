@@ -75,11 +75,13 @@ def renamed(value: Any) -> Any:
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for key, inner in value.items():
-            name = str(KEYS.get(key, key))
+            name: str = KEYS.get(str(key), str(key))
             if name in found or (name != key and name in value):
                 raise LacunaError(f"a recipe has both {name!r} and its earlier name: this cannot be migrated.")
-            is_type = key == "type" and isinstance(inner, str)
-            found[name] = TYPES.get(inner, inner) if is_type else renamed(inner)
+            if key == "type" and isinstance(inner, str):
+                found[name] = TYPES.get(inner, inner)
+            else:
+                found[name] = renamed(inner)
         return found
     if isinstance(value, list):
         return [renamed(inner) for inner in value]

@@ -19,7 +19,8 @@ from lacuna.config.composer import Composer
 from lacuna.errors import LacunaError
 from lacuna.runs.budget import source_of
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe, resolve
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.search.space import DIGITS, Parameter, parse_space
 

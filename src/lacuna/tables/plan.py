@@ -20,7 +20,9 @@ from lacuna.errors import LacunaError
 from lacuna.runs.archive_record import Archive, ArchivedRun
 from lacuna.runs.budget import source_of
 from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe, data_key, fingerprint_at_hand, prepare_data, resolve
+from lacuna.runs.prepare import data_key, fingerprint_at_hand, prepare_data
+from lacuna.runs.recipe import Recipe
+from lacuna.runs.resolve import resolve
 from lacuna.runs.results import left_out
 from lacuna.runs.settings import Settings
 from lacuna.tables.known_data import fingerprint_in

@@ -1,9 +1,8 @@
-"""From a recipe to what it names: its data, its task, and the trained model of a finished run."""
+"""From a recipe to its data and its task, and from a finished run to its trained model."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,18 +20,16 @@ from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed as sharing
-from lacuna.tasks.common.held_out import hold_out_scheme
 from lacuna.tasks.common.models import Sizes, build_model, load_weights
-from lacuna.tasks.common.sample_fid import check_labels
-from lacuna.training.measure import open_measurement
-
-MOST_PARAMETERS = 1_000_000_000
-LOOKED_AT = 64
-"""Images whose masks are looked at before anything is trained."""
 
 
 def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None = None) -> IncompleteData:
-    """The incomplete images of a recipe (or behind another mask), on this rank's device.
+    """The incomplete images of a recipe, on this rank's device.
+
+    Args:
+        recipe: of the run.
+        settings: where the data lie and on what device the run is.
+        mask: config of another mask scheme than the recipe's.
 
     Raises:
         LacunaError: the data at hand are not those the recipe was made with.
@@ -61,20 +58,20 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
 
 
 def on_cuda(settings: Settings) -> bool:
-    """Whether runs are trained on GPUs here."""
+    """Whether runs are on GPUs here."""
     return torch.cuda.is_available() and settings.option("accelerator", "auto") in ("auto", "cuda", "gpu")
 
 
 def devices_of(recipe: Recipe, settings: Settings) -> int:
-    """On how many devices a recipe is trained: ``trainer.devices``, or one where its task cannot share its batches."""
+    """Number of devices that train a recipe: ``trainer.devices``, or 1 where its task cannot divide its batches."""
     task = find("task", recipe.config["task"]["type"])
     return settings.devices if getattr(task, "several_devices", False) else 1
 
 
 def _bytes(settings: Settings, key: str, default: float) -> float:
-    """A limit of ``trainer`` for this process: the ranks of a run share the memory of a CPU."""
-    sharing_it = 1 if on_cuda(settings) else sharing.ranks()
-    return float(settings.option(key, default)) * 1e9 / sharing_it
+    """A limit of ``trainer`` in bytes for this process; the ranks of a run on the CPU share one memory."""
+    processes = 1 if on_cuda(settings) else sharing.ranks()
+    return float(settings.option(key, default)) * 1e9 / processes
 
 
 def make_task(
@@ -86,12 +83,18 @@ def make_task(
     *,
     untrained: bool = False,
 ) -> Task:
-    """The LightningModule of a recipe, on top of the finished runs it needs.
+    """The LightningModule of a recipe, on the models of its prerequisites.
 
     Args:
-        runs: where those are; by default the output's.
+        recipe: of the run.
+        settings: where and how it runs.
+        data: its incomplete images.
+        runs: the folder of its prerequisites' finished runs; by default the output's.
         sizes: of a model that exists; by default the data's.
-        untrained: take what it needs as it is before any training, for measurements that ask what a step costs.
+        untrained: use untrained models of the prerequisites, to measure what a step costs.
+
+    Raises:
+        LacunaError: a prerequisite is not finished or damaged, or the model does not fit the data.
     """
     runs = runs or settings.output / "runs"
     if sizes is None:
@@ -99,11 +102,10 @@ def make_task(
         splits = [data.train, data.test, *([data.validation] if data.has_validation else [])]
         channels = max(images.batch([0]).mask.shape[1] for images in splits)
         sizes = Sizes(data.shape, data.classes, channels, data.attributes)
-    if untrained:
-        made = {name: _built(needed, sizes)[-1] for name, needed in recipe.prerequisites.items()}
-        parts = {name: model.requires_grad_(False).eval() for name, model in made.items()}
-    else:
-        parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.prerequisites.items()}
+    parts = {
+        name: _untrained(prerequisite, sizes) if untrained else load(RunFolder(runs / prerequisite.name))
+        for name, prerequisite in recipe.prerequisites.items()
+    }
     task: Task = build(
         "task",
         recipe.config["task"],
@@ -119,23 +121,29 @@ def make_task(
     return task
 
 
-def _cache_folder(recipe: Recipe, settings: Settings) -> Path | None:
-    """Where runs keep the images that the same trained part has imputed behind the same holes; None for other stems.
+def _untrained(recipe: Recipe, sizes: Sizes) -> nn.Module:
+    """The frozen model of a recipe before any training, on such models of its prerequisites."""
+    parts = {name: _untrained(prerequisite, sizes) for name, prerequisite in recipe.prerequisites.items()}
+    return build_model(recipe.config, sizes, parts).requires_grad_(False).eval()
 
-    Runs that share it differ in their nets, tasks or first layers only.
+
+def _cache_folder(recipe: Recipe, settings: Settings) -> Path | None:
+    """Folder for images imputed by a trained model in front of the stem; None for other stems.
+
+    Runs with the same imputer, data, mask and seed share it.
     """
     config = recipe.config
     imputer = config.get("stem", {}).get("imputer", {})
     if not imputer.get("prerequisites"):
         return None
-    decides = {
+    determined_by = {
         "imputer": imputer,
-        "prerequisites": {part: recipe.prerequisites[part].identity for part in imputer["prerequisites"]},
+        "prerequisites": {name: recipe.prerequisites[name].identity for name in imputer["prerequisites"]},
         **{key: config[key] for key in ("version", "mask", "seed")},
         "data": config["data"]["fingerprint"],
         "cuda": on_cuda(settings),
     }
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:12]
     return settings.output / "cache" / digest
 
 
@@ -151,79 +159,12 @@ def load(folder: RunFolder) -> nn.Module:
     _refuse_measurement(recipe)
     sizes = Sizes.of(files.read_json(folder.path / "model.json"))
     runs = folder.path.parent
-    parts = {name: load(RunFolder(runs / needed.name)) for name, needed in recipe.prerequisites.items()}
+    parts = {name: load(RunFolder(runs / nested.name)) for name, nested in recipe.prerequisites.items()}
     model = build_model(recipe.config, sizes, parts)
     load_weights(folder.path / "model.safetensors", model, parts, recipe.identity)
     return model.requires_grad_(False).eval()
 
 
-def rehearse(recipe: Recipe, settings: Settings) -> None:
-    """Find mistakes before anything is trained or written: build everything, on no memory, with its data at hand.
-
-    Raises:
-        LacunaError: what would have failed later, maybe after hours.
-    """
-    if recipe.measured:
-        open_measurement(recipe, settings)
-        return
-    _check_devices(recipe, settings)
-    data = open_data(recipe, settings)
-    for split in ("train", "test", *(["validation"] if data.has_validation else [])):
-        data.positions(split)
-    sizes = Sizes(data.shape, data.classes, attributes=data.attributes)
-    _check_hiding(recipe, data)
-    check_labels(recipe, data)
-    with torch.device("meta"):
-        models = _built(recipe, sizes)
-    for what in models:
-        count = sum(weight.numel() for weight in what.parameters())
-        if count > MOST_PARAMETERS:
-            shape = "x".join(map(str, data.shape))
-            raise LacunaError(
-                f"A {type(what).__name__} for images of {shape} would have {count:,} parameters: "
-                "choose a network made for such images, for instance density=dmfa_conv or an experiment."
-            )
-    task: type[Task] = find("task", recipe.config["task"]["type"])
-    task.check(recipe, data)
-    for needed in recipe.prerequisites.values():
-        rehearse(needed, settings)
-
-
-def _built(recipe: Recipe, sizes: Sizes) -> list[nn.Module]:
-    """The model of a recipe, and before it those of the recipes it needs."""
-    parts = {name: _built(needed, sizes) for name, needed in recipe.prerequisites.items()}
-    model = build_model(recipe.config, sizes, {name: built[-1] for name, built in parts.items()})
-    return [*itertools.chain.from_iterable(parts.values()), model]
-
-
 def _refuse_measurement(recipe: Recipe) -> None:
     if recipe.measured:
         raise LacunaError(f"run={recipe.name} is a measurement: it has no data and no model; choose another run.")
-
-
-def _check_devices(recipe: Recipe, settings: Settings) -> None:
-    devices, batch = devices_of(recipe, settings), recipe.training.get("batch_size", 0)
-    if devices == 1:
-        return
-    accelerator, gpus = settings.option("accelerator", "auto"), torch.cuda.device_count()
-    if accelerator not in ("auto", "cuda", "gpu", "cpu"):
-        raise LacunaError(f"trainer.devices={devices}: on trainer.accelerator={accelerator} a run takes 1 device.")
-    if accelerator != "cpu" and gpus < devices and (gpus or accelerator != "auto"):
-        raise LacunaError(f"trainer.devices={devices}: there are {gpus} GPUs: take fewer, or trainer.accelerator=cpu.")
-    if batch % devices:
-        raise LacunaError(
-            f"trainer.devices={devices} cannot share batches of {batch} images (training.batch_size of the "
-            f"{recipe.task} run) evenly: choose a number of devices that divides {batch}."
-        )
-
-
-def _check_hiding(recipe: Recipe, data: IncompleteData) -> None:
-    index = torch.arange(LOOKED_AT)
-    if recipe.config["mask"]["type"] != "masks.NoMask" and data.scheme(index, data.shape, seed=0, split="try").all():
-        raise LacunaError(f"The mask {recipe.config['mask']} hides nothing of images {data.shape}: use mask=none.")
-    if "hold_out" in recipe.config[recipe.component]:
-        hide = hold_out_scheme(recipe.config[recipe.component]["hold_out"])
-        if hide(index, data.shape, seed=0, split="try").all():
-            raise LacunaError(
-                f"{recipe.component}.hold_out hides nothing of images {data.shape}: there is nothing to learn from."
-            )

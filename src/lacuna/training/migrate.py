@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
-from lacuna.config.key_values import read_words
+from lacuna.config.key_values import read_key_values
 from lacuna.errors import LacunaError
 from lacuna.runs.archive_record import archived_run
 from lacuna.runs.folder import RunFolder
@@ -178,7 +178,7 @@ def main(words: Sequence[str]) -> int:
     Raises:
         LacunaError: a mistake the user can mend.
     """
-    config = read_words(words, DEFAULTS)
+    config = read_key_values(words, DEFAULTS)
     check = config["check"]
     if not isinstance(check, bool):
         raise LacunaError(f"check={check} must be true or false.")

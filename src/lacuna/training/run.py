@@ -1,4 +1,4 @@
-"""One run, from recipe to metrics: what it needs first, the run itself, and the record of it all."""
+"""One run from recipe to metrics: its prerequisites, the run itself, and the record of it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,48 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.training.fit import perform
-from lacuna.training.loading import devices_of, rehearse
+from lacuna.training.loading import devices_of
 from lacuna.training.ranks import run_ranks
+from lacuna.training.validation import validate
 
 
-def execute(recipe: Recipe, settings: Settings, *, announce: bool = True, rehearsal: bool = True) -> RunFolder:
-    """Run a recipe, unless that was done before; what it needs is run first.
+def execute(recipe: Recipe, settings: Settings, *, announce: bool = True) -> RunFolder:
+    """Run a recipe after its prerequisites; what is finished already is not done again.
 
-    Returns the finished run. Interrupted runs resume; two processes asking for the same run share one.
+    An interrupted run resumes. Where two processes ask for the same run, one waits for the other.
+
+    Args:
+        recipe: what to run.
+        settings: where and how.
+        announce: print a line for every run, with its folder.
+
+    Returns:
+        The finished run.
 
     Raises:
         LacunaError: a mistake in the recipe, the data or the machine (no space, say).
     """
     folder = RunFolder.of(settings.output, recipe)
+    if not folder.finished:
+        validate(recipe, settings)
+    return _execute(recipe, settings, announce)
+
+
+def _execute(recipe: Recipe, settings: Settings, announce: bool) -> RunFolder:
+    folder = RunFolder.of(settings.output, recipe)
     if folder.finished:
-        folder.settle()
-        _say(announce, f"finished before: {folder.path}")
+        folder.tidy()
+        _announce(announce, f"finished before: {folder.path}")
         return folder
-    if rehearsal:
-        rehearse(recipe, settings)
-    for needed in recipe.prerequisites.values():
-        execute(needed, settings, announce=announce, rehearsal=False)
+    for prerequisite in recipe.prerequisites.values():
+        _execute(prerequisite, settings, announce)
     with folder.locked():
-        if folder.finished:  # another process was faster
-            _say(announce, f"finished by another process: {folder.path}")
+        if folder.finished:
+            _announce(announce, f"finished by another process: {folder.path}")
             return folder
         devices = devices_of(recipe, settings)
         with folder.recorded(recipe, {**environment.describe(), "devices": devices}):
-            _say(announce, f"{'resuming' if folder.resumable else 'training'}: {folder.path}")
+            _announce(announce, f"{'resuming' if folder.resumable else 'training'}: {folder.path}")
             if devices > 1:
                 run_ranks(recipe, settings)
             else:
@@ -42,6 +56,6 @@ def execute(recipe: Recipe, settings: Settings, *, announce: bool = True, rehear
     return folder
 
 
-def _say(announce: bool, text: str) -> None:
+def _announce(announce: bool, text: str) -> None:
     if announce:
         print(text, flush=True)
