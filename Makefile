@@ -62,6 +62,17 @@ docs-tables: $(STAMP) ## Write the numbers of results/ into the tables of README
 gpu: ## Tests, times and results on a GPU machine without network, in a time box: make gpu ARGS="minutes=12 data=DIR output=DIR"
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) scripts/gpu.py $(ARGS)
 
+.PHONY: docs docs-build
+docs: $(VENV)/.docs ## Build the documentation and serve it on this machine, anew after every change
+	$(BIN)/mkdocs serve $(ARGS)
+
+docs-build: $(VENV)/.docs ## Build the documentation into build/site; a warning is an error
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean: ## Remove caches and builds (data and runs under outputs/ stay)
 	rm -rf build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
