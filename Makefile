@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## Compare every way of reading incomplete digits: a table, a picture, a page (minutes)
-	$(BIN)/python reproduce.py table=demo seeds=5 executor=ray $(ARGS)
+demo: $(STAMP) ## Compare methods on digits with three quarters of the pixels missing: pictures, a table, a page (3 minutes)
+	$(BIN)/python reproduce.py table=demo seeds=5 executor=processes $(ARGS)
 
 test: $(STAMP) ## Run every test, with the coverage of those that are not slow (real images are used where LACUNA_TEST_DATA names them)
 	$(PYTEST) --cov --cov-report=term $(ARGS)
