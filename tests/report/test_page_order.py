@@ -47,7 +47,7 @@ def test_pictures_stand_before_the_table_and_the_table_before_the_details(digits
     (page,) = render(with_images(filled(digits_root, tmp_path)), tmp_path / "tables")
     assert headings(page) == ["Pictures", "Results", *DETAILS]
     html = page.read_text(encoding="utf-8")
-    places = [html.index(part) for part in ("<img ", '<p>square: MisConv is best', "<table", "<polyline", "<dl")]
+    places = [html.index(part) for part in ("<img ", "<p>square: MisConv is best", "<table", "<polyline", "<dl")]
     assert places == sorted(places)
     read(html)  # every tag is closed
 
