@@ -5,9 +5,7 @@ It follows the reader's light or dark setting and fits a telephone. All text is 
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from PIL import Image
 
 from lacuna.drawing.line_charts import Line, Panel, legend_html, panel_svg
 from lacuna.drawing.page_style import FRAME, STYLE
+from lacuna.drawing.png_source import png_source
 from lacuna.drawing.text_table import BEST, MISSING, Cell, TableRow, best_cells, cell_text, columns_of, is_numeric
 from lacuna.errors import LacunaError
 from lacuna.files import write_text
@@ -87,6 +86,15 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class PictureRows:
+    """Strips of pictures under each other; their titles are text of the page, not of the pictures."""
+
+    rows: Sequence[tuple[str, Image.Image]]
+    caption: str = ""
+    heading: str | None = None
+
+
+@dataclass(frozen=True)
 class Charts:
     """Line charts side by side, with one legend."""
 
@@ -121,7 +129,7 @@ class Code:
     heading: str | None = None
 
 
-Section = Text | Notice | Table | Facts | Picture | Gallery | Charts | Links | Details | Code
+Section = Text | Notice | Table | Facts | Picture | Gallery | PictureRows | Charts | Links | Details | Code
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], *, lead: str = "", footer: str = "") -> None:
@@ -251,32 +259,21 @@ def _class(*names: str) -> str:
 
 
 def _picture(picture: Picture) -> str:
-    data = _png(picture.image)
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
-    source = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
     caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
-    return (
-        f'<figure><img src="{source}" alt="{_text(picture.alt)}" width="{width}" height="{height}">{caption}</figure>'
+    return f"<figure>{_image(picture.image, picture.alt)}{caption}</figure>"
+
+
+def _picture_rows(rows: PictureRows) -> str:
+    caption = f"<figcaption>{_text(rows.caption)}</figcaption>" if rows.caption else ""
+    shown = "\n".join(
+        f'<div class="strip"><span>{_text(title)}</span>{_image(image, title)}</div>' for title, image in rows.rows
     )
+    return f'<figure class="strips">\n{shown}\n{caption}</figure>'
 
 
-def _png(image: Image.Image | bytes | Path) -> bytes:
-    if isinstance(image, Image.Image):
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", optimize=True)
-        return buffer.getvalue()
-    if isinstance(image, bytes):
-        data, name = image, "a picture"
-    else:
-        name = str(image)
-        try:
-            data = image.read_bytes()
-        except OSError as error:
-            raise LacunaError(f"The picture {name} cannot be read ({error.strerror}): make it again.") from error
-    if not data.startswith(b"\x89PNG\r\n"):
-        raise LacunaError(f"{name} for the page is not a PNG image: save it as PNG.")
-    return data
+def _image(image: Image.Image | bytes | Path, alt: str) -> str:
+    source, width, height = png_source(image)
+    return f'<img src="{source}" alt="{_text(alt)}" width="{width}" height="{height}">'
 
 
 def _text(value: Any) -> str:
@@ -290,6 +287,7 @@ _WRITERS: Mapping[type, Callable[[Any], str]] = {
     Facts: _facts,
     Picture: _picture,
     Gallery: lambda gallery: f'<div class="gallery">{"".join(map(_picture, gallery.pictures))}</div>',
+    PictureRows: _picture_rows,
     Charts: _charts,
     Links: _links,
     Details: _details,

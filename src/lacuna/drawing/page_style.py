@@ -73,6 +73,9 @@ img { max-width: 100%; height: auto; display: block; background: #ffffff; border
 figcaption { color: var(--soft); font-size: .9rem; margin: .5rem 0 0; max-width: 44rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); gap: 1.4rem 2rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1.2rem 1.6rem; }
+.strip { display: grid; grid-template-columns: minmax(0, 12.5rem) minmax(0, max-content); gap: .15rem 1rem;
+  align-items: center; margin: 0 0 .45rem; font-size: .95rem; }
+.strip img { border: 0; border-radius: 2px; image-rendering: pixelated; }
 .charts figcaption { margin: 0 0 .2rem; }
 .charts b { color: var(--ink); font-weight: 600; }
 .chart { width: 100%; height: auto; display: block; }
@@ -102,6 +105,7 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line);
   h1 { font-size: 1.55rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .6rem; }
+  .strip { grid-template-columns: 1fr; margin-bottom: .8rem; }
 }
 @media print { details { display: block; } .scroll { overflow: visible; } }
 """

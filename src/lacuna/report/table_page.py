@@ -1,7 +1,8 @@
-"""The page of a table: numbers, how they came about, curves, pictures, data, hardware, runs, failures."""
+"""The page of a table: pictures first, then the numbers, then how they came about (curves, protocol, data, runs)."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from lacuna.drawing.text_table import Cell
 from lacuna.report.cells import holes_of, rows_of, rules_of, titles_of
 from lacuna.report.curves import MOST_LINES, MOST_PANELS, panels_of
 from lacuna.report.facts import data_facts, facts_of, protocol, warning
+from lacuna.report.imputation_rows import imputation_rows
+from lacuna.report.verdict import verdict
 from lacuna.tables.gather import FAILED, RunView, TableResult
 from lacuna.tables.plan import DONE
 
@@ -41,14 +44,18 @@ OTHER_FORMS = ("table.md", "table.tex", "table.csv")
 def table_page(result: TableResult, folder: Path) -> str:
     """The page that stands in ``folder``, which is where its links start from."""
     spec = result.plan.spec
+    panels = imputation_rows(result)
+    pictures = _pictures(result, "Pictures of the runs" if panels else "Pictures")
+    top: list[Section] = [dataclasses.replace(panels[0], heading="Pictures"), *panels[1:]] if panels else pictures
     sections = [
         *_warning(result),
-        _numbers(result),
-        Facts(protocol(result), heading="Protocol"),
+        *top,
+        *_numbers(result),
         *_missing(result),
         *_curves(result),
-        *_pictures(result),
+        Facts(protocol(result), heading="Protocol"),
         *data_section(result),
+        *(pictures if panels else []),
         *_failures(result),
         *run_sections(result, folder),
         Links([(name, name, "") for name in OTHER_FORMS], heading="The same table"),
@@ -79,7 +86,14 @@ def _warning(result: TableResult) -> list[Section]:
     return [] if warned is None else [Notice(*warned)]
 
 
-def _numbers(result: TableResult) -> Table:
+def _numbers(result: TableResult) -> list[Section]:
+    """What the numbers say in words, and the numbers."""
+    said = verdict(result)
+    words: list[Section] = [Text("\n\n".join(said), heading="Results")] if said else []
+    return [*words, _table(result, None if said else "Results")]
+
+
+def _table(result: TableResult, heading: str | None) -> Table:
     titles, heads = titles_of(result), {}
     for column in result.plan.spec.columns:
         cells = [result.at(row, column) for row in result.plan.spec.rows]
@@ -89,7 +103,8 @@ def _numbers(result: TableResult) -> Table:
     heads = heads if len(set(heads.values())) > 1 else {}
     below = "Below each number: the paper's, and ours minus it, with its interval from two seeds on."
     below = below if result.has_paper else ""
-    return Table(rows_of(result), caption=below, heads=heads, row_heads=True, rules=rules_of(result))
+    rules = rules_of(result)
+    return Table(rows_of(result), caption=below, heading=heading, heads=heads, row_heads=True, rules=rules)
 
 
 def _missing(result: TableResult) -> list[Section]:
@@ -109,7 +124,7 @@ def _curves(result: TableResult) -> list[Section]:
     return [Charts(panels, caption=caption, heading="Learning curves")]
 
 
-def _pictures(result: TableResult) -> list[Section]:
+def _pictures(result: TableResult, heading: str) -> list[Section]:
     """The pictures of every method's first finished runs, as many as the page can bear."""
     spec = result.plan.spec
     by_row = spec.compare != "rows"
@@ -134,7 +149,7 @@ def _pictures(result: TableResult) -> list[Section]:
             details.append(Details(method.label, [Gallery(pictures)]))
     if dropped:
         details.append(Details(f"{dropped} more pictures", [Text("They lie in the runs' folders, under pictures/.")]))
-    return [Text("Of the first seed.", heading="Pictures"), *details] if details else []
+    return [Text("Of the first seed.", heading=heading), *details] if details else []
 
 
 def _picture_files(runs: Sequence[RunView]) -> list[Path]:

@@ -14,6 +14,7 @@ from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.drawing.pictures import Row, first_layer_grid, image_grid
 from lacuna.mfa import MFA
 from lacuna.tasks.common.classification_scores import cross_entropy, scores
+from lacuna.tasks.common.example_images import write_examples
 from lacuna.tasks.common.first_layer import write_first_layer
 from lacuna.tasks.common.frozen_stem import StemTask
 from lacuna.tasks.common.models import IncompleteClassifier, build_classifier
@@ -71,14 +72,17 @@ class TrainClassifier(StemTask):
         write_first_layer(folder / "first_layer.npz", stem, batch, encoding, features)
         if encoding is not None:
             filled = encoding.expectation() if isinstance(encoding, MFA) else encoding
+            imputed, deviation = torch.where(batch.mask, batch.observed, filled.clamp(0, 1)), None
             rows = [
                 Row("truth", batch.truth, mask=batch.known),
                 Row("observed", batch.observed, mask=batch.mask),
-                Row("imputed", torch.where(batch.mask, batch.observed, filled.clamp(0, 1))),
+                Row("imputed", imputed),
             ]
             if isinstance(encoding, MFA):
-                spread = encoding.pin(batch.observed, batch.mask).variance()
-                rows.append(Row("std. deviation", spread.mean(1, keepdim=True).sqrt(), heat=True))
+                variance = encoding.pin(batch.observed, batch.mask).variance()
+                deviation = variance.mean(1, keepdim=True).sqrt()
+                rows.append(Row("std. deviation", deviation, heat=True))
+            write_examples(folder, batch, imputed, deviation)
             paths["imputations"] = folder / "imputations.png"
             image_grid(rows, path=paths["imputations"])
         return paths

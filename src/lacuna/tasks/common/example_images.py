@@ -1,4 +1,4 @@
-"""What an imputer made of some test images, as numbers, to show runs side by side (PRFlow, figures 2-5)."""
+"""Imputations of some test images, as numbers, to show runs side by side (PRFlow, figures 2-5; a table's page)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ EXAMPLES = 24
 FILE = "imputations.npz"
 
 
-def write_examples(folder: Path, batch: EvalBatch, recovered: Tensor) -> None:
+def write_examples(folder: Path, batch: EvalBatch, recovered: Tensor, deviation: Tensor | None = None) -> None:
     """Store ``truth``, ``recovered`` (N,C,H,W) as float16 in [0, 1], ``mask`` and ``known`` (bool), atomically.
 
     Half precision is off by at most 2⁻¹² there, less than a quarter of a grey level.
+
+    Args:
+        folder: of the pictures.
+        batch: test images.
+        recovered: (N,C,H,W), their imputations.
+        deviation: (N,1,H,W), the density's standard deviation at every pixel (0 where observed), if there is a density.
     """
     arrays = {
         "truth": batch.truth.half().cpu().numpy(),
@@ -26,5 +32,7 @@ def write_examples(folder: Path, batch: EvalBatch, recovered: Tensor) -> None:
         "mask": batch.mask.cpu().numpy(),
         "known": batch.known.cpu().numpy(),
     }
+    if deviation is not None:
+        arrays["deviation"] = deviation.half().cpu().numpy()
     with replacing(folder / FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
