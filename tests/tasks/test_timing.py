@@ -30,7 +30,7 @@ from tests.runs.real import config, recipe, train
 from tests.tables.planning import plan, spec
 
 CPU = torch.device("cpu")
-SMALL = ("experiment=timing", "trainer.accelerator=cpu", "timing.size=12", "timing.hole=5", "timing.batch=3")
+SMALL = ("experiment=timing", "trainer.accelerator=cpu", "timing.size=12", "timing.missing_square=5", "timing.batch=3")
 
 
 def made(*words: str) -> Recipe:
@@ -143,7 +143,7 @@ def test_what_others_do_on_one_thread_is_no_part_of_a_pass(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("timing.hole=12",), "timing.hole=12 must be smaller than timing.size=12"),
+        (("timing.missing_square=12",), "timing.missing_square=12 must be smaller than timing.size=12"),
         (("timing.size=0",), "timing.size=0 must be a whole number of at least 1"),
         (("timing.factors=-1",), "timing.factors=-1"),
         (("timing.kernel=13", "timing.padding=0"), "timing.kernel=13 is larger than the image"),
@@ -282,7 +282,7 @@ def test_a_table_of_times_needs_no_data(finished: RunFolder, tmp_path: Path) -> 
             "4": {"metric": "conv_seconds", "better": "min"},
         },
     )
-    sizes = {"timing.size": 12, "timing.hole": 5, "timing.batch": 3}
+    sizes = {"timing.size": 12, "timing.missing_square": 5, "timing.batch": 3}
     found = plan(tmp_path / "no data", output, table, values=sizes)
     times = [cell for cell in found.tables[0].cells if cell.row.key == "timing"]
     assert [cell.recipes[0].name for cell in times] == 2 * [finished.path.name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-KEYS = {"needs": "prerequisites", "hide": "hold_out"}
+KEYS = {"needs": "prerequisites", "hide": "hold_out", "hole": "missing_square"}
 """Keys anywhere in a recipe of version 2 -> their names in version 3."""
 
 TYPES = {

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from lacuna.data.incomplete import Batch
 from lacuna.imputers.regression import Regression
-from lacuna.tasks.common.held_out import HidingTask
+from lacuna.tasks.common.held_out import HoldOutTask
 from lacuna.tasks.impute import ImputeTask
 
 
-class TrainRegression(ImputeTask, HidingTask):
+class TrainRegression(ImputeTask, HoldOutTask):
     """Minimise the squared error at observed values that the network is not shown.
 
     ``imputer.hold_out`` says which they are. It should hide shares of many sizes, small ones too, for what is shown in
@@ -22,7 +22,7 @@ class TrainRegression(ImputeTask, HidingTask):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean squared error of the values hidden on purpose, and their number."""
-        shown, scored = self.regions(batch)
+        shown, scored = self.training_masks(batch)
         scored = scored.expand_as(batch.observed)
         count = scored.sum()
         errors = torch.where(scored, self.model.guess(batch.observed, shown) - batch.observed, 0)

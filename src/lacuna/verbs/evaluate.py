@@ -36,7 +36,7 @@ def main(config: dict[str, Any]) -> int:
     provenance = data.provenance
     sizes = Sizes.of(files.read_json(folder.path / "model.json"))
     task = make_task(recipe, settings, data, runs=folder.path.parent, sizes=sizes)
-    load_weights(folder.path / "model.safetensors", task.model, task.parts, recipe.identity)
+    load_weights(folder.path / "model.safetensors", task.model, task.prerequisites, recipe.identity)
     task.to(data.device)
     images = data.test if config["split"] == "test" else data.validation
     metrics = task.evaluate(images)

@@ -1,4 +1,4 @@
-"""What an imputer made of some test images, as numbers, to show runs side by side (PRFlow, figures 2-5)."""
+"""Imputations of some test images as arrays, to compare runs in figures (PRFlow, figures 2-5)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lacuna.data.incomplete import EvalBatch
 from lacuna.files import replacing
 
 EXAMPLES = 24
-"""Test images whose recovered values a run keeps, the first ones of the set."""
+"""Number of test images, the first ones of the set, whose imputations a run stores."""
 FILE = "imputations.npz"
 
 
-def write_examples(folder: Path, batch: EvalBatch, recovered: Tensor) -> None:
-    """Store ``truth``, ``recovered`` (N,C,H,W) as float16 in [0, 1], ``mask`` and ``known`` (bool), atomically.
+def write_example_images(folder: Path, batch: EvalBatch, imputed: Tensor) -> None:
+    """Store truth and imputations (N,C,H,W) as float16 in [0, 1], mask and truth mask (bool), atomically.
 
-    Half precision is off by at most 2⁻¹² there, less than a quarter of a grey level.
+    The rounding error of half precision is at most 2⁻¹², less than a quarter of a grey level.
     """
-    arrays = {
+    arrays = {  # "recovered" and "known" are the names in files of earlier versions
         "truth": batch.truth.half().cpu().numpy(),
-        "recovered": recovered.half().cpu().numpy(),
+        "recovered": imputed.half().cpu().numpy(),
         "mask": batch.mask.cpu().numpy(),
-        "known": batch.known.cpu().numpy(),
+        "known": batch.truth_mask.cpu().numpy(),
     }
     with replacing(folder / FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)

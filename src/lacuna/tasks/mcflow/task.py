@@ -177,7 +177,7 @@ class TrainMCFlow(ImputeTask):
         def impute(batch: Batch) -> Tensor:
             return self.model.last_stage(watched(batch), batch.observed, batch.mask)
 
-        return self._judge(self.data.validation, semantics=False, impute=impute)[0]
+        return self._evaluate(self.data.validation, semantics=False, impute=impute)[0]
 
     def _carried(self) -> list[ImputedSet]:
         """The sets that are taken from stage to stage."""
