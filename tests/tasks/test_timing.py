@@ -195,7 +195,7 @@ def test_a_budget_caps_the_repeats_and_never_raises_them() -> None:
     assert [one.config["timing"]["compiled"] for one in (paper, quick, smoke)] == [True, True, False]
     few = changed({**composed, "budget": budgets["quick"]}, timing__repeats=20, timing__compiled=False)
     assert few.config["timing"]["repeats"] == 20 and few.config["timing"]["compiled"] is False
-    assert paper.group == "timing-size12-hole5-batch3" and quick.group == f"{paper.group}-quick"
+    assert paper.group == "timing-size12-missing_square5-batch3" and quick.group == f"{paper.group}-quick"
     # the paper's budget is the paper's only if it is whole; images have nothing to do with it
     assert changed(composed, data__train_images=10).config["budget"] == "paper"
     assert changed(composed, budget__timing__max_repeats=100).config["budget"] == "cut"
