@@ -1,12 +1,12 @@
-"""Prepare a data set: download it, or take arrays that you have read yourself.
+"""Prepare a data set: download it, or use arrays that you have read yourself.
 
   python scripts/prepare.py mnist
   python scripts/prepare.py svhn --train train.npz --test test.npz --sample
   python scripts/prepare.py celeba64 --reader my_reader.py:load --reader-args size=64 --sample
 
-A file holds uint8 `images` (N, H, W) or (N, H, W, C) and `labels` (N,), for CelebA attributes (N, 40) or none; a reader
-is called with the split's published name and returns the two. Images of another size are cropped to their centre
-square and resized; the record says so.
+A file holds uint8 `images` (N, H, W) or (N, H, W, C) and `labels` (N,); for CelebA, attributes (N, 40) or nothing. A
+reader is called with the published name of a split and returns the two. Images of another size are cropped to their
+centre square and resized; the provenance record says so.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 
 import yaml
 
-from lacuna.data import reader_arrays as given
+from lacuna.data import reader_arrays
 from lacuna.data.prepared import PreparedData
 from lacuna.data.sources.base import Source
 from lacuna.errors import LacunaError
 from lacuna.runs.budget import source_of
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "data"
-NOT_HERE = ("arrays", "folder")  # made from the user's files by every command that uses them
+USERS_OWN = ("arrays", "folder")  # every command prepares these from the user's files
 
 
 def names() -> list[str]:
-    """The sets this script knows: those with a config."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in NOT_HERE)
+    """The named sets: those with a config."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in USERS_OWN)
 
 
 def named_source(name: str) -> Source:
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     arrays.add_argument("--train", type=Path, metavar="FILE", help=".npz with images and labels, or .npy with images")
     arrays.add_argument("--test", type=Path, metavar="FILE")
     arrays.add_argument("--validation", type=Path, metavar="FILE")
-    arrays.add_argument("--reader", metavar="FILE.py:FUNCTION", help="called with the split, returns images and labels")
+    arrays.add_argument("--reader", metavar="FILE.py:FUNCTION", help="is given the split, returns images and labels")
     arrays.add_argument("--reader-args", nargs="+", default=[], metavar="KEY=VALUE", help="passed to the reader")
     arrays.add_argument("--sample", action="store_true", help="the arrays are not the whole set")
     arrays.add_argument("--lossy", action="store_true", help="their pixels went through lossy compression")
@@ -69,7 +69,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def prepare(arguments: argparse.Namespace) -> PreparedData:
-    """Do what the command line says."""
+    """Prepare the set that the command line names.
+
+    Raises:
+        LacunaError: an unknown set, or options or arrays that do not fit it.
+    """
     source = named_source(arguments.name)
     files = {split: getattr(arguments, split) for split in ("train", "validation", "test")}
     files = {split: path for split, path in files.items() if path is not None}
@@ -84,11 +88,12 @@ def prepare(arguments: argparse.Namespace) -> PreparedData:
     def content() -> Any:
         if arguments.reader:
             extra = reader_arguments(arguments.reader_args)
-            arrays, origin = given.from_reader(source, given.reader(arguments.reader), **extra), arguments.reader
+            read, origin = reader_arrays.load_reader(arguments.reader), arguments.reader
+            arrays = reader_arrays.from_reader(source, read, **extra)
         else:
-            arrays = {split: given.from_file(path) for split, path in files.items()}
+            arrays = {split: reader_arrays.from_file(path) for split, path in files.items()}
             origin = ", ".join(path.name for path in files.values())
-        return given.content(
+        return reader_arrays.content_of(
             source,
             arrays,
             origin=f"arrays from {Path(origin).name}",

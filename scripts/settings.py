@@ -1,4 +1,4 @@
-"""Write docs/settings.md: every setting of both papers, the authors' code and here, from src/lacuna/papers.yaml.
+"""Write docs/settings.md: all settings of the papers, of the authors' code and of lacuna, from src/lacuna/papers.yaml.
 
 python scripts/settings.py              write docs/settings.md
 python scripts/settings.py check=true   exit 1 if it is out of date
@@ -18,12 +18,13 @@ HEAD = """# Settings: the papers, the authors' code, and here
 
 <!-- Written by scripts/settings.py from src/lacuna/papers.yaml; do not edit. -->
 
-At `budget=paper` a row that carries a paper's name has the paper's setting. Where the paper is silent, the authors'
-public code decides; where that is broken, mathematics decides and the last column says why. A run whose settings differ
-from the column *here* is called `changed` (or `cut`, if it uses fewer images) instead of `paper`, in its name and in
-every table. `tests/test_settings.py` resolves every recipe of `table=all` and compares it with this page's data.
+At `budget=paper` a row named after a paper's method has the paper's setting. If the paper gives no value, ours is that
+of the authors' public code; if that is wrong, ours is the mathematically correct one, and the last column says why. A
+run whose settings differ from the column *here* is labelled `changed` (or `cut`, if it uses fewer images) instead of
+`paper`, in its name and in every table. `tests/test_settings.py` resolves every recipe of `table=all` and compares it
+with the data of this page.
 
-Empty cells: the paper, or the code, does not say. Several values: the others stand in rows of their own.
+Empty cells: the paper, or the code, gives no value. Several values: the others are used in separate rows.
 """
 
 
@@ -36,7 +37,7 @@ def page() -> str:
 
 
 def _splits() -> str:
-    lines = ["## images", "", "All training and all test images of a set; none is set aside for validation.", ""]
+    lines = ["## images", "", "All training and test images of a set are used; none is set aside for validation.", ""]
     lines += ["| data | training | test | remark |", "|---|---:|---:|---|"]
     for name, split in papers()[SETTINGS]["splits"].items():
         lines.append(f"| {name} | {split['train']} | {split['test']} | {split.get('reason', '')} |")
@@ -56,7 +57,7 @@ def _differences() -> str:
     lines = [
         "## rows with other settings",
         "",
-        "Rows of the papers' tables that are ours and differ from the above:",
+        "Rows of ours in the papers' tables that differ from the above:",
         "",
     ]
     listed = papers()[SETTINGS]["differences"]
@@ -83,7 +84,7 @@ def _plain(setting: Setting) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Write the page, or compare it."""
+    """Write the page, or compare it with the file; 0 done or equal, 1 out of date, 2 wrong arguments."""
     if words not in ([], ["check=true"]):
         print(f"error: {' '.join(words)}: the only word is check=true.", file=sys.stderr)
         return 2

@@ -1,9 +1,8 @@
-"""The mixture of factor analysers: what lacuna knows about the hidden pixels of an image.
+"""The mixture of factor analysers: a density over the missing pixels of an image.
 
-For every image of a batch, component k says that the image is Gaussian with mean ``mean[k]`` and covariance
-``sum_j factors[k, j] factors[k, j]^T + diag(noise[k])`` (MisConv, section 3, eq. 1). All of it is exact and
-batched: each sample has its own set of pixels, no loop runs over samples, and nothing larger than L x L is
-factorised.
+Component k of an image's mixture is Gaussian with mean ``mean[k]`` and covariance
+``sum_j factors[k, j] factors[k, j]^T + diag(noise[k])`` (MisConv, section 3, eq. 1). All computations are exact and
+batched: every image has its own set of pixels, no loop runs over images, and nothing larger than L x L is factorised.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ R = TypeVar("R")
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
-    """No autocasting to half precision where ``tensor`` lives (the meta device, which only measures, has none)."""
+    """A context without autocasting on the device of ``tensor`` (the meta device has no autocasting)."""
     kind = tensor.device.type
     return contextlib.nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def _own_precision(method: Callable[Concatenate[MFA, P], R]) -> Callable[Concatenate[MFA, P], R]:
-    """Compute in the mixture's own floating-point type, also where a training step autocasts to half precision."""
+    """Compute in the mixture's own floating-point type, also inside autocasting to half precision."""
 
     @functools.wraps(method)
     def computed(self: MFA, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -104,7 +103,7 @@ class MFA:
         return self.logits, self.mean, self.factors, self.noise
 
     def __getitem__(self, index: Tensor | slice) -> MFA:
-        """The mixtures of some samples of the batch."""
+        """The mixtures of some images of the batch."""
         return MFA(*(part[index] for part in self._parts()))
 
     def to(self, *args: torch.device | torch.dtype | str) -> MFA:
@@ -112,16 +111,16 @@ class MFA:
         return MFA(*(part.to(*args) for part in self._parts()))  # type: ignore[call-overload]
 
     def detach(self) -> MFA:
-        """The same mixture, cut off from the graph that computed it."""
+        """The same mixture, detached from its computation graph."""
         return MFA(*(part.detach() for part in self._parts()))
 
     @staticmethod
     def cat(parts: Sequence[MFA]) -> MFA:
-        """Several batches as one."""
+        """Several batches concatenated."""
         return MFA(*(torch.cat(tensors) for tensors in zip(*(p._parts() for p in parts), strict=True)))
 
     def permute_components(self, order: Tensor) -> MFA:
-        """The same mixture with its components listed in another order (K,)."""
+        """The same mixture with its components in another order (K,)."""
         return MFA(*(part[:, order] for part in self._parts()))
 
     # ------------------------------------------------------------------ density
@@ -129,8 +128,8 @@ class MFA:
     def log_prob(self, x: Tensor, where: Tensor) -> Tensor:
         """Exact log-density, in nats, of the values of ``x`` at which ``where`` is True.
 
-        Every sample may have its own set; the rest of the image is marginalised out and never read (it may be
-        NaN). Cost O(n L^2) per sample and component.
+        Every image may have its own set; the rest of the image is marginalised out and never read (it may be NaN).
+        Cost O(n L^2) per image and component.
 
         Args:
             x: (B, C, H, W) values.
@@ -144,7 +143,7 @@ class MFA:
 
     @_own_precision
     def component_log_prob(self, x: Tensor, where: Tensor) -> Tensor:
-        """As :meth:`log_prob`, for each component on its own: (B, K)."""
+        """As :meth:`log_prob`, for each component separately: (B, K)."""
         mfa = self
         if x.device.type == "cpu" and len(x) == len(where) == len(self):
             mfa, x, where = self._packed(x, where)
@@ -152,15 +151,15 @@ class MFA:
         return mfa._evidence(w, *mfa._capacitance(scale, residual))
 
     def _packed(self, x: Tensor, where: Tensor) -> tuple[MFA, Tensor, Tensor]:
-        """Mixture, values and set restricted to the largest set of the batch, if that is much less than everything.
+        """Mixture, values and set, reduced to the size of the largest set of the batch if that is below one half.
 
-        Halves the time for a quarter of the pixels. For the CPU: the host must know how large the sets are.
+        Halves the time for a quarter of the pixels. Only for the CPU: the size of the sets must be known on the host.
         """
         w = where.flatten(1)
         width = int(w.sum(1).max())
         if 2 * width > w.shape[1]:
             return self, x, where
-        # the set first, in order; then, where a sample's own set is smaller, pixels that `keep` leaves out again
+        # the set first, in order; then, where an image's set is smaller, pixels that `keep` excludes again
         order = w.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
         keep = w.gather(1, order)[:, None, None]
 
@@ -173,11 +172,11 @@ class MFA:
         return mfa, pick(x.expand(-1, *self.mean.shape[2:])), keep
 
     def _evidence(self, w: Tensor, chol: Tensor, half: Tensor, squared: Tensor) -> Tensor:
-        """Log N_k of the set, (B,K), from what :meth:`_whiten` and :meth:`_capacitance` gave."""
+        """Log N_k of the set, (B,K), from the results of :meth:`_whiten` and :meth:`_capacitance`."""
         quadratic = squared - half.square().sum((-2, -1))
         log_noise = torch.where(w, self.noise.flatten(2), 1).log().sum(-1)
         log_det = log_noise + 2 * chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        # a count left in whole numbers would turn float64 into float32 when multiplied
+        # the product of an integer count and a Python float would be float32
         count = w.sum(-1, dtype=log_noise.dtype)
         return -0.5 * (quadratic + log_det + count * LOG_2PI)
 
@@ -185,7 +184,7 @@ class MFA:
         """The set as (B,1,n), 1/sqrt(noise) on it and 0 elsewhere (B,K,n), and the whitened residual (B,K,n)."""
         image = self.mean.shape[2:]
         w = where.expand(-1, *image).flatten(1).unsqueeze(1)
-        # the inner `where` keeps 1/sqrt(0) at unscored pixels, and its infinite gradient, out of the graph
+        # the inner `where` keeps 1/sqrt(0) outside the set, and its infinite gradient, out of the graph
         scale = torch.where(w, self.noise.flatten(2), 1).rsqrt() * w
         x = torch.where(w, x.expand(-1, *image).flatten(1).unsqueeze(1), 0)
         residual = (x - self.mean.flatten(2)) * scale
@@ -195,7 +194,7 @@ class MFA:
         """Cholesky factor R (B,K,L,L) of I + A^T D^-1 A, R^-1 A^T D^-1 r (B,K,L,1) and r^T D^-1 r (B,K)."""
         loadings = self.factors.flatten(3) * scale.unsqueeze(2)
         identity = torch.eye(self.rank, dtype=loadings.dtype, device=loadings.device)
-        # cholesky_ex does not wait for the device to report errors; the matrix is I + PSD
+        # cholesky_ex does not synchronise to report errors; the matrix is I + PSD
         chol = torch.linalg.cholesky_ex(identity + loadings @ loadings.mT).L
         projected = loadings @ residual.unsqueeze(-1)
         half = torch.linalg.solve_triangular(chol, projected, upper=False)
@@ -207,8 +206,8 @@ class MFA:
     def condition(self, x: Tensor, mask: Tensor) -> MFA:
         """p(image | observed pixels), exactly, again as an MFA.
 
-        The posterior of the factors is N(L^-1 h, L^-1) with L = I + A_o^T D_o^-1 A_o = R R^T, so the hidden
-        pixels have loadings A_u R^-T and unchanged noise; weights become responsibilities. A batch of one
+        The posterior of the factors is N(L^-1 h, L^-1) with L = I + A_o^T D_o^-1 A_o = R R^T, so the missing
+        pixels have loadings A_u R^-T and unchanged noise; the weights become responsibilities. A batch of one
         mixture (a density of the whole data set) may be conditioned on many images.
 
         Args:
@@ -235,21 +234,21 @@ class MFA:
         return posterior.pin(x, mask)
 
     def pin(self, x: Tensor, mask: Tensor) -> MFA:
-        """Put all mass on ``x`` where it was observed: mean = x, factors = 0, noise = 0 there.
+        """The mixture with all mass on ``x`` at observed pixels: mean = x, factors = 0, noise = 0 there.
 
-        This is MisConv's extension of p(x_m | x_o) to the whole image (section 3), for a density that already
-        is conditional (DMFA). For an unconditional mixture use :meth:`condition`.
+        This is MisConv's extension of p(x_m | x_o) to the whole image (section 3), for a density that already is
+        conditional (DMFA). For an unconditional mixture use :meth:`condition`.
 
         Args:
             x: (B, C, H, W); read only where observed.
             mask: bool, True = observed, (B, 1, H, W) or (B, C, H, W).
         """
-        seen = mask.unsqueeze(1)
+        mask = mask.unsqueeze(1)
         return MFA(
             logits=self.logits,
-            mean=torch.where(seen, x.to(self.mean.dtype).unsqueeze(1), self.mean),
-            factors=self.factors.masked_fill(seen.unsqueeze(2), 0),
-            noise=self.noise.masked_fill(seen, 0),
+            mean=torch.where(mask, x.to(self.mean.dtype).unsqueeze(1), self.mean),
+            factors=self.factors.masked_fill(mask.unsqueeze(2), 0),
+            noise=self.noise.masked_fill(mask, 0),
         )
 
     # ------------------------------------------------------------------ summaries
@@ -261,19 +260,19 @@ class MFA:
 
     @_own_precision
     def variance(self) -> Tensor:
-        """Variance of every pixel under the mixture, (B, C, H, W), within plus between components."""
+        """Variance of every pixel under the mixture, (B, C, H, W): within components plus between them."""
         within = self.noise + self.factors.square().sum(2)
         spread = self.mean - self.expectation().unsqueeze(1)
         return torch.einsum("bk,bkchw->bchw", self.weights, within + spread.square())
 
     def mode(self) -> Tensor:
-        """The mean of the heaviest component, (B, C, H, W): MisConv's "most probable imputation" (table 7)."""
+        """Mean of the component of largest weight, (B, C, H, W): MisConv's "most probable imputation" (table 7)."""
         best = self.logits.argmax(1)
         return self.mean[torch.arange(len(self), device=best.device), best]
 
     @_own_precision
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` independent images from every mixture: (n, B, C, H, W)."""
+        """``n`` independent samples from every mixture: (n, B, C, H, W)."""
         batch, k = self.logits.shape
         drawn = torch.multinomial(self.weights, n, replacement=True, generator=generator).T
         rows = torch.arange(batch, device=drawn.device)
@@ -281,6 +280,6 @@ class MFA:
         latent = torch.randn(n, batch, self.rank, **options)  # type: ignore[call-overload]
         white = torch.randn(n, batch, *self.mean.shape[2:], **options)  # type: ignore[call-overload]
         out: Tensor = self.mean[rows, drawn] + self.noise.sqrt()[rows, drawn] * white
-        # gathering the chosen factors would copy n B L images; a sum over a one-hot choice copies none
+        # a sum over a one-hot choice avoids copying the chosen factors, n B L images
         choice = torch.nn.functional.one_hot(drawn, k).to(latent.dtype)
         return out + torch.einsum("nbk,nbl,bklchw->nbchw", choice, latent, self.factors)

@@ -1,7 +1,7 @@
-"""From a part's config to the part: ``{type: "module.Class", **arguments}`` -> an object.
+"""Builds a component from its config: ``{type: "module.Class", **arguments}`` -> an object.
 
-The ``type`` is looked up inside the family's own package only, so a config or a stored recipe can name the
-classes of lacuna and nothing else: reading somebody's run never runs somebody's code.
+The ``type`` is looked up only inside the family's own package, so a config or a stored recipe can name only classes
+of lacuna: loading a run never executes foreign code.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ PACKAGES = {
     "executor": "lacuna.executors",
 }
 
-# Keys of a part's config that say how it is used, not how it is built.
+# Keys of a component's config that say how it is used, not how it is built.
 NOT_ARGUMENTS = frozenset({"type", "name", "prerequisites", "training", "hold_out", "complete", "light", "task"})
 
 
 def find(family: str, type_name: str) -> type:
-    """The class ``module.Class`` of a family, e.g. ``find("mask", "masks.Square")``."""
+    """The class ``module.Class`` of a family, e.g. ``find("mask", "masks.Square")``.
+
+    Raises:
+        LacunaError: the family has no such module or class.
+    """
     parts = str(type_name).split(".")
     if len(parts) != 2 or not all(part.isidentifier() and not part.startswith("_") for part in parts):
         raise LacunaError(f"{family}.type={type_name!r} is not of the form module.Class.")
@@ -48,16 +52,16 @@ def find(family: str, type_name: str) -> type:
 
 
 def build(family: str, spec: Mapping[str, Any], *, offer: Mapping[str, Any] | None = None, **extra: Any) -> Any:
-    """Build the part ``spec`` describes.
+    """Build the component that ``spec`` describes.
 
     Args:
-        family: which package to look in.
+        family: a key of :data:`PACKAGES`.
         spec: ``{type: "module.Class", **arguments}``.
-        offer: what the caller has to give, taken only where the class has a parameter of that name.
-        extra: arguments that only the caller can know (sizes, say).
+        offer: optional arguments of the caller, passed only if the class has a parameter of that name.
+        extra: further arguments of the caller (sizes, for example), always passed.
 
     Raises:
-        LacunaError: an unknown type, an argument the class does not take, one it needs and lacks, or a wrong value.
+        LacunaError: an unknown type, an unknown, missing or wrong argument.
     """
     if "type" not in spec:
         raise LacunaError(f"{family} has no key 'type'.")
@@ -71,5 +75,5 @@ def build(family: str, spec: Mapping[str, Any], *, offer: Mapping[str, Any] | No
         raise LacunaError(f"{family} ({spec['type']}): {error}.") from error
     try:
         return cls(**arguments)
-    except ValueError as error:  # what a class says of its arguments when it is used without configs
+    except ValueError as error:  # classes that are also used without configs raise ValueError
         raise LacunaError(f"{family} ({spec['type']}): {error}") from error

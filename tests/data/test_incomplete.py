@@ -39,15 +39,15 @@ def make(arrays, scheme=None, **options):
 def test_batches_agree_with_the_arrays(arrays, scheme, own, resident_bytes):
     observed = holes(channels=own) if own else None
     arrays = Arrays(arrays.images, arrays.labels, observed)
-    known = np.ones((N, 1, *SHAPE[1:]), bool) if observed is None else observed
-    expected = scheme(torch.arange(N), SHAPE, seed=3, split="train").numpy() & known
+    present = np.ones((N, 1, *SHAPE[1:]), bool) if observed is None else observed
+    expected = scheme(torch.arange(N), SHAPE, seed=3, split="train").numpy() & present
     at = torch.tensor([5, 5, 0, N - 1])
     batch = make(arrays, scheme, resident_bytes=resident_bytes).batch(at)
     assert isinstance(batch, EvalBatch) and len(batch) == 4
     assert batch.observed.dtype == torch.float32 and batch.index.dtype == torch.int64
     np.testing.assert_array_equal(batch.mask, expected[at])
-    np.testing.assert_array_equal(batch.known.expand(4, known.shape[1], -1, -1), known[at])
-    truth = (arrays.images / np.float32(255)).astype(np.float32) * known
+    np.testing.assert_array_equal(batch.truth_mask.expand(4, present.shape[1], -1, -1), present[at])
+    truth = (arrays.images / np.float32(255)).astype(np.float32) * present
     np.testing.assert_array_equal(batch.truth, truth[at])
     np.testing.assert_array_equal(batch.observed, truth[at] * expected[at])
     assert batch.label is not None and batch.label.dtype == torch.int64 and arrays.labels is not None
@@ -98,7 +98,7 @@ def test_without_labels(arrays):
 def test_a_complete_set_stores_no_masks(arrays):
     images = make(arrays, NoMask())
     for moved in (images, images.to("meta")):
-        for masks in (moved._masks, moved._known):
+        for masks in (moved._masks, moved._truth_masks):
             assert masks.numel() <= SHAPE[1] * SHAPE[2]
 
 
@@ -106,7 +106,7 @@ def test_a_complete_set_stores_no_masks(arrays):
 def test_masks_of_a_complete_set(arrays, n):
     batch = make(arrays, NoMask(), index=np.arange(n)).batch([n - 1, 0, 0])
     assert isinstance(batch, EvalBatch)
-    for mask in (batch.mask, batch.known):
+    for mask in (batch.mask, batch.truth_mask):
         assert mask.shape == (3, 1, *SHAPE[1:]) and mask.dtype == torch.bool and mask.all() and mask.is_contiguous()
     assert torch.equal(batch.observed, batch.truth) and make(arrays, NoMask()).batch([]).mask.shape[0] == 0
     one = make(arrays, Square(), index=np.array([7])).batch([0, 0])
@@ -140,5 +140,5 @@ def test_the_same_on_a_gpu(arrays, resident_bytes):
     here = make(arrays).batch(range(N))
     there = make(arrays, device="cuda", resident_bytes=resident_bytes).batch(range(N))
     assert there.observed.is_cuda
-    for name in ("observed", "mask", "label", "index", "truth", "known"):
+    for name in ("observed", "mask", "label", "index", "truth", "truth_mask"):
         assert torch.equal(getattr(there, name).cpu(), getattr(here, name))

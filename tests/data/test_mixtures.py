@@ -61,7 +61,7 @@ def test_a_mixture_of_one_is_that_scheme_on_its_own_numbers():
     one = Mixture([{"type": "masks.Square", "fraction": 0.25}])
     other = Mixture([{"type": "masks.Square", "fraction": 0.25}, {"type": "masks.Square", "fraction": 0.25}])
     assert torch.equal(holes(one, 50, 8, 8), holes(other, 50, 8, 8))
-    assert one.parts == (Square(0.25),)
+    assert one.components == (Square(0.25),)
 
 
 def test_masks_of_all_channels_and_of_each_may_be_mixed():
@@ -70,7 +70,7 @@ def test_masks_of_all_channels_and_of_each_may_be_mixed():
     assert mask.shape == (50, 3, 8, 8)
     alike = (mask[:, :1] == mask).flatten(1).all(1)
     assert 10 < alike.sum() < 40
-    assert isinstance(Mixture(spec).parts[1], Bernoulli)
+    assert isinstance(Mixture(spec).components[1], Bernoulli)
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (-0.1, 0.5), (0.5, 1.1), (0.6, 0.3)])

@@ -94,7 +94,11 @@ def test_a_users_holes_and_stored_validation(tmp_path):
     assert (len(data.train), len(data.validation), len(data.test)) == (9, 4, 3) and data.classes is None
     batch = data.complete("test").batch([0, 1, 2])
     assert isinstance(batch, EvalBatch) and batch.label is None
-    assert torch.equal(batch.mask, batch.known) and (~batch.known).sum() == 3 and not batch.known[:, 0, 2, 2].any()
+    assert (
+        torch.equal(batch.mask, batch.truth_mask)
+        and (~batch.truth_mask).sum() == 3
+        and not batch.truth_mask[:, 0, 2, 2].any()
+    )
     assert not data.test.batch([0, 1, 2]).mask[:, 0, 2, 2].any()
 
 

@@ -188,7 +188,7 @@ def test_damaged_attributes_of_celeba_are_named(tmp_path):
     for damage in (last[:-4], last.replace(" 1", " 3"), last.replace(" 1", " x"), "000001.jpg", ""):
         assert damage != last
         table.write_text(whole.replace(last, damage))
-        with pytest.raises(LacunaError, match=r"list_attr_celeba\.txt is damaged: .* fetch it again, or remove it"):
+        with pytest.raises(LacunaError, match=r"list_attr_celeba\.txt is damaged: .* download it again, or remove it"):
             CelebA(32).prepare(tmp_path, download=False)
 
 

@@ -124,7 +124,7 @@ def test_a_layout_that_does_not_fit_is_refused(save, tmp_path):
 def test_odd_classes_are_said_in_one_line(save, tmp_path, capsys):
     prepared(save(images=pixels(5, 4, 4), labels=np.full(5, 7)), tmp_path)
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1 and "the one class '7' only" in said[0]
+    assert len(said) == 1 and "only the class '7'" in said[0]
     images = pixels(4, 4, 4)
     labels = {"labels": np.array(["a", "b", "a", "b"]), "test_labels": np.array(["a", "c", "d", "b"])}
     prepared(save(images=images, test_images=images, **labels), tmp_path)
@@ -286,7 +286,7 @@ def test_a_row_without_a_label_is_refused(tmp_path):
 def test_pictures_of_sixteen_bits_are_refused(tmp_path):
     for i in range(3):
         Image.fromarray(pixels(5, 5, seed=i).astype(np.uint16) * 257).save(tmp_path / f"{i}.png")
-    with pytest.raises(LacunaError, match=r"0\.png has more than 8 bits a channel"):
+    with pytest.raises(LacunaError, match=r"0\.png has more than 8 bits per channel"):
         Folder(str(tmp_path)).prepare(tmp_path / "root")
 
 

@@ -131,5 +131,5 @@ def test_authors_formula_needs_the_image_and_the_size():
     mfa, x, mask = random_mfa(1, 1, 1, SHAPE), random_images(1, SHAPE), random_mask(1, SHAPE)
     with pytest.raises(ValueError, match="call the layer with observed and mask"):
         MisConv2d.from_conv(convolution(), formula="authors")(mfa)
-    with pytest.raises(ValueError, match="output has the size of the input"):
+    with pytest.raises(ValueError, match="output of the size of the input"):
         MisConv2d.from_conv(convolution(stride=2), formula="authors")(mfa, x, mask)

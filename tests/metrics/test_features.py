@@ -187,5 +187,5 @@ def test_weights_that_are_none_are_refused_and_run_nothing(fidelity: None, tmp_p
     with pytest.raises(LacunaError, match="damaged"):
         inception(path)
     torch.save({"another": torch.zeros(2)}, path)
-    with pytest.raises(LacunaError, match="could not be had from"):
+    with pytest.raises(LacunaError, match="could not be loaded from"):
         inception(path)

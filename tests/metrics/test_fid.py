@@ -121,7 +121,7 @@ def test_singular_covariances_equal_those_of_the_subspace() -> None:
 
 
 def test_other_nets_features_are_refused() -> None:
-    with pytest.raises(LacunaError, match="different nets cannot be compared: made up were seen by net A"):
+    with pytest.raises(LacunaError, match="different nets cannot be compared: those of made up are by net A"):
         frechet_distance(seen(normal(9, 3), "net A"), seen(normal(9, 3), "net B"))
     with pytest.raises(LacunaError, match="different nets"):
         frechet_distance(seen(normal(9, 3)), seen(normal(9, 4)))

@@ -106,25 +106,27 @@ def test_identical_images_have_ssim_one() -> None:
 @pytest.mark.parametrize("nowhere", [float("nan"), float("inf")])
 def test_values_outside_the_region_do_not_matter(metric, nowhere: float) -> None:
     """Even NaN times zero is NaN; and the gradient stays finite, too."""
-    known = torch.ones(5, 1, 20, 17, dtype=torch.bool)
-    known[:, :, :4, :9] = False
+    truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
+    truth_mask[:, :, :4, :9] = False
     image = IMAGE.clone().requires_grad_()
-    hidden = torch.where(known, TRUTH, nowhere)
+    hidden = torch.where(truth_mask, TRUTH, nowhere)
     if metric is ssim:
-        found = ssim(image, hidden, HOLE, known=known)
-        expected = ssim(IMAGE, torch.where(known, TRUTH, 0.3), HOLE, known=known)
+        found = ssim(image, hidden, HOLE, truth_mask=truth_mask)
+        expected = ssim(IMAGE, torch.where(truth_mask, TRUTH, 0.3), HOLE, truth_mask=truth_mask)
     else:
-        found = metric(image, hidden, HOLE & known)
-        expected = metric(IMAGE, TRUTH, HOLE & known)
+        found = metric(image, hidden, HOLE & truth_mask)
+        expected = metric(IMAGE, TRUTH, HOLE & truth_mask)
     assert torch.equal(found.detach(), expected)
     found.backward()
     assert image.grad is not None and image.grad.isfinite().all()
 
 
 def test_ssim_windows_with_unknown_pixels_are_left_out() -> None:
-    known = torch.ones(5, 1, 20, 17, dtype=torch.bool)
-    known[..., :10, :] = False  # windows centred in rows 13..16 see rows 10..19 only
-    assert ssim(IMAGE, TRUTH, known=known).item() == pytest.approx(ssim(IMAGE[..., 10:, :], TRUTH[..., 10:, :]).item())
+    truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
+    truth_mask[..., :10, :] = False  # windows centred in rows 13..16 see rows 10..19 only
+    assert ssim(IMAGE, TRUTH, truth_mask=truth_mask).item() == pytest.approx(
+        ssim(IMAGE[..., 10:, :], TRUTH[..., 10:, :]).item()
+    )
 
 
 def test_image_with_an_empty_region_is_left_out() -> None:
@@ -151,10 +153,10 @@ def test_a_diverged_imputation_is_not_hidden() -> None:
     assert math.isnan(metrics.compute()["mse"]) and math.isnan(metrics.compute()["ssim"])
 
 
-def accumulate(parts: list[slice], known: Tensor | None = None, **options: object) -> dict[str, float]:
+def accumulate(parts: list[slice], truth_mask: Tensor | None = None, **options: object) -> dict[str, float]:
     metrics = MaskedMetrics(**options)  # type: ignore[arg-type]
     for part in parts:
-        metrics.update(IMAGE[part], TRUTH[part], HOLE[part], None if known is None else known[part])
+        metrics.update(IMAGE[part], TRUTH[part], HOLE[part], None if truth_mask is None else truth_mask[part])
     return metrics.compute()
 
 
@@ -177,12 +179,12 @@ def test_accumulation_equals_the_functions_for_any_batches() -> None:
 
 
 def test_accumulation_leaves_out_what_is_unknown() -> None:
-    known = torch.ones(5, 1, 20, 17, dtype=torch.bool)
-    known[1] = False
-    found = accumulate([slice(0, 2), slice(2, 5)], known=known)
+    truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
+    truth_mask[1] = False
+    found = accumulate([slice(0, 2), slice(2, 5)], truth_mask=truth_mask)
     assert found["images"] == 4
-    assert found["rmse"] == pytest.approx(rmse(IMAGE, TRUTH, HOLE & known).item())
-    assert found["ssim"] == pytest.approx(ssim(IMAGE, TRUTH, HOLE, known=known).item())
+    assert found["rmse"] == pytest.approx(rmse(IMAGE, TRUTH, HOLE & truth_mask).item())
+    assert found["ssim"] == pytest.approx(ssim(IMAGE, TRUTH, HOLE, truth_mask=truth_mask).item())
 
 
 def test_mistakes_are_named() -> None:

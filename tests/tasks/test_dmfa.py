@@ -49,7 +49,7 @@ def test_the_warm_up_is_the_authors(size: int, digits_root: Path, tmp_path: Path
     weights = list(task.model.parameters())
     loss, count = task.loss(batch)
     found = torch.autograd.grad(loss, weights)
-    keep, scored = task.regions(batch)
+    keep, scored = task.training_masks(batch)
     theirs = authors_loss(task.model(batch.observed.masked_fill(~keep, 0), keep), batch.observed, scored)
     wanted = torch.autograd.grad(theirs, weights)
     assert loss.item() * int(count) / size == pytest.approx(theirs.item(), rel=1e-4)

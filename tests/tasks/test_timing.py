@@ -32,7 +32,7 @@ from tests.runs.real import config, recipe, train
 from tests.tables.planning import plan, spec
 
 CPU = torch.device("cpu")
-SMALL = ("experiment=timing", "trainer.accelerator=cpu", "timing.size=12", "timing.hole=5", "timing.batch=3")
+SMALL = ("experiment=timing", "trainer.accelerator=cpu", "timing.size=12", "timing.missing_square=5", "timing.batch=3")
 
 
 def made(*words: str) -> Recipe:
@@ -145,7 +145,7 @@ def test_what_others_do_on_one_thread_is_no_part_of_a_pass(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("timing.hole=12",), "timing.hole=12 must be smaller than timing.size=12"),
+        (("timing.missing_square=12",), "timing.missing_square=12 must be smaller than timing.size=12"),
         (("timing.size=0",), "timing.size=0 must be a whole number of at least 1"),
         (("timing.factors=-1",), "timing.factors=-1"),
         (("timing.kernel=13", "timing.padding=0"), "timing.kernel=13 is larger than the image"),
@@ -197,7 +197,7 @@ def test_a_budget_caps_the_repeats_and_never_raises_them() -> None:
     assert [one.config["timing"]["compiled"] for one in (paper, quick, smoke)] == [True, True, False]
     few = changed({**composed, "budget": budgets["quick"]}, timing__repeats=20, timing__compiled=False)
     assert few.config["timing"]["repeats"] == 20 and few.config["timing"]["compiled"] is False
-    assert paper.group == "timing-size12-hole5-batch3" and quick.group == f"{paper.group}-quick"
+    assert paper.group == "timing-size12-missing_square5-batch3" and quick.group == f"{paper.group}-quick"
     # the paper's budget is the paper's only if it is whole; images have nothing to do with it
     assert changed(composed, data__train_images=10).config["budget"] == "paper"
     assert changed(composed, budget__timing__max_repeats=100).config["budget"] == "cut"
@@ -284,7 +284,7 @@ def test_a_table_of_times_needs_no_data(finished: RunFolder, tmp_path: Path) -> 
             "4": {"metric": "conv_seconds", "better": "min"},
         },
     )
-    sizes = {"timing.size": 12, "timing.hole": 5, "timing.batch": 3}
+    sizes = {"timing.size": 12, "timing.missing_square": 5, "timing.batch": 3}
     found = plan(tmp_path / "no data", output, table, values=sizes)
     times = [cell for cell in found.tables[0].cells if cell.row.key == "timing"]
     assert [cell.recipes[0].name for cell in times] == 2 * [finished.path.name]

@@ -1,7 +1,7 @@
-"""Random choices that are pure functions of their names: no generator, no state, no dependence on order.
+"""Random choices as pure functions of a key: no generator, no state, no dependence on the order of calls.
 
-A key (any mixture of words and integers) is hashed with SHA-256, a position is mixed with it by SplitMix64
-(Steele, Lea and Flood, OOPSLA 2014). The same numbers come out on every machine and with every library version.
+A key (strings and integers) is hashed with SHA-256; a position is mixed with it by SplitMix64 (Steele, Lea and
+Flood, OOPSLA 2014). The result is the same on every machine and with every library version.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ MIX_2 = 0x94D049BB133111EB
 
 
 def key(*parts: str | int) -> int:
-    """A signed 64-bit number that stands for ``parts``; ("a", 1) and ("a1",) differ."""
+    """A signed 64-bit hash of ``parts``; ("a", 1) and ("a1",) give different hashes."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
 
 
 def hashes(positions: np.ndarray, *parts: str | int) -> np.ndarray:
-    """One uniform uint64 for every position (int array, any shape) under the key ``parts``."""
+    """One uniform uint64 for every position (int array, any shape), given the key ``parts``."""
     with np.errstate(over="ignore"):
         x = positions.astype(np.uint64) * np.uint64(GOLDEN) + np.uint64(key(*parts) % 2**64)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(MIX_1)
@@ -32,5 +32,5 @@ def hashes(positions: np.ndarray, *parts: str | int) -> np.ndarray:
 
 
 def permutation(n: int, *parts: str | int) -> np.ndarray:
-    """A permutation of 0..n-1 (int64) that depends on ``n`` and the key ``parts`` only."""
+    """A permutation of 0..n-1 (int64) that depends only on ``n`` and the key ``parts``."""
     return np.argsort(hashes(np.arange(n), *parts), kind="stable").astype(np.int64)

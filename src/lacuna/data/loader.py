@@ -1,4 +1,4 @@
-"""Batches of a resident data set in a seeded order, resumable at any batch and sharded over ranks."""
+"""Batches of an incomplete data set in a seeded order; resumable at any batch, sharded over ranks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from lacuna.errors import LacunaError
 class ResidentLoader:
     """Iterates over an :class:`IncompleteImages` set; one pass is one epoch.
 
-    The order of epoch e is a pure function of (seed, e), the same on every device and rank. Rank r of w takes the
-    entries r, r + w, r + 2w, ... of it, so that batch k of all ranks together is batch k of one process with w times
-    the batch size. Every rank has equally many batches: where the last one has fewer than w images in all, the order
-    is continued with its own first entries, and up to w - 1 images are seen twice.
+    The order of epoch e is a pure function of (seed, e), the same on every device and rank. Rank r of w takes its
+    entries r, r + w, r + 2w, ...: batch k of all ranks together is batch k of a single process with w times the
+    batch size. Every rank has the same number of batches. Where the last one has fewer than w images over all ranks,
+    the order continues with its first entries, so up to w - 1 images occur twice.
 
-    Each new pass is the next epoch, unless :meth:`set_epoch` says otherwise. :meth:`state_dict` holds the epoch and
-    the number of batches given; a loader that loads it gives the rest of that epoch first.
+    Each new pass is the next epoch unless :meth:`set_epoch` was called. :meth:`state_dict` holds the epoch and the
+    number of batches already given; a loader that loads it first gives the rest of that epoch.
 
     Args:
         dataset: the images.
-        batch_size: images a batch (on each rank).
+        batch_size: images per batch (on each rank).
         shuffle: seeded order; otherwise the stored one.
         seed: of the order.
-        drop_last: leave out a last batch that is not full.
-        rank, world_size: this process and how many there are.
+        drop_last: drop a last batch that is not full.
+        rank, world_size: index of this process and number of processes.
+
+    Raises:
+        LacunaError: ``batch_size`` is less than 1, or larger than the set while ``drop_last`` is set.
+        ValueError: ``rank`` is not below ``world_size``.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class ResidentLoader:
         return mine
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator: nothing changes before its first batch is asked for, so an unused iterator costs no epoch.
+        # A generator: no state changes before the first batch is requested, so an unused iterator costs no epoch.
         if self._pinned and self._position >= len(self):  # resumed at the end of an epoch
             self._pinned = False
         if not self._pinned:
@@ -89,24 +93,24 @@ class ResidentLoader:
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next pass epoch ``epoch``: from its start, or from where it was left if it is the resumed one."""
+        """Make the next pass epoch ``epoch``: from its start, or from the resumed position if it is that epoch."""
         if not (self._pinned and epoch == self.epoch):
             self._position = 0
         self.epoch, self._pinned = epoch, True
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and number of batches given, with what they refer to; plain numbers."""
+        """Epoch and number of batches given, with the length and seed they refer to; plain numbers."""
         return {"epoch": self.epoch, "position": self._position, "length": len(self), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state`` was taken.
+        """Continue from the position stored in ``state``.
 
         Raises:
             LacunaError: the state belongs to another data set, batch size or seed.
         """
         if (state["length"], state["seed"]) != (len(self), self.seed):
             raise LacunaError(
-                f"The checkpoint was taken with {state['length']} batches an epoch and seed {state['seed']}, "
+                f"The checkpoint was taken with {state['length']} batches per epoch and seed {state['seed']}, "
                 f"this run has {len(self)} and {self.seed}: resume with the same data, batch size and seed."
             )
         self.epoch, self._position, self._pinned = int(state["epoch"]), int(state["position"]), True

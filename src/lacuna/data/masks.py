@@ -1,12 +1,12 @@
 """Mask schemes: which pixels of image number ``index`` are observed (True) and which are missing (False).
 
 A mask is a pure function of (seed, split, index, shape). It is computed from 64-bit integer hashes (SplitMix64,
-counter-based), so it is the same on CPU and GPU, for every batch composition, number of workers and ranks, and an
-image keeps its hole in every epoch. Two schemes of one class that differ in a rate share their random numbers:
-the hole of the lower rate lies inside that of the higher one (:class:`Noise`, :class:`Bernoulli`).
+counter-based), so it is the same on CPU and GPU, for every batch composition and every number of workers and ranks,
+and an image has the same mask in every epoch. Two schemes of one class that differ only in their rate share random
+numbers: the pixels missing at the lower rate are also missing at the higher one (:class:`Noise`, :class:`Bernoulli`).
 
 Every image keeps at least one observed pixel: where a scheme would leave none (possible at high rates on tiny
-images), one pixel, drawn by the same hash, is shown.
+images), one pixel, drawn by the same hash, is observed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lacuna.errors import LacunaError
 
 Shape = tuple[int, int, int]
 
-_CHUNK = 1 << 22  # random numbers held at once: bounds the memory of a whole data set's masks
+_CHUNK = 1 << 22  # random numbers held at once: bounds the memory needed for the masks of a whole data set
 _PIXEL_BITS = 24  # low bits of a score that hold the pixel number, so that no two pixels tie
 
 
@@ -33,20 +33,20 @@ def signed(x: int) -> int:
 
 
 def mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser; int64 products wrap like uint64 ones, shifts are made logical by a bit mask."""
+    """SplitMix64's finaliser; int64 products wrap as uint64 ones do, a bit mask makes the shifts logical."""
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * signed(MIX_1)
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * signed(MIX_2)
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
 class _Draws:
-    """The random numbers of a batch of images: number ``counter`` of each, as 63 uniform bits."""
+    """Counter-based random numbers of a batch of images; each number has 63 uniform bits."""
 
     def __init__(self, salt: int, index: Tensor) -> None:
         self.state = mix(index * signed(GOLDEN) + salt)
 
     def bits(self, first: int, count: int) -> Tensor:
-        """Uniform integers in [0, 2^63), numbers ``first`` .. ``first + count - 1``: (B, count)."""
+        """Uniform integers in [0, 2^63), those with counters ``first`` .. ``first + count - 1``: (B, count)."""
         counter = torch.arange(first + 1, first + count + 1, device=self.state.device)
         return mix(self.state[:, None] + counter * signed(GOLDEN)) & ((1 << 63) - 1)
 
@@ -69,7 +69,7 @@ def _smallest(scores: Tensor, count: int) -> Tensor:
 
 
 def _share(name: str, value: float, meaning: str) -> None:
-    """Refuse a share that is not a number in [0, 1)."""
+    """Raise LacunaError unless ``value`` is a number in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise LacunaError(f"mask.{name}={value} must lie in [0, 1): it is {meaning}.")
 
@@ -80,7 +80,7 @@ def _rounded(value: float) -> int:
 
 
 class MaskScheme(ABC):
-    """Decides which pixels of an image are observed; see the module's text for what every scheme promises."""
+    """Decides which pixels of an image are observed; the module's docstring says what every scheme guarantees."""
 
     def __call__(self, index: Tensor, shape: Shape, *, seed: int, split: str) -> Tensor:
         """The masks of the images at positions ``index`` (int64, (B,)) of ``split``, images of ``shape`` (C, H, W).
@@ -101,8 +101,8 @@ class MaskScheme(ABC):
         observed = self._observed(draws, shape)
         empty = ~observed.flatten(1).any(1)
         values = math.prod(observed.shape[1:])
-        shown = draws.below(-1, values)
-        rescue = torch.arange(values, device=shown.device) == shown[:, None]
+        kept = draws.below(-1, values)
+        rescue = torch.arange(values, device=kept.device) == kept[:, None]
         return observed | (rescue & empty[:, None]).view_as(observed)
 
     @abstractmethod
@@ -122,8 +122,8 @@ class NoMask(MaskScheme):
 class Square(MaskScheme):
     """One missing square, side = ``fraction`` of the image's shorter side, uniform over all positions.
 
-    MisConv, section 4: a quarter of the area. Unlike the authors' code, which never draws the last offset, the
-    last row and column are reached.
+    MisConv, section 4: a quarter of the area. The authors' code never draws the last offset; here the square can
+    also cover the last row and column.
     """
 
     fraction: float = 0.5
@@ -138,17 +138,17 @@ class Square(MaskScheme):
         top, left = draws.below(0, height - side + 1), draws.below(1, width - side + 1)
         row = torch.arange(height, device=device) - top[:, None]
         column = torch.arange(width, device=device) - left[:, None]
-        hidden_rows, hidden_columns = (row >= 0) & (row < side), (column >= 0) & (column < side)
-        return ~(hidden_rows[:, None, :, None] & hidden_columns[:, None, None, :])
+        missing_rows, missing_columns = (row >= 0) & (row < side), (column >= 0) & (column < side)
+        return ~(missing_rows[:, None, :, None] & missing_columns[:, None, None, :])
 
 
 @dataclass(frozen=True)
 class Trapezoid(MaskScheme):
     """One missing trapezoid of exactly round(``area`` * H * W) pixels (MisConv, appendix A.3: half of the image).
 
-    The paper gives no more than a picture, so this is drawn: which way the parallel sides run, the ratio of the
-    short to the long one (1/4 to 3/4 where the area permits), the height, the skew and the position, such that the
-    trapezoid lies inside the image. The grid's pixels nearest to it (by its gauge) are hidden until the count is met.
+    The paper only shows a picture. Here the direction of the parallel sides, the ratio of the short to the long one
+    (1/4 to 3/4 where the area permits), the height, the skew and the position are drawn at random such that the
+    trapezoid lies inside the image. The pixels with the smallest gauge of the trapezoid are missing.
     """
 
     area: float = 0.5
@@ -167,7 +167,7 @@ class Trapezoid(MaskScheme):
         flip, turn = (draws.below(i, 2)[:, None, None] == 1 for i in (0, 1))
         across, along = torch.where(turn, y, x), torch.where(turn, x, y)
         gauge = self._gauge(draws, across, torch.where(flip, 1 - along, along))
-        # 2^24 steps a unit are far finer than a pixel, and whole numbers compare alike on every device.
+        # 2^24 steps per unit are far finer than a pixel, and integers compare alike on every device.
         return ~_smallest((gauge * 2.0**24).to(torch.int64).flatten(1), count).view(-1, 1, height, width)
 
     def _gauge(self, draws: _Draws, u: Tensor, v: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class Trapezoid(MaskScheme):
 
 @dataclass(frozen=True)
 class Noise(MaskScheme):
-    """Exactly round(``rate`` * H * W) pixels are missing, every set of them equally likely (MisConv, appendix A.3)."""
+    """Exactly round(``rate`` * H * W) pixels are missing, all such sets equally likely (MisConv, appendix A.3)."""
 
     rate: float = 0.75
 
@@ -206,7 +206,7 @@ class Noise(MaskScheme):
 
 @dataclass(frozen=True)
 class Bernoulli(MaskScheme):
-    """Every pixel is missing with probability ``rate``, on its own (PRFlow, section 4.1: 0.6 to 0.9).
+    """Every pixel is missing independently with probability ``rate`` (PRFlow, section 4.1: 0.6 to 0.9).
 
     The channels share the mask (as in the published code) unless ``per_channel``.
     """

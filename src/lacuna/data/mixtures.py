@@ -1,4 +1,4 @@
-"""Mixtures of mask schemes, and what ACFlow mixes: halves and rectangles (Li et al. 2020; public code)."""
+"""Mixtures of mask schemes, and the schemes that ACFlow mixes: halves and rectangles (Li et al. 2020; public code)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lacuna.data.masks import MaskScheme, Shape, _Draws, _rounded
 from lacuna.errors import LacunaError
 from lacuna.registry import build
 
-_CHOICE = -2  # the number of the random draw that chooses; the schemes use 0, 1, ..., the rescue -1
+_CHOICE = -2  # counter of the draw that chooses a scheme; schemes use 0, 1, ..., the kept pixel of an empty mask -1
 
 
 @dataclass(frozen=True)
 class Half(MaskScheme):
-    """The upper, lower, left or right half is missing, each for a quarter of the images.
+    """The upper, lower, left or right half is missing, each with probability 1/4.
 
-    It is round(H * W / 2) pixels, in the order of the rows or columns: of odd sides, the middle one is missing in part.
+    round(H * W / 2) pixels are missing, by rows or columns; if their number is odd, half of the middle one is missing.
     """
 
     def _observed(self, draws: _Draws, shape: Shape) -> Tensor:
@@ -35,7 +35,7 @@ class Half(MaskScheme):
 
 @dataclass(frozen=True)
 class Rectangle(MaskScheme):
-    """A rectangle is missing: all those with ``smallest`` to ``largest`` of the image's area are equally likely."""
+    """A rectangle of ``smallest`` to ``largest`` of the image's area is missing; all of them are equally likely."""
 
     smallest: float = 0.3
     largest: float = 1.0
@@ -55,36 +55,39 @@ class Rectangle(MaskScheme):
         size = sizes.to(device)[torch.searchsorted(until, draws.below(0, int(ways.sum())), right=True)]
         spans = []
         for axis, (side, number) in enumerate(((height, 1), (width, 2))):
-            # as many starts as fit: the random number is a remainder by a number of each image's own
+            # the number of possible starts depends on the image, so the remainder is taken per image
             start = draws.bits(number, 1)[:, 0] % (side - size[:, axis] + 1)
             place = torch.arange(side, device=device) - start[:, None]
             spans.append((place >= 0) & (place < size[:, axis, None]))
         return ~(spans[0][:, None, :, None] & spans[1][:, None, None, :])
 
     def _sizes(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Heights and widths that are allowed (N,2), and in how many places each can lie (N,), int64."""
+        """Allowed heights and widths (N,2) and the number of positions of each (N,), int64."""
         sizes = torch.cartesian_prod(torch.arange(1, height + 1), torch.arange(1, width + 1))
         share = sizes.prod(1).double() / (height * width)
         sizes = sizes[(share >= self.smallest) & (share <= self.largest)]
         if len(sizes) == 0:
             raise LacunaError(
                 f"mask.smallest={self.smallest} and mask.largest={self.largest} allow no rectangle of an image of "
-                f"{height}x{width} pixels: put them further apart."
+                f"{height}x{width} pixels: widen the range."
             )
         return sizes, (height - sizes[:, 0] + 1) * (width - sizes[:, 1] + 1)
 
 
 @dataclass(frozen=True)
 class Mixture(MaskScheme):
-    """Every image has the mask of one of several schemes.
+    """The mask of every image is drawn from one of several schemes.
 
     Args:
-        schemes: specs of the schemes (``{type: masks.Square, fraction: 0.5}``), each with its ``weight`` (a whole
-            number, 1 if not said): how often it is chosen, relative to the others.
+        schemes: specs of the schemes (``{type: masks.Square, fraction: 0.5}``), each with an optional ``weight`` (an
+            integer >= 1, default 1): how often it is chosen, relative to the others.
+
+    Raises:
+        LacunaError: no scheme, or a weight that is not an integer >= 1.
     """
 
     schemes: Sequence[Mapping[str, Any]]
-    parts: tuple[MaskScheme, ...] = field(init=False, repr=False)
+    components: tuple[MaskScheme, ...] = field(init=False, repr=False)
     weights: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,13 +99,13 @@ class Mixture(MaskScheme):
             )
         object.__setattr__(self, "weights", weights)
         specs = ({key: value for key, value in spec.items() if key != "weight"} for spec in self.schemes)
-        object.__setattr__(self, "parts", tuple(build("mask", spec) for spec in specs))
+        object.__setattr__(self, "components", tuple(build("mask", spec) for spec in specs))
 
     def _observed(self, draws: _Draws, shape: Shape) -> Tensor:
         chosen = draws.below(_CHOICE, sum(self.weights))[:, None, None, None]
-        observed = self.parts[0]._observed(draws, shape)
+        observed = self.components[0]._observed(draws, shape)
         until = self.weights[0]
-        for part, weight in zip(self.parts[1:], self.weights[1:], strict=True):
-            observed = torch.where(chosen < until, observed, part._observed(draws, shape))
+        for scheme, weight in zip(self.components[1:], self.weights[1:], strict=True):
+            observed = torch.where(chosen < until, observed, scheme._observed(draws, shape))
             until += weight
         return observed

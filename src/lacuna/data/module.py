@@ -1,4 +1,4 @@
-"""The data of one experiment: a source, its splits, a mask scheme, and loaders for all of it."""
+"""The data of one experiment: a source, its splits, a mask scheme, and their loaders."""
 
 from __future__ import annotations
 
@@ -21,27 +21,30 @@ from lacuna.errors import LacunaError
 
 _LIMITS = ("validation", "train_images", "validation_images", "test_images")
 _FOR_RECIPES = ("default_validation",)
-"""Keys of a data config that mean something to recipes only."""
+"""Keys of a data config that only recipes use."""
 
 
 class IncompleteData(pl.LightningDataModule):
-    """Train, validation and test images behind one mask scheme; works with and without a Trainer.
+    """Training, validation and test images with one mask scheme; works with and without a Trainer.
 
-    A set without a validation split has ``data.validation`` images of its training split set aside, by a fixed
+    If the source has no validation split, ``data.validation`` images of the training split are set aside by a fixed
     permutation (null: none). ``data.train_images``, ``data.validation_images`` and ``data.test_images`` keep the first
-    n images. Neither changes a mask: that depends on an image's position in the stored split only.
+    n images. None of these changes a mask: it depends only on an image's position in the stored split.
 
     Args:
         data: a data config: ``type``, the keys above, the source's arguments.
         mask: a mask config: ``type``, ``seed``, the scheme's arguments.
         root: the data folder.
         download: whether the network may be used.
-        batch_size, eval_batch_size: images a batch (on each rank) for training and for judging (default: the same).
+        batch_size, eval_batch_size: images per batch (on each rank) for training and evaluation (default: the same).
         seed: of the order of training batches.
         mask_seed: overrides the mask config's ``seed``.
-        drop_last: whether training leaves out a last batch that is not full.
-        device: where the images live; under a Trainer, its device.
+        drop_last: whether training drops a last batch that is not full.
+        device: where the images are kept; under a Trainer, its device.
         resident_bytes: larger sets stay memory-mapped on the host.
+
+    Raises:
+        LacunaError: an unknown source or scheme, or a wrong argument of either.
     """
 
     def __init__(
@@ -73,11 +76,11 @@ class IncompleteData(pl.LightningDataModule):
         self._sets: dict[tuple[str, bool], IncompleteImages] = {}
 
     def prepare_data(self) -> None:
-        """Download and prepare what is missing (Lightning calls this in one process a machine)."""
+        """Download and prepare the data if necessary (Lightning calls this in one process per machine)."""
         self._prepared = self.source.prepare(self.root, self.download)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the prepared data, preparing it first where needed; harmless when called again."""
+        """Open the prepared data, preparing it first if necessary; may be called repeatedly."""
         if self._prepared is None:
             self.prepare_data()
 
@@ -100,27 +103,27 @@ class IncompleteData(pl.LightningDataModule):
 
     @property
     def classes(self) -> int | None:
-        """Number of classes, None for a set without."""
+        """Number of classes, None if the set has none."""
         return self.provenance.classes
 
     @property
     def attributes(self) -> int | None:
-        """Number of yes-or-no attributes that are its labels, None for a set without."""
+        """Number of binary attributes per image, None if the set has none."""
         return self.provenance.attributes
 
     @property
     def device(self) -> torch.device:
-        """Where batches appear."""
+        """The device on which batches are."""
         return self._device if self.trainer is None else self.trainer.strategy.root_device
 
     @property
     def has_validation(self) -> bool:
-        """Whether there are validation images, stored or carved from the training images."""
+        """Whether there are validation images, stored or set aside from the training images."""
         return "validation" in self.provenance.counts or bool(self._limits["validation"])
 
     @property
     def train(self) -> IncompleteImages:
-        """Training images; what their masks hide is erased."""
+        """Training images; missing pixels are erased."""
         return self._set("train", masked=True)
 
     @property
@@ -134,22 +137,26 @@ class IncompleteData(pl.LightningDataModule):
         return self._set("test", masked=True)
 
     def complete(self, split: str) -> IncompleteImages:
-        """The images of a split with nothing hidden (holes in the user's own data remain), with truth."""
+        """The images of a split without the mask scheme (pixels missing in the data remain missing), with truth."""
         return self._set(split, masked=False)
 
     def positions(self, split: str) -> tuple[str, np.ndarray]:
-        """Which stored split, and which positions of it (int64, ascending), make up ``split``."""
+        """The stored split, and the positions in it (int64, ascending), that make up ``split``.
+
+        Raises:
+            LacunaError: no such split, no images in it, or too many images set aside for validation.
+        """
         if split not in SPLITS:
             raise LacunaError(f"There is no split '{split}': choose one of {', '.join(SPLITS)}.")
         stored = self.provenance.counts
         home, index = split, np.arange(stored.get(split, 0))
-        carve = 0 if "validation" in stored else self._carved(stored["train"])
-        if split != "test" and carve:
+        aside = 0 if "validation" in stored else self._set_aside(stored["train"])
+        if split != "test" and aside:
             home, n = "train", stored["train"]
-            if carve >= n:
-                raise LacunaError(f"data.validation={carve} must be smaller than the {n} training images.")
+            if aside >= n:
+                raise LacunaError(f"data.validation={aside} must be smaller than the {n} training images.")
             order = permutation(n, "validation", self._identity)
-            index = np.sort(order[:carve] if split == "validation" else order[carve:])
+            index = np.sort(order[:aside] if split == "validation" else order[aside:])
         if not len(index):
             hint = ": set data.validation to the number of training images to set aside" if split != "test" else ""
             raise LacunaError(f"The data set {self.provenance.name} has no {split} images{hint}.")
@@ -158,11 +165,11 @@ class IncompleteData(pl.LightningDataModule):
 
     @property
     def _identity(self) -> str:
-        """What the data are called wherever they lie: a user's own by their content, since paths are in their name."""
+        """A name that does not depend on the location: for a user's own data the fingerprint, not the path."""
         return self.provenance.fingerprint if self.source.users_own else self.provenance.name
 
-    def _carved(self, train: int) -> int:
-        """How many training images become validation images; a sample of a named set gives up the same share."""
+    def _set_aside(self, train: int) -> int:
+        """Number of training images used for validation; of a sample of a named set, the same fraction."""
         asked, official = self._limits["validation"] or 0, self.source.official_counts.get("train", train)
         return asked if train >= official else round(asked * train / official)
 
@@ -182,7 +189,7 @@ class IncompleteData(pl.LightningDataModule):
         return self._sets[split, masked].to(self.device)
 
     def loader(self, images: IncompleteImages, *, shuffle: bool = False) -> ResidentLoader:
-        """A loader over any of this module's sets: in training order with ``shuffle``, else for judging."""
+        """A loader over any of this module's sets: in training order with ``shuffle``, else for evaluation."""
         trainer = self.trainer
         return ResidentLoader(
             images,
@@ -203,7 +210,7 @@ class IncompleteData(pl.LightningDataModule):
         return self.loader(self.train, shuffle=True)
 
     def val_dataloader(self) -> ResidentLoader | list[Any]:
-        """Validation batches; none where the set has no validation images."""
+        """Validation batches; an empty list if there are no validation images."""
         if self.has_validation:
             return self.loader(self.validation)
         return []
@@ -214,7 +221,7 @@ class IncompleteData(pl.LightningDataModule):
 
 
 def _count(name: str, value: Any) -> int | None:
-    """A number of images from the config: None or an integer of at least 1 (validation: 0)."""
+    """Check a number of images from the config: None or an integer of at least 1 (``validation``: 0)."""
     least = 0 if name == "validation" else 1
     if value is None:
         return None

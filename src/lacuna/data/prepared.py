@@ -1,10 +1,10 @@
-"""A data set on disk, ready for use: uint8 arrays, one folder, and a record of where they come from.
+"""A prepared data set on disk: uint8 arrays in one folder, with a record of where they come from.
 
 A prepared folder holds ``provenance.json`` and, for every split, ``<split>_images.npy`` (uint8, (N, C, H, W)) and,
-where there are any, ``<split>_labels.npy`` (int64 (N,) for classes, uint8 (N, A) for attributes) and
-``<split>_observed.npy`` (bool, (N, 1 or C, H, W), True = observed: values the owner of the data really lacks). It
-appears with one rename, so it is whole or absent. Reading needs numpy only: a plan of runs can name the data's
-fingerprint without importing torch.
+if there are any, ``<split>_labels.npy`` (int64 (N,) for classes, uint8 (N, A) for attributes) and
+``<split>_observed.npy`` (bool, (N, 1 or C, H, W); False where the original data are missing). It is created with one
+rename, so it is complete or absent. Reading needs only numpy: a plan of runs can read the fingerprint of the data
+without importing torch.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class Arrays:
-    """One split: images uint8 (N, C, H, W); observed bool (N, 1 or C, H, W), True = there.
+    """One split.
 
-    Labels are int64 (N,), one class an image, or uint8 (N, A), 1 for each of A attributes that an image has and else 0.
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,), the class; or uint8 (N, A), 1 for each attribute that the image has, else 0; or None.
+        observed: bool (N, 1 or C, H, W), True = observed; None if nothing is missing.
     """
 
     images: np.ndarray
@@ -46,7 +49,21 @@ class Arrays:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a data set comes from and what exactly it holds."""
+    """Where a data set comes from and what it contains.
+
+    Attributes:
+        name: of the prepared folder.
+        shape: (C, H, W) of the images.
+        classes: number of classes, or None.
+        counts: split -> number of images.
+        checksums, sizes: file -> sha256 and bytes.
+        complete: whether it is the whole published set, not a sample.
+        lossless: whether no pixel was changed by lossy compression, rounding or resizing.
+        source: where the images come from, in words.
+        note: further remarks.
+        class_names: of the classes, in order.
+        attributes: number of binary attributes, or None.
+    """
 
     name: str
     shape: tuple[int, int, int]
@@ -69,9 +86,9 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Description:
-    """What the maker of a prepared set says about it; counts and checksums are added on writing.
+    """What a source says about its set; :func:`write` adds shape, counts and checksums.
 
-    Its labels are one of so many ``classes``, or yes or no to so many ``attributes``; both are None without labels.
+    Labels are one of ``classes`` classes, or binary values of ``attributes`` attributes; both are None without labels.
     """
 
     name: str
@@ -85,10 +102,10 @@ class Description:
 
 
 class PreparedData:
-    """A prepared folder. Opening checks every file's size, and its sha256 when the file has changed since last time.
+    """A prepared folder. Opening it checks every file's size, and its sha256 if the file changed since the last check.
 
     Raises:
-        LacunaError: the folder, or a file in it, is missing or damaged; the sentence names the command that fixes it.
+        LacunaError: the folder, or a file in it, is missing or damaged; the message names the command that fixes it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,7 +114,7 @@ class PreparedData:
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """Whether a set was prepared there (it may be damaged)."""
+        """Whether the folder exists (it may be damaged)."""
         return Path(folder).is_dir()
 
     @cached_property
@@ -108,18 +125,22 @@ class PreparedData:
             record = json.loads(path.read_text(encoding="utf-8"))
             record["shape"] = tuple(record["shape"])
             record["class_names"] = tuple(record["class_names"]) if record.get("class_names") else None
-            known = {f.name for f in fields(Provenance)}
-            return Provenance(**{name: value for name, value in record.items() if name in known})
+            names = {f.name for f in fields(Provenance)}
+            return Provenance(**{name: value for name, value in record.items() if name in names})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(_RECORD, "missing or unreadable") from error
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that are stored, in the order train, validation, test."""
+        """The stored splits, in the order train, validation, test."""
         return tuple(split for split in SPLITS if split in self.provenance.counts)
 
     def split(self, name: str) -> Arrays:
-        """The arrays of one split, memory-mapped (nothing is read until it is used)."""
+        """The arrays of one split, memory-mapped (values are read on use).
+
+        Raises:
+            LacunaError: there is no such split.
+        """
         if name not in self.provenance.counts:
             raise LacunaError(f"The data set {self.provenance.name} has no split '{name}': it has {self.splits}.")
         found = {kind: self._load(f"{name}_{kind}.npy") for kind in ("images", "labels", "observed")}
@@ -143,11 +164,11 @@ class PreparedData:
         )
 
     def _verify(self) -> None:
-        """Compare every file with the record; hash only what changed since it was last found intact."""
+        """Compare every file with the record; hash only files that changed since they were last verified."""
         stamps: dict[str, list[int]] = {}
         with suppress(OSError, ValueError):
             stamps = json.loads((self.folder / _VERIFIED).read_text(encoding="utf-8"))
-        seen: dict[str, list[int]] = {}
+        current: dict[str, list[int]] = {}
         for file, checksum in self.provenance.checksums.items():
             path = self.folder / file
             try:
@@ -156,18 +177,18 @@ class PreparedData:
                 raise self._damaged(file, "missing") from error
             if stat.st_size != self.provenance.sizes.get(file):
                 raise self._damaged(file, "damaged (its size differs from the record)")
-            seen[file] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-            if stamps.get(file) != seen[file] and _sha256(path) != checksum:
+            current[file] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+            if stamps.get(file) != current[file] and _sha256(path) != checksum:
                 raise self._damaged(file, "damaged (its checksum differs from the record)")
-        if seen != stamps:
-            with suppress(LacunaError, OSError):  # a folder one may only read is hashed again every time
-                files.write_json(self.folder / _VERIFIED, seen)
+        if current != stamps:
+            with suppress(LacunaError, OSError):  # a read-only folder is hashed every time
+                files.write_json(self.folder / _VERIFIED, current)
 
 
 def write(folder: Path, description: Description, splits: Mapping[str, Arrays]) -> PreparedData:
-    """Write ``splits`` and their provenance to ``folder``, replacing what is there; all or nothing.
+    """Write ``splits`` and their provenance to ``folder``, replacing its content; all or nothing.
 
-    Not for two processes at once: what an earlier, killed call left beside ``folder`` is removed.
+    Must not run in two processes at once: it removes temporary folders left by an earlier, killed call.
 
     Raises:
         LacunaError: arrays of a wrong type or shape, labels outside the classes, no space left.
@@ -187,7 +208,7 @@ def write(folder: Path, description: Description, splits: Mapping[str, Arrays]) 
             record = Provenance(shape=shape, counts=counts, checksums=checksums, sizes=sizes, **asdict(description))
             files.write_json(temporary / _RECORD, asdict(record))
             temporary.chmod(0o755)
-            if folder.exists():  # a damaged or outdated one makes way; a kill in between leaves "not prepared"
+            if folder.exists():  # if the process is killed between the two renames, the set is not prepared
                 os.replace(folder, temporary.with_name(temporary.name + ".old"))
             os.replace(temporary, folder)
     finally:
@@ -209,7 +230,7 @@ def _write_arrays(folder: Path, splits: Mapping[str, Arrays]) -> tuple[dict[str,
 
 
 def _save(path: Path, array: np.ndarray) -> str:
-    """Write an .npy file, flushed to disk; return its sha256. (``np.save`` hides the reason of a failed write.)"""
+    """Write an .npy file, flush it to disk and return its sha256 (``np.save`` hides why a write failed)."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         data = array.reshape(-1).view(np.uint8).data
@@ -229,7 +250,7 @@ def _sha256(path: Path) -> str:
 
 
 def _checked(description: Description, splits: Mapping[str, Arrays]) -> tuple[int, int, int]:
-    """The common image shape (C, H, W), after checking that the splits fit together and the description."""
+    """The common image shape (C, H, W), after checking the splits against each other and the description."""
     name = description.name
     shapes = {arrays.images.shape[1:] for arrays in splits.values()}
     if "train" not in splits or not set(splits) <= set(SPLITS):

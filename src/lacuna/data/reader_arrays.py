@@ -1,7 +1,7 @@
-"""A named data set from arrays somebody else has read, instead of from its original files.
+"""A named data set from arrays that the user has read, instead of from its original files.
 
-The provenance says so: counts that differ from the published ones, resized images and lossy copies are recorded,
-so that a number computed on them is never mistaken for one on the full set.
+The provenance records counts that differ from the published ones, resized images and lossy copies, so that a number
+computed on them is never mistaken for one on the full set.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from lacuna.data.sources.base import Content, Source
 from lacuna.data.sources.pixels import channels_first, fitted
 from lacuna.errors import LacunaError
 
-Given = tuple[np.ndarray, "np.ndarray | None"]
+ReaderArrays = tuple[np.ndarray, "np.ndarray | None"]
 """uint8 images (N, H, W) or (N, H, W, C), and labels (N,) or attributes (N, A), if any."""
 
 
-def content(
+def content_of(
     source: Source,
-    given: Mapping[str, Given],
+    arrays: Mapping[str, ReaderArrays],
     *,
     origin: str,
     sample: bool = False,
     lossy: bool = False,
     note: str = "",
 ) -> Content:
-    """The splits ``given`` as the set of ``source``: centre squares resized to its shape where they differ in size.
+    """The arrays of every split as the set of ``source``; images of another size are cropped and resized to its shape.
 
     Args:
         source: the named set.
-        given: train and test, maybe validation.
+        arrays: of train and test, and optionally validation.
         origin: where the arrays come from.
-        sample: they are not the whole set (found out from the counts, too).
-        lossy: they went through lossy compression, or anything else that changed their pixels.
-        note: anything else worth knowing.
+        sample: they are not the whole set (also detected from the counts).
+        lossy: their pixels were changed, by lossy compression for example.
+        note: further remarks.
 
     Raises:
         LacunaError: arrays that do not fit the set.
     """
     name, resized, splits = source.set_name, set(), {}
-    for split, (images, labels) in given.items():
+    for split, (images, labels) in arrays.items():
         size = images.shape[1:3]
         pixels = _fitting(source, split, images)
         if size != pixels.shape[2:]:
@@ -84,7 +84,7 @@ def _fitting(source: Source, split: str, images: np.ndarray) -> np.ndarray:
 
 
 def _labels(source: Source, split: str, n: int, labels: np.ndarray | None) -> np.ndarray | None:
-    """Those of ``n`` images, as a prepared set keeps them."""
+    """The labels of ``n`` images, in the form of a prepared set."""
     where, attributes = f"The {split} images for {source.set_name}", source.attributes
     if attributes is not None and labels is not None:
         if labels.shape != (n, attributes) or not np.isin(labels, (-1, 0, 1)).all():
@@ -97,8 +97,12 @@ def _labels(source: Source, split: str, n: int, labels: np.ndarray | None) -> np
     return labels.astype(np.int64)
 
 
-def from_file(path: Path) -> Given:
-    """Images and labels from an ``.npz`` (keys images, labels) or images from an ``.npy`` file."""
+def from_file(path: Path) -> ReaderArrays:
+    """Images and labels from an ``.npz`` file (keys images, labels) or images from an ``.npy`` file.
+
+    Raises:
+        LacunaError: the file is missing, damaged or of another format.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -106,12 +110,16 @@ def from_file(path: Path) -> Given:
         return loaded["images"], loaded["labels"] if "labels" in loaded.files else None
     except FileNotFoundError as error:
         raise LacunaError(f"{path} does not exist.") from error
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
+    except Exception as error:  # numpy and zipfile raise many kinds of errors for damaged files
         raise LacunaError(f"{path} is not an .npz with images and labels, or an .npy with images ({error}).") from error
 
 
-def reader(spec: str) -> Callable[..., Any]:
-    """The function of ``FILE.py:FUNCTION``."""
+def load_reader(spec: str) -> Callable[..., Any]:
+    """The function that ``FILE.py:FUNCTION`` names.
+
+    Raises:
+        LacunaError: no such file or function.
+    """
     file, _, function = spec.rpartition(":")
     if not file or not Path(file).is_file():
         raise LacunaError(f"--reader {spec}: give FILE.py:FUNCTION, where the file exists.")
@@ -126,11 +134,11 @@ def reader(spec: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def from_reader(source: Source, read: Callable[..., Any], **arguments: Any) -> dict[str, Given]:
-    """Call ``read(split, **arguments)`` for the publisher's split names of the set."""
-    given: dict[str, Given] = {}
+def from_reader(source: Source, read: Callable[..., Any], **arguments: Any) -> dict[str, ReaderArrays]:
+    """Call ``read(split, **arguments)`` with the publisher's name of every split of the set."""
+    arrays: dict[str, ReaderArrays] = {}
     for ours, theirs in source.official_splits.items():
         result = read(theirs, **arguments)
         images, labels = result if isinstance(result, tuple) else (result, None)
-        given[ours] = (np.asarray(images), None if labels is None else np.asarray(labels))
-    return given
+        arrays[ours] = (np.asarray(images), None if labels is None else np.asarray(labels))
+    return arrays

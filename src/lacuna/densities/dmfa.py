@@ -1,4 +1,4 @@
-"""DMFA: a network that looks at an incomplete image and predicts the MFA of its hidden pixels (MisConv, A.1)."""
+"""DMFA: a network that predicts the MFA of the missing pixels from an incomplete image (MisConv, appendix A.1)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ class DMFA(Density):
     Args:
         shape: (C, H, W) of the images.
         net: spec of the network (``nets/density_net.py``).
-        components: K >= 1 (the papers use 1).
-        factors: L >= 0 (the papers use 4).
-        factor_range: the loadings lie in (-factor_range / 2, factor_range / 2).
-        noise_floor: least noise variance. The default, the variance of rounding to 256 grey levels, is the
-            certainty no model of 8-bit images can honestly exceed.
-            The authors' code has 1e-10, where pixels that never vary (a black background) earn up to 10.6 nats each
-            and outweigh all others; the paper says nothing of it.
+        components: number of components K >= 1 (the papers use 1).
+        factors: number of factors L >= 0 (the papers use 4).
+        factor_range: factor loadings lie in (-factor_range / 2, factor_range / 2).
+        noise_floor: smallest noise variance. The default is the variance of rounding to 256 grey levels, below which
+            no model of 8-bit images can be accurate. The authors' code has 1e-10, where pixels that never vary (a
+            black background) contribute up to 10.6 nats each and dominate the likelihood; the paper gives no bound.
         noise_ceiling: largest noise variance; 1 in the authors' code (the variance of a pixel in [0, 1] is at most
             1/4).
 

@@ -1,8 +1,8 @@
-"""EM for SMFA: passes through incomplete images, with new parameters after each.
+"""EM for SMFA on incomplete images; the parameters are updated after each pass through the images.
 
-Every pass is exact batch EM, however the images are cut into batches: it never lowers the log-likelihood of the
-observed pixels (plus the log-density of the prior). What a pass keeps does not grow with the number of images; it
-takes about 2 K D (L^2/2 + 5L/2 + 3) multiplications an image of D pixels, all of them in matrix products.
+Every pass is exact batch EM, for any division of the images into batches: it never lowers the log-likelihood of the
+observed pixels plus the log-density of the prior. The memory of a pass does not depend on the number of images. It
+takes about 2 K D (L^2/2 + 5L/2 + 3) multiplications per image of D pixels, all of them in matrix products.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from lacuna.errors import LacunaError
 
 
 class Progress(NamedTuple):
-    """Of the mixture a pass began with, in nats per observed value."""
+    """Fit of the mixture at the start of a pass, in nats per observed value."""
 
     log_likelihood: float
     objective: float
-    """With the prior's log-density; this is what never falls."""
+    """Log-likelihood plus the log-density of the prior; it never decreases."""
 
 
 class EM(nn.Module):
     """A pass of EM: :meth:`add` every batch, then :meth:`update`.
 
-    It has no parameters; the sums of a pass under way are its ``training_state``, so that an interrupted training can
-    go on in the middle of a pass.
+    It has no parameters. The sums of an unfinished pass are its ``training_state``, so that training can be resumed
+    in the middle of a pass.
 
     Args:
-        complete: nothing is missing in any image. The result is the same and takes about a quarter of the time.
+        complete: no pixel is missing in any image. The result is the same, in about a quarter of the time.
     """
 
     def __init__(self, complete: bool = False) -> None:
@@ -50,12 +50,12 @@ class EM(nn.Module):
         """Add images to the pass.
 
         Args:
-            density: started, and the same until :meth:`update`.
+            density: started (:meth:`SMFA.start`), and not changed until :meth:`update`.
             observed: (B, C, H, W) in [0, 1]; read only where observed.
             mask: bool, True = observed, (B, 1, H, W) or (B, C, H, W), the same in all batches of a pass.
 
         Raises:
-            LacunaError: the density was not started, or masks of both kinds in one pass.
+            LacunaError: the density was not started, or shared and per-channel masks in one pass.
         """
         columns = positions(mask, self.complete).shape[1]
         if self._step is None or self._statistics is None:
@@ -78,7 +78,7 @@ class EM(nn.Module):
 
     @torch.no_grad()
     def update(self, density: SMFA) -> Progress:
-        """End the pass: give the density its new parameters.
+        """End the pass and set the new parameters of the density.
 
         Raises:
             LacunaError: no image was added.
@@ -93,11 +93,11 @@ class EM(nn.Module):
         return Progress(*(reached / found.values).tolist())
 
     def training_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the sums of the pass under way."""
+        """The sums of the unfinished pass, for a checkpoint."""
         return {"sums": None if self._statistics is None else self._statistics.tensors()}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` gave."""
+        """Restore what :meth:`training_state` returned."""
         self._step = self._statistics = None
         self._restored = state["sums"]
 
@@ -110,17 +110,17 @@ def fit(
     tolerance: float = 1e-5,
     complete: bool = False,
 ) -> list[Progress]:
-    """Passes of EM until one gains less than ``tolerance``.
+    """Run EM until a pass improves the objective by less than ``tolerance``.
 
     Args:
-        density: started.
-        batches: (observed, mask) pairs, gone through again in every pass (a list, a loader; not a generator).
-        passes: at most.
-        tolerance: nats per observed value.
-        complete: nothing is missing in any image.
+        density: started (:meth:`SMFA.start`).
+        batches: (observed, mask) pairs, iterated in every pass (a list or a loader, not a generator).
+        passes: largest number of passes.
+        tolerance: in nats per observed value.
+        complete: no pixel is missing in any image.
 
     Returns:
-        What each pass began with.
+        The fit at the start of each pass.
     """
     em, history = EM(complete), list[Progress]()
     for _ in range(passes):

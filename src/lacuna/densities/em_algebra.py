@@ -1,4 +1,4 @@
-"""Many small symmetric matrices at once: their two matrix axes come first, so that every step is one long vector."""
+"""Algebra of many small symmetric matrices; the matrix axes come first, so that operations are on long vectors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lacuna.mfa import full_precision
 def inverse(matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Inverses and log-determinants of symmetric positive definite matrices, by sweeping every pivot.
 
-    The sweep operator (Beaton 1964) is the classical workhorse of EM with missing values; such matrices need no
-    pivoting. For 6 x 6 matrices about three times as fast on the CPU as a batch of LAPACK's factorisations.
+    The sweep operator (Beaton 1964) is the classical method for EM with missing values; positive definite matrices
+    need no pivoting. For 6 x 6 matrices it is about three times as fast on the CPU as batched LAPACK factorisations.
 
     Args:
         matrices: (n, n, ...).
 
     Returns:
-        (n, n, ...) and (...).
+        Inverses (n, n, ...) and log-determinants (...).
     """
     a = matrices.clone()
     log_determinant = a.new_zeros(a.shape[2:])
@@ -53,13 +53,13 @@ def unpack(packed: Tensor, n: int) -> Tensor:
 
 
 def accurate(device: torch.device) -> torch.dtype:
-    """The type for small matrices and for sums over many images."""
+    """The floating-point type for small matrices and for sums over many images: float64 where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager
 def exact_products(tensor: Tensor) -> Iterator[None]:
-    """Matrix products in the operands' own type: no autocasting, and no TF32, which keeps three digits."""
+    """Matrix products in the full precision of the operands: no autocasting, no TF32 (about three digits)."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

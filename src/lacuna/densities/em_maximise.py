@@ -1,14 +1,15 @@
-"""The M-step for a mixture of factor analysers: statistics over a pass through the images, and what follows from them.
+"""The M-step for a mixture of factor analysers: statistics over all images, and the parameters that they give.
 
-Of every component and pixel j the loadings a, the mean m and the noise d are a weighted regression of the pixel on
-(z, 1), over the images that show it and the moments of z that the E-step gives (Ghahramani and Hinton 1996, for
-complete data; Ghahramani and Jordan 1994, for missing values; per pixel, because each is seen in other images):
+For every component and pixel j, the loadings a, the mean m and the noise variance d are a weighted regression of the
+pixel on (z, 1), over the images in which it is observed, with the moments of z from the E-step (Ghahramani and Hinton
+1996, for complete data; Ghahramani and Jordan 1994, for missing values). Every pixel is a regression of its own,
+because each is observed in different images:
 
     G_j = sum_i r_i o_ij E[(z,1)(z,1)^T],   g_j = sum_i r_i o_ij x_ij E[(z,1)],   q_j = sum_i r_i o_ij x_ij^2,
     (a_j, m_j) = G_j^-1 g_j,   d_j = (q_j - g_j^T (a_j, m_j)) / sum_i r_i o_ij.
 
-The sums are matrix products over images; they are added up in float64 while images pass by, so memory does not grow
-with their number: K P (L+1)(L+2)/2 + K D (L+2) numbers.
+The sums are matrix products over images, accumulated in float64 batch by batch. Their size,
+K P (L+1)(L+2)/2 + K D (L+2) numbers, does not depend on the number of images.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from lacuna.densities.em_expect import LARGEST, EStep, positions
 from lacuna.mfa import MFA
 
 LEAST_PRIOR = 1e-9
-"""Images; nothing beside any that show a pixel, but no regression is singular."""
+"""Smallest weight of the prior, in images: negligible, but it keeps every regression non-singular."""
 
 
 @dataclass
 class Statistics:
-    """Sums over images of all that the M-step needs; values are relative to the centre of the E-step.
+    """Sums over images that the M-step needs; values are relative to the centre of the E-step.
 
     Attributes:
-        second: ((L + 1)(L + 2) / 2, K, P), of r E[(z, 1)(z, 1)^T] over the images that show the pixels of a column;
-            the entries as :func:`lacuna.densities.em_algebra.lower` lists them.
-        first: (L + 1, K, D), of r x E[(z, 1)].
-        square: (K, D), of r x^2.
-        count: (K,), of the responsibilities r.
-        log_likelihood: (), of the images' log-densities, in nats.
-        values: (), of the numbers of observed values.
+        second: ((L + 1)(L + 2) / 2, K, P), sums of r E[(z, 1)(z, 1)^T] over the images in which the pixels of a column
+            are observed; entries in the order of :func:`lacuna.densities.em_algebra.lower`.
+        first: (L + 1, K, D), sums of r x E[(z, 1)].
+        square: (K, D), sums of r x^2.
+        count: (K,), sums of the responsibilities r.
+        log_likelihood: (), sum of the images' log-densities, in nats.
+        values: (), number of observed values.
     """
 
     second: Tensor
@@ -49,13 +50,13 @@ class Statistics:
 
     @classmethod
     def zeros(cls, step: EStep) -> Statistics:
-        """Of no images."""
+        """The statistics of no images."""
         n, k, d = step.rank + 1, step.k, len(step.centre)
         shapes = ((n * (n + 1) // 2, k, step.columns), (n, k, d), (k, d), (k,), (), ())
         return cls(*(torch.zeros(shape, dtype=step.exact, device=step.centre.device) for shape in shapes))
 
     def tensors(self) -> list[Tensor]:
-        """All of them, in order."""
+        """All attributes, in order."""
         return [getattr(self, field.name) for field in fields(self)]
 
     @torch.no_grad()
@@ -63,10 +64,10 @@ class Statistics:
         """Add images.
 
         Args:
-            step: the E-step of the present mixture.
+            step: the E-step of the current mixture.
             observed: (B, C, H, W); read only where observed.
             mask: bool, True = observed, (B, 1, H, W) or (B, C, H, W), the same in all batches of a pass.
-            complete: nothing is missing in any batch of the pass.
+            complete: no pixel is missing in any batch of the pass.
         """
         rows = max(1, LARGEST // len(self.second.flatten(0, 1)))
         with exact_products(step.centre):
@@ -74,8 +75,8 @@ class Statistics:
                 self._add(step, step.centred(x, m), positions(m, complete))
         self.values += mask.expand_as(observed).sum()
 
-    def _add(self, step: EStep, values: Tensor, seen: Tensor) -> None:
-        expected = step(values, seen)
+    def _add(self, step: EStep, values: Tensor, mask: Tensor) -> None:
+        expected = step(values, mask)
         total = expected.joint.logsumexp(0)
         share = (expected.joint - total).exp()
         extended = torch.cat([expected.mean, torch.ones_like(share)[None]])
@@ -83,8 +84,8 @@ class Statistics:
         moments = extended[rows] * extended[columns]
         pairs = step.rank * (step.rank + 1) // 2
         moments[:pairs] += expected.covariance[rows[:pairs], columns[:pairs]]
-        seen = seen.to(values).expand(len(values), -1)
-        self.second += _over_images(moments * share, seen)
+        is_observed = mask.to(values).expand(len(values), -1)
+        self.second += _over_images(moments * share, is_observed)
         self.first += _over_images(extended * share, values)
         self.square += share.to(values) @ values.square()
         self.count += share.sum(1)
@@ -92,22 +93,22 @@ class Statistics:
 
 
 def _over_images(weights: Tensor, rows: Tensor) -> Tensor:
-    """(T, K, B) and (B, P) -> (T, K, P)."""
+    """Sums over images of products: (T, K, B) and (B, P) -> (T, K, P)."""
     sums: Tensor = weights.flatten(0, 1).to(rows) @ rows
     return sums.view(*weights.shape[:2], -1)
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What every component has seen besides the images: ``weight`` images of the pooled mean and variance, any z.
+    """A conjugate prior: ``weight`` pseudo-images with the pooled mean and variance, for every component.
 
-    That is a conjugate prior, so EM climbs log-likelihood + :meth:`log_density`. It keeps components of few images
-    from learning them by heart; a component without images becomes the pooled Gaussian, and a pixel that a component
-    has not seen takes the pooled values.
+    EM then increases log-likelihood + :meth:`log_density`. The prior keeps components with few images from
+    overfitting: a component without images becomes the pooled Gaussian, and a pixel that is observed in none of a
+    component's images gets the pooled values.
 
     Attributes:
-        mean, variance: (D,) of every pixel, over the images that show it.
-        weight: a number of images; 0 for maximum likelihood.
+        mean, variance: (D,) of every pixel, over the images in which it is observed.
+        weight: number of pseudo-images; 0 for maximum likelihood.
     """
 
     mean: Tensor
@@ -125,12 +126,12 @@ class Prior:
 
 @dataclass(frozen=True)
 class MStep:
-    """From statistics to the mixture with the largest expected log-likelihood (plus the prior's).
+    """Computes the mixture with the largest expected log-likelihood (plus prior) from the statistics of a pass.
 
     Attributes:
-        prior: what is known besides.
-        isotropic: one noise variance a component (a mixture of probabilistic PCA), instead of one a pixel.
-        floor, ceiling: of the noise variance.
+        prior: of every component.
+        isotropic: one noise variance per component (a mixture of probabilistic PCA), instead of one per pixel.
+        floor, ceiling: bounds of the noise variance.
     """
 
     prior: Prior
@@ -140,7 +141,7 @@ class MStep:
 
     @torch.no_grad()
     def __call__(self, statistics: Statistics, step: EStep, like: MFA) -> MFA:
-        """The new mixture, of the shape and type of ``like``; ``step`` made the statistics."""
+        """The new mixture, with the shape and type of ``like``; ``step``: the E-step of the statistics."""
         n, k, columns = step.rank + 1, step.k, statistics.square.shape[1]
         size = max(1, LARGEST // (n * max(n * step.columns, columns)))
         groups = zip(
@@ -163,7 +164,7 @@ class MStep:
         return found.to(like.mean.dtype)
 
     def _regress(self, second: Tensor, first: Tensor, square: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loadings (k, L, D), mean and noise (k, D) of some components."""
+        """Loadings (k, L, D), mean and noise variance (k, D) of k components."""
         weight = max(self.prior.weight, LEAST_PRIOR)
         gram = unpack(second, len(first))
         gram.diagonal(dim1=0, dim2=1).add_(weight)

@@ -1,7 +1,8 @@
-"""Where EM starts: k-means on incomplete images, and loadings from how single images of a cluster deviate from it.
+"""Start values for EM: k-means on incomplete images; loadings are deviations of single images from their centre.
 
-Distances count observed pixels only, and centres are means over the images that show a pixel: Lloyd's steps then
-lower the sum of squares over the observed values (k-POD; Chi, Chi and Baraniuk 2016), in two matrix products.
+Distances use observed pixels only, and a pixel of a centre is the mean over the images in which it is observed.
+Lloyd's steps then lower the sum of squares over the observed values (k-POD; Chi, Chi and Baraniuk 2016), in two matrix
+products each.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ LLOYD_STEPS = 25
 
 
 def pooled_moments(observed: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every pixel, (C, H, W) each, over the images that show it.
+    """Mean and variance of every pixel, (C, H, W) each, over the images in which it is observed.
 
-    A pixel that no image shows has the average ones.
+    A pixel that is never observed gets the average over the other pixels.
 
     Args:
         observed: (B, C, H, W); read only where observed.
-        mask: bool, True = observed, (B, 1, H, W) or (B, C, H, W); something is observed.
+        mask: bool, True = observed, (B, 1, H, W) or (B, C, H, W); at least one value is observed.
     """
-    seen = mask.expand_as(observed)
-    count = seen.sum(0)
+    is_observed = mask.expand_as(observed)
+    count = is_observed.sum(0)
 
     def average(values: Tensor) -> Tensor:
-        mean = torch.where(seen, values, 0).sum(0) / count
+        mean = torch.where(is_observed, values, 0).sum(0) / count
         return torch.where(count > 0, mean, mean.nanmean())
 
     mean = average(observed)
@@ -42,10 +43,10 @@ def pooled_moments(observed: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def start(
     observed: Tensor, mask: Tensor, mean: Tensor, variance: Tensor, *, components: int, factors: int, seed: int
 ) -> MFA:
-    """A mixture for EM to start from: a batch of one, of the type of ``observed``.
+    """A mixture for EM to start from: a batch of one, with the type of ``observed``.
 
     Args:
-        observed: (B, C, H, W) images, a few thousand are enough; read only where observed.
+        observed: (B, C, H, W), a few thousand images suffice; read only where observed.
         mask: bool, True = observed, (B, 1, H, W) or (B, C, H, W).
         mean, variance: (C, H, W), :func:`pooled_moments`.
         components: K. factors: L.
@@ -56,19 +57,19 @@ def start(
     """
     if len(observed) < max(components, factors):
         raise LacunaError(
-            f"density.components={components} and density.factors={factors} need at least as many training images to "
-            f"start from, not {len(observed)}."
+            f"density.components={components} and density.factors={factors} need at least as many training images, "
+            f"not {len(observed)}."
         )
-    seen = mask.expand_as(observed).flatten(1)
-    values = torch.where(seen, observed.flatten(1) - mean.flatten(), 0)
-    seen = seen.to(values)
+    is_observed = mask.expand_as(observed).flatten(1)
+    values = torch.where(is_observed, observed.flatten(1) - mean.flatten(), 0)
+    weight = is_observed.to(values)
     with exact_products(values):
-        centres, label = kmeans(values, seen, components, seed)
+        centres, label = kmeans(values, weight, components, seed)
         member = one_hot(label, components).to(values).T
-        deviation = (values - centres[label]) * seen
-        # as if each cluster held one more image, of the pooled variance
-        spread = (member @ deviation.square() + variance.flatten()) / (member @ seen + 1)
-    # a random few members of every cluster; one of fewer than L images borrows from others
+        deviation = (values - centres[label]) * weight
+        # as if each cluster had one more image, with the pooled variance
+        spread = (member @ deviation.square() + variance.flatten()) / (member @ weight + 1)
+    # L random members of every cluster; a cluster of fewer than L images also takes images of others
     key = _uniform(len(values), "smfa loadings", seed).to(values)
     chosen = torch.where(member > 0, 1 + key, key).topk(factors, 1).indices
     shape = (1, components, *observed.shape[1:])
@@ -80,53 +81,55 @@ def start(
     )
 
 
-def kmeans(values: Tensor, seen: Tensor, k: int, seed: int, steps: int = LLOYD_STEPS) -> tuple[Tensor, Tensor]:
+def kmeans(values: Tensor, observed: Tensor, k: int, seed: int, steps: int = LLOYD_STEPS) -> tuple[Tensor, Tensor]:
     """k-means++ and Lloyd's algorithm on incomplete rows.
 
     Args:
-        values: (N, D), zero where not seen and centred, so that zero is also what an unseen pixel of a centre becomes.
-        seen: (N, D) of zeros and ones.
-        k: at most N.
+        values: (N, D), zero where missing. Columns are centred, since a value of a centre that is never observed is
+            also set to zero.
+        observed: (N, D), 1 where observed, else 0.
+        k: number of clusters, at most N.
+        seed: of the first centres.
+        steps: largest number of Lloyd's steps.
 
     Returns:
         Centres (k, D) and labels (N,).
     """
-    centres = _spread_out(values, seen, k, seed)
-    label = distances(values, seen, centres).argmin(1)
+    centres = _spread_out(values, observed, k, seed)
+    label = distances(values, observed, centres).argmin(1)
     for _ in range(steps):
         member = one_hot(label, k).to(values).T
-        count = member @ seen
+        count = member @ observed
         centres = torch.where(count > 0, member @ values / count.clamp(min=1), 0)
-        before, label = label, distances(values, seen, centres).argmin(1)
+        before, label = label, distances(values, observed, centres).argmin(1)
         if torch.equal(before, label):
             break
     return centres, label
 
 
-def distances(values: Tensor, seen: Tensor, centres: Tensor) -> Tensor:
-    """Squared distances (N, k) of incomplete rows to centres (k, D), over what each row shows."""
-    products = seen @ centres.square().T - 2 * values @ centres.T
+def distances(values: Tensor, observed: Tensor, centres: Tensor) -> Tensor:
+    """Squared distances (N, k) of incomplete rows to centres (k, D), over the observed values of each row."""
+    products = observed @ centres.square().T - 2 * values @ centres.T
     return (values.square().sum(1, keepdim=True) + products).clamp(min=0)
 
 
-def _spread_out(values: Tensor, seen: Tensor, k: int, seed: int) -> Tensor:
-    """First centres: k rows, each drawn with a probability like its squared distance from the nearest so far.
+def _spread_out(values: Tensor, observed: Tensor, k: int, seed: int) -> Tensor:
+    """First centres: k rows, each drawn with a probability proportional to its squared distance to the nearest centre.
 
-    (k-means++; Arthur and Vassilvitskii 2007.) Distances are per pixel shown, so that how much a row shows does not
-    matter.
+    (k-means++; Arthur and Vassilvitskii 2007.) Distances are divided by the number of observed values of a row.
     """
-    shown = seen.sum(1).clamp(min=1)
+    count = observed.sum(1).clamp(min=1)
     draws = _uniform(k, "smfa centres", seed).to(values.device)
-    nearest = torch.ones_like(shown)
+    nearest = torch.ones_like(count)
     chosen: list[Tensor] = []
     for draw in draws:
-        mass = (nearest / shown if chosen else nearest).double().cumsum(0)
+        mass = (nearest / count if chosen else nearest).double().cumsum(0)
         chosen.append(torch.searchsorted(mass, (draw * mass[-1])[None], right=True).clamp(max=len(values) - 1)[0])
-        to_it = distances(values, seen, values[chosen[-1]][None])[:, 0]
+        to_it = distances(values, observed, values[chosen[-1]][None])[:, 0]
         nearest = torch.minimum(nearest, to_it) if len(chosen) > 1 else to_it
     return values[torch.stack(chosen)]
 
 
 def _uniform(n: int, *key: str | int) -> Tensor:
-    """Numbers in [0, 1), n of them, float64, that depend on the key only."""
+    """``n`` uniform numbers in [0, 1), float64, that depend only on the key."""
     return torch.from_numpy(hashes(np.arange(n), *key).astype(np.float64) / 2.0**64)

@@ -1,7 +1,7 @@
-"""SMFA: one mixture of factor analysers for the whole data set, conditioned on what each image shows.
+"""SMFA: one mixture of factor analysers for the whole data set, conditioned on the observed pixels of each image.
 
-The "shallow" density of MisConv (table 6 and 7; Richardson and Weiss 2018), but fitted by exact EM to incomplete
-images, with a noise variance for every pixel. :mod:`lacuna.densities.em` fits it.
+The "shallow" density of MisConv (tables 6 and 7; Richardson and Weiss 2018), but fitted by exact EM to incomplete
+images (:mod:`lacuna.densities.em`), with one noise variance per pixel.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class SMFA(Density):
 
     Args:
         shape: (C, H, W) of the images.
-        components: K >= 1.
-        factors: L >= 0.
+        components: number of components K >= 1.
+        factors: number of factors L >= 0.
         isotropic: one noise variance for all pixels of a component (a mixture of probabilistic PCA, as published).
-        prior: how many images of the pooled mean and variance every component has seen besides the real ones; 0 is
-            maximum likelihood, which learns small components by heart.
-        noise_floor, noise_ceiling: least and largest noise variance; no variable in [0, 1] has one above 1/4.
-        keep: how many components the density of an image has, its most responsible ones; None is all of them, which
-            is exact, 1 the authors' choice.
-        covariance: of the factors given what is observed: ``exact``, L^-1, or the ``authors``', 2 I - L^-1, which
-            has a sign wrong: the more an image shows, the *less* is known.
+        prior: weight of the prior, as a number of pseudo-images with the pooled mean and variance per component; 0 is
+            maximum likelihood, which overfits components with few images.
+        noise_floor, noise_ceiling: smallest and largest noise variance; no variable in [0, 1] has one above 1/4.
+        keep: number of components in the density of an image, those with the largest responsibilities; None: all,
+            which is exact; 1: as in the authors' code.
+        covariance: posterior covariance of the factors: ``exact``, L^-1, or ``authors``, 2 I - L^-1, which has a sign
+            error: the variance *grows* with the number of observed pixels.
 
     Raises:
         LacunaError: a value out of its range.
@@ -75,7 +75,7 @@ class SMFA(Density):
             raise LacunaError(f"density.covariance={covariance} is none of {', '.join(COVARIANCES)}.")
         self.isotropic, self.prior_images, self.keep, self.covariance = isotropic, prior, keep, covariance
         self.noise_floor, self.noise_ceiling = noise_floor, noise_ceiling
-        # before any image is seen: anything in [0, 1], the same everywhere
+        # before the start from images: the uniform distribution on [0, 1] for every pixel
         uniform = {"mean": 1 / 2, "variance": 1 / 12}
         self.register_buffer("logits", torch.zeros(components))
         self.register_buffer("mean", torch.full((components, *shape), uniform["mean"]))
@@ -101,13 +101,13 @@ class SMFA(Density):
 
     @property
     def numbers(self) -> int:
-        """How many numbers the density of one image has."""
+        """Number of elements of the density of one image."""
         k, rank = self.factors.shape[:2]
         return (self.keep or k) * (rank + 2) * self.mean[0].numel()
 
     @property
     def started(self) -> bool:
-        """Whether the mixture comes from images."""
+        """Whether :meth:`start` was called."""
         return bool(self.images > 0)
 
     @torch.no_grad()
@@ -134,7 +134,7 @@ class SMFA(Density):
 
     @property
     def prior(self) -> Prior:
-        """Of EM; see there."""
+        """The prior of EM (:class:`lacuna.densities.em_maximise.Prior`)."""
         exact = accurate(self.mean.device)
         mean, variance = (part.flatten().to(exact) for part in (self.pooled_mean, self.pooled_variance))
         return Prior(mean, variance, self.prior_images)
@@ -146,20 +146,20 @@ class SMFA(Density):
     # ------------------------------------------------------------------ the density of an image
 
     def forward(self, observed: Tensor, mask: Tensor) -> MFA:
-        """p(hidden | observed), exactly, as a mixture of ``keep`` components.
+        """p(missing | observed), as a mixture of ``keep`` components; exact if all are kept.
 
         Component k given x_o has the loadings A_u R^-T with R R^T = L, the mean m_u + A_u L^-1 h and the weight
         p(k | x_o): low rank again. See :meth:`lacuna.densities.base.Density.forward`.
         """
         with exact_products(self.mean):
             mixture = self.mixture
-            # one column a value, so that a mask shared by the channels and one repeated for each give the same bits
+            # one column per value: a shared mask and the same mask repeated for each channel give identical bits
             step = EStep(mixture, self.mean[0].numel())
             expected = step(step.centred(observed, mask), positions(mask.expand_as(observed)))
             return self._conditional(mixture, expected)
 
     def log_prob(self, observed: Tensor, mask: Tensor) -> Tensor:
-        """Log-density (B,), in nats, of what is observed; arguments as for :meth:`forward`."""
+        """Log-density (B,), in nats, of the observed values; arguments as for :meth:`forward`."""
         with exact_products(self.mean):
             step = EStep(self.mixture, self.mean[0].numel())
             expected = step(step.centred(observed, mask), positions(mask.expand_as(observed)))
@@ -179,7 +179,7 @@ class SMFA(Density):
         if self.covariance == "authors":
             covariance = 2 * torch.eye(covariance.shape[-1]).to(covariance) - covariance
         root = torch.linalg.cholesky_ex(covariance).L
-        # the columns of the root give the loadings, the expected factors the mean: one product for both
+        # the root's columns give the loadings, the posterior mean of the factors the mean: one product for both
         weights = torch.cat([root.mT, shift.unsqueeze(2)], 2).to(loadings.dtype)  # (B, k, L + 1, L)
         if chosen is None:
             found = (weights.transpose(0, 1).flatten(1, 2) @ loadings).unflatten(1, weights.shape[::2]).transpose(0, 1)

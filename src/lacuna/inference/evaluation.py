@@ -38,7 +38,7 @@ def evaluate_run(
     data = open_data(recipe, settings, mask)
     sizes = Sizes.of(files.read_json(folder.path / "model.json"))
     task = make_task(recipe, settings, data, runs=folder.path.parent, sizes=sizes)
-    load_weights(folder.path / "model.safetensors", task.model, task.parts, recipe.identity)
+    load_weights(folder.path / "model.safetensors", task.model, task.prerequisites, recipe.identity)
     task.to(data.device)
     images = data.test if split == "test" else data.validation
     metrics = task.evaluate(images)

@@ -1,4 +1,4 @@
-"""``adapt(model, density)``: make any CNN take (image, mask), leaving everything behind its first layer as it was."""
+"""``adapt(model, density)``: make any CNN take (image, mask); only its first layer is changed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ _METHODS = {"relu": "relu", "relu_": "relu"}
 
 
 class ExpectedBlock(nn.Module):
-    """E[activation(norm(conv(Z)))] for the first convolution, optional batch normalisation and activation.
+    """E[activation(norm(conv(Z)))] of the first convolution, an optional batch normalisation and the activation.
 
-    Batch normalisation is affine in conv(Z), so it only scales the moments. In training mode its statistics are
-    those of conv(Z) itself: the batch mean of m, and by the law of total variance the variance of m plus the mean
-    of v.
+    Batch normalisation is affine in conv(Z), so it only scales and shifts the moments. In training mode its statistics
+    are those of conv(Z): the batch mean of m and, by the law of total variance, the variance of m plus the mean of v.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: Formula) -> None:
@@ -51,10 +50,10 @@ class ExpectedBlock(nn.Module):
             mean = (weights * m).sum(1).mean((0, 2, 3))
             spread = (weights * (v + (m - mean.view(shape)).square())).sum(1).mean((0, 2, 3))
             if norm.training and running_mean is not None and running_var is not None:
-                seen = norm.num_batches_tracked
-                assert seen is not None
-                seen.add_(1)
-                share = 1 / float(seen) if norm.momentum is None else norm.momentum
+                batches = norm.num_batches_tracked
+                assert batches is not None
+                batches.add_(1)
+                share = 1 / float(batches) if norm.momentum is None else norm.momentum
                 count = m[:, 0, 0].numel()
                 running_mean.lerp_(mean.detach(), share)
                 running_var.lerp_(spread.detach() * count / max(count - 1, 1), share)
@@ -71,7 +70,7 @@ class Adapted(nn.Module):
     def __init__(self, density: DensityModel, block: ExpectedBlock, body: nn.Module, frozen: bool) -> None:
         super().__init__()
         self.block, self.body, self.frozen = block, body, frozen
-        self.density = density  # registered as a sub-module where it is one
+        self.density = density  # registered as a sub-module if it is a module
         if frozen and isinstance(density, nn.Module):
             density.requires_grad_(False).eval()
 
@@ -83,7 +82,7 @@ class Adapted(nn.Module):
         return self
 
     def forward(self, image: Tensor, mask: Tensor) -> Any:
-        """``image`` (B,C,H,W), read only where ``mask`` (bool, True = observed) says so."""
+        """The model's output for ``image`` (B,C,H,W), which is read only where ``mask`` (bool) is True = observed."""
         observed = torch.where(mask, image, 0)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             mfa = self.density(observed, mask)
@@ -91,16 +90,16 @@ class Adapted(nn.Module):
 
 
 def adapt(model: nn.Module, density: DensityModel, *, frozen: bool = True, share: bool = True) -> Adapted:
-    """Swap the first convolution of a CNN (with the batch norm and activation behind it) for its expectation.
+    """Replace the first convolution of a CNN (with its batch normalisation and activation) by its expectation.
 
-    On a complete image the adapted model returns what ``model`` returned; on an incomplete one its first
-    activation is averaged over ``density``. All weights are kept and remain trainable.
+    On a complete image the adapted model returns what ``model`` returns; on an incomplete one its first activation is
+    the expectation over ``density``. All weights are kept and remain trainable.
 
     Args:
-        model: any CNN that :mod:`torch.fx` can trace and whose input goes into one ``nn.Conv2d`` followed, maybe
-            after ``nn.BatchNorm2d``, by ReLU, LeakyReLU or GELU; torchvision's resnet18, say.
+        model: any CNN that :mod:`torch.fx` can trace and whose input goes into one ``nn.Conv2d`` followed, optionally
+            after ``nn.BatchNorm2d``, by ReLU, LeakyReLU or GELU; for example torchvision's resnet18.
         density: (observed, mask) -> MFA, such as a trained DMFA.
-        frozen: keep the density as it is (evaluation mode, no gradient).
+        frozen: do not train the density (evaluation mode, no gradient).
         share: share the weights with ``model``; False copies them.
 
     Raises:
@@ -126,7 +125,7 @@ def adapt(model: nn.Module, density: DensityModel, *, frozen: bool = True, share
 
 
 def _first_block(graph: fx.Graph, modules: dict[str, nn.Module], name: str) -> tuple[list[fx.Node], ExpectedBlock]:
-    """The nodes convolution -> (norm) -> activation behind the model's input, and what replaces them."""
+    """The nodes convolution -> (norm) -> activation that follow the model's input, and the block to replace them."""
     node = next(node for node in graph.nodes if node.op == "placeholder")
     node = _only_user(node, name)
     conv = modules.get(str(node.target)) if node.op == "call_module" else None

@@ -1,7 +1,7 @@
 """Closed forms of E[f(Z)] for Z ~ N(m, v): expected activations, elementwise.
 
-``v = 0`` gives exactly ``f(m)``, with finite gradients. Sources: MisConv, theorem 3.2 (whose printed formula and
-whose authors' code differ from the mathematics; both are kept as named formulas).
+``v = 0`` gives exactly ``f(m)``, with finite gradients. Source: MisConv, theorem 3.2. The printed formula and the
+authors' code both differ from the exact expectation; they are available as the formulas ``paper`` and ``authors``.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 class _ExpectedReLU(torch.autograd.Function):
     """m Phi(t) + s phi(t), t = m / s, with the derivatives dE/dm = Phi(t) and dE/dv = phi(t) / (2 s).
 
-    Saving the two derivatives instead of the graph makes the backward pass two multiplications, and no
-    difference of infinities can arise at v = 0.
+    Saving the two derivatives instead of the graph reduces the backward pass to two multiplications and avoids
+    differences of infinities at v = 0.
     """
 
     @staticmethod
     def forward(ctx: Any, m: Tensor, v: Tensor) -> Tensor:
-        # In-place throughout: at this size the passes over memory, not the arithmetic, are the cost.
-        # The floor is far below any variance a pixel can have; tail and gradient at v = 0 are exact regardless.
+        # In-place throughout: passes over memory, not arithmetic, determine the time.
+        # The floor is far below the variance of any pixel; tail and gradient at v = 0 are exact anyway.
         inverse = v.clamp(min=max(1e-30, torch.finfo(v.dtype).tiny)).rsqrt_()
-        # beyond 13 standard deviations nothing is left in float32, and exp and erfc are many times slower there
+        # beyond 13 standard deviations the tail is 0 in float32, and exp and erfc are many times slower there
         t = (m * inverse).abs_().clamp_(max=13.0)
         scaled_pdf = t.square().mul_(-0.5).exp_().mul_(inverse).mul_(INV_SQRT_2PI)  # phi(t) / s
         t = t.mul_(SQRT_HALF)
-        # Phi(-|t|); erfc has no vector instruction in compiled CPU code, and 1 - erf differs by rounding only
+        # Phi(-|t|); compiled CPU code has no vectorised erfc, and 1 - erf differs only by rounding
         upper = 0.5 - 0.5 * torch.erf(t) if torch.compiler.is_compiling() else t.erfc_().mul_(0.5)
-        # relu(m) + s phi - |m| Phi(-|t|): the two terms of the tail do not cancel the way m Phi + s phi do
+        # relu(m) + s phi - |m| Phi(-|t|): less cancellation than in m Phi + s phi
         value = (v * scaled_pdf).addcmul_(m.abs(), upper, value=-1).clamp_(min=0).add_(m.clamp(min=0))
         if any(ctx.needs_input_grad):
-            uncertain = v > 0  # where nothing is, the derivatives are ReLU's: at m = 0, too
+            uncertain = v > 0  # elsewhere the derivatives are those of ReLU, also at m = 0
             cdf = torch.where(m > 0, 1 - upper, upper * uncertain)
             ctx.save_for_backward(cdf, scaled_pdf.mul_(0.5).mul_(uncertain))
         return value
@@ -77,7 +77,7 @@ def gelu(m: Tensor, v: Tensor) -> Tensor:
 
 
 def _relu_with_gaussian_share(m: Tensor, v: Tensor, share: float) -> Tensor:
-    """The published forms m Phi(m/s) + share * s phi(m/s), with too small a share of the second term."""
+    """The published forms m Phi(m/s) + share * s phi(m/s), in which the factor of the second term is too small."""
     positive = v > 0
     s = torch.where(positive, v, 1).sqrt()
     t = m / s
@@ -86,12 +86,12 @@ def _relu_with_gaussian_share(m: Tensor, v: Tensor, share: float) -> Tensor:
 
 
 def relu_paper(m: Tensor, v: Tensor) -> Tensor:
-    """Equation (4) as printed: a quarter of the Gaussian term. Can be negative; kept for comparison only."""
+    """Equation (4) as printed: a quarter of the Gaussian term. Can be negative; for comparison only."""
     return _relu_with_gaussian_share(m, v, 0.25)
 
 
 def relu_authors(m: Tensor, v: Tensor) -> Tensor:
-    """The authors' code: half of the Gaussian term. Can be negative; kept for comparison only."""
+    """The authors' code: half of the Gaussian term. Can be negative; for comparison only."""
     return _relu_with_gaussian_share(m, v, 0.5)
 
 

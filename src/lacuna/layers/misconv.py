@@ -1,7 +1,7 @@
 """MisConv: the first convolution of a CNN, applied to a distribution over images instead of one image.
 
-The layer returns E[f(conv(Z))], the activation averaged over everything the hidden pixels could be (MisConv,
-section 3, algorithm 1). With nothing hidden it is f(conv(x)) exactly.
+The layer returns E[f(conv(Z))], the expected activation over the density of the missing pixels (MisConv, section 3,
+algorithm 1). If no pixel is missing it is exactly f(conv(x)).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class MisConv2d(nn.Conv2d):
 
     Args:
         activation: ``relu``, ``leaky_relu``, ``gelu`` or ``identity``.
-        formula: ``exact`` (the mathematics); ``paper`` (equations 3 and 4 as printed: noise convolved with W, a
+        formula: ``exact`` (the expectation); ``paper`` (equations 3 and 4 as printed: noise convolved with W, a
             quarter of the Gaussian term; 0 where that "variance" is negative); ``authors`` (their code: bias inside
-            the variance, no gradient through W o W, half of the Gaussian term, and known pixels respected only at
-            output positions whose centre is known in the first channel; it needs ``observed`` and ``mask`` and a
+            the variance, no gradient through W o W, half of the Gaussian term, and observed pixels used only at
+            output positions whose centre is observed in the first channel; it needs ``observed`` and ``mask`` and a
             density that is *not* pinned).
-        chunk: samples processed at a time on the CPU, so that intermediates stay in the cache; None = all at once.
+        chunk: images processed at a time on the CPU, so that intermediates fit into the cache; None: all at once.
         compiled: fuse each chunk with ``torch.compile`` (needs a C++ compiler on the CPU; the first call is slow).
 
     Shape:
@@ -68,7 +68,7 @@ class MisConv2d(nn.Conv2d):
 
     @classmethod
     def from_conv(cls, conv: nn.Conv2d, **options: Any) -> MisConv2d:
-        """Adopt a (trained) convolution: the same parameters, shared, not copied."""
+        """A layer with the parameters of a (trained) convolution, shared, not copied."""
         layer = cls(
             conv.in_channels,
             conv.out_channels,
@@ -88,7 +88,11 @@ class MisConv2d(nn.Conv2d):
     def forward(  # type: ignore[override]
         self, density: MFA, observed: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """Expected activation; ``observed`` (B,C,H,W) and ``mask`` (True = observed) only for ``authors``."""
+        """Expected activation; only ``authors`` uses ``observed`` (B,C,H,W) and ``mask`` (True = observed).
+
+        Raises:
+            ValueError: ``authors`` without ``observed`` and ``mask``, or with an output of another size than the input.
+        """
         centred = self.formula == "authors"
         if centred and (observed is None or mask is None):
             raise ValueError("formula='authors' mixes by position: call the layer with observed and mask.")
@@ -97,11 +101,11 @@ class MisConv2d(nn.Conv2d):
             if not centred:
                 return expected
             assert observed is not None and mask is not None
-            seen = torch.where(mask, observed, 0).to(self.weight.dtype)
-            known = self._conv_forward(seen, self.weight, self.bias).relu()
-            if known.shape[2:] != mask.shape[2:]:
-                raise ValueError("formula='authors' exists only where the output has the size of the input.")
-            return torch.where(mask[:, :1], known, expected)
+            zero_imputed = torch.where(mask, observed, 0).to(self.weight.dtype)
+            plain = self._conv_forward(zero_imputed, self.weight, self.bias).relu()
+            if plain.shape[2:] != mask.shape[2:]:
+                raise ValueError("formula='authors' needs an output of the size of the input.")
+            return torch.where(mask[:, :1], plain, expected)
 
     def _in_chunks(self, density: MFA) -> Tensor:
         parts = (density.weights, density.mean, density.factors, density.noise)
@@ -142,11 +146,11 @@ class MisConv2d(nn.Conv2d):
             bias = self.bias if self.formula == "authors" else None
             a = self._conv_forward(factors.flatten(0, 2), self.weight, bias)
             v = v + a.unflatten(0, (batch * k, rank)).square().sum(1)
-        if self.formula == "paper":  # signed weights make "variances" negative, of which there is no root
+        if self.formula == "paper":  # negative weights can make this "variance" negative, which has no root
             v = v.clamp(min=0)
         return m.unflatten(0, (batch, k)), v.unflatten(0, (batch, k))
 
     def extra_repr(self) -> str:
-        """The convolution's, and what is expected of it."""
+        """The arguments of the convolution, the activation and the formula."""
         plain: str = super().extra_repr()  # type: ignore[no-untyped-call]
         return f"{plain}, activation={self.activation}, formula={self.formula}"

@@ -1,8 +1,8 @@
 """Stems: how an incomplete image enters a CNN.
 
-A stem is a frozen *front* that turns (observed, mask) into a encoding - nothing, an imputed image or a
-density - and a trained first layer, always ending in ReLU, so that the rows of a table differ in one thing only.
-The front of a training image never changes, so its result can be cached (see ``tasks/cache.py``).
+A stem has a frozen model that turns (observed, mask) into an encoding (an imputation, a density, or None) and a
+trained first layer. The first layer always ends in ReLU, so that the rows of a table differ in one thing only. The
+encoding of a training image never changes, so it can be cached (``tasks/common/encoding_cache.py``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ Encoding = Tensor | MFA | None
 class Stem(nn.Module, ABC):
     """(observed, mask) -> features (B, filters, H', W') >= 0.
 
-    Args of every stem: ``channels`` C of the image, ``filters``, ``kernel_size``, ``padding``.
+    Arguments of most stems: ``channels`` C of the image; ``filters``, ``kernel_size``, ``padding`` of the first layer.
+
+    Args:
+        frozen: the imputer or density that computes the encoding; None if there is none.
     """
 
     def __init__(self, frozen: nn.Module | None = None) -> None:
@@ -33,33 +36,33 @@ class Stem(nn.Module, ABC):
         self.frozen = frozen
 
     def freeze(self) -> None:
-        """Exclude the front from training, for good."""
+        """Exclude the imputer or density from training, permanently."""
         if self.frozen is not None:
             self.frozen.requires_grad_(False).eval()
 
     @property
     def cacheable(self) -> bool:
-        """Whether keeping the representations of training images saves work."""
+        """Whether caching the encodings of training images saves time."""
         return self.frozen is not None and any(True for _ in (*self.frozen.parameters(), *self.frozen.buffers()))
 
     def train(self, mode: bool = True) -> Stem:
-        """As usual, except that the front stays in evaluation mode."""
+        """As usual, except that the frozen model stays in evaluation mode."""
         super().train(mode)
         if self.frozen is not None:
             self.frozen.eval()
         return self
 
     def encode(self, observed: Tensor, mask: Tensor) -> Encoding:
-        """What the front says of the image; no gradient. ``observed`` (B,C,H,W) holds zeros where ``mask`` is False."""
+        """The encoding of images, without gradient; ``observed`` (B,C,H,W) is zero where ``mask`` is False."""
         return None
 
     @abstractmethod
     def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
-        """Features of the image; ``encoding`` as :meth:`represent` returned it (computed here if None)."""
+        """Features of images; ``encoding`` as :meth:`encode` returns it (computed here if None)."""
 
 
 class ImputeStem(Stem):
-    """Fill the holes first, then ReLU(conv(image)): zero, k-NN, the density's mean, any imputer."""
+    """Imputation, then ReLU(conv(image)); with any imputer: zero, k-NN, the density's mean, ACFlow."""
 
     def __init__(
         self, channels: int, imputer: Imputer, filters: int = 32, kernel_size: int = 3, padding: int = 1
@@ -88,7 +91,7 @@ class ImputeStem(Stem):
 
 
 class ImageStem(Stem):
-    """The image itself, zeros in its holes: for networks with a first layer of their own, such as feature nets."""
+    """The image with zeros at missing pixels: for networks that have their own first layer, such as feature nets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,9 +102,9 @@ class ImageStem(Stem):
 
 
 class MaskStem(Stem):
-    """ReLU(conv([image with zeros, mask])): the network is told where the holes are.
+    """ReLU(conv([image with zeros, mask])): the mask is a further input of the network.
 
-    ``mask_channels`` is 1, for masks that all channels share, or C; a shared mask is then repeated.
+    ``mask_channels`` is 1, for masks shared by the channels, or C; a shared mask is then repeated.
     """
 
     def __init__(
@@ -115,11 +118,11 @@ class MaskStem(Stem):
         """ReLU(conv(observed and mask)).
 
         Raises:
-            LacunaError: a mask per channel, where the stem was made for shared ones.
+            LacunaError: a mask per channel, but the stem was built for shared masks.
         """
         if mask.shape[1] not in (1, self.mask_channels):
             raise LacunaError(
-                "This stem=mask was trained with one mask for all channels and has no place for one per channel: "
+                "This stem=mask was trained with one mask for all channels and cannot take a mask per channel: "
                 "choose a shared mask (mask.per_channel=false), or train it with mask.per_channel=true."
             )
         flags = mask.expand(-1, self.mask_channels, -1, -1).to(observed.dtype)
@@ -128,7 +131,7 @@ class MaskStem(Stem):
 
 
 class PartialStem(Stem):
-    """ReLU(partial convolution); ``relu=False`` is the authors' version, which forgot the ReLU."""
+    """ReLU(partial convolution); ``relu=False`` is the MisConv authors' version, without ReLU."""
 
     def __init__(
         self, channels: int, filters: int = 32, kernel_size: int = 3, padding: int = 1, relu: bool = True
@@ -144,7 +147,7 @@ class PartialStem(Stem):
 
 
 class MisConvStem(Stem):
-    """E[ReLU(conv(Z))] over the density of the hidden pixels."""
+    """E[ReLU(conv(Z))] over the density of the missing pixels."""
 
     def __init__(
         self,
@@ -160,12 +163,12 @@ class MisConvStem(Stem):
 
     @property
     def cacheable(self) -> bool:
-        """As in every stem; the authors' formula needs densities that are not pinned, which the cache cannot hold."""
+        """See :attr:`Stem.cacheable`; ``authors`` needs densities that are not pinned, which the cache cannot store."""
         return super().cacheable and self.conv.formula != "authors"
 
     @torch.no_grad()
     def encode(self, observed: Tensor, mask: Tensor) -> MFA:
-        """The density, pinned to the observed pixels (left as the network gave it for formula='authors')."""
+        """The density, pinned to the observed pixels (not pinned if ``formula='authors'``)."""
         assert isinstance(self.frozen, Density)
         mfa: MFA = self.frozen(observed, mask)
         return mfa if self.conv.formula == "authors" else mfa.pin(observed, mask)

@@ -1,4 +1,4 @@
-"""Metrics on a stated region of incomplete images, and of whole sets of images."""
+"""Metrics of imputations on a given region of each image, and of whole sets of images."""
 
 from lacuna.metrics.facenet import facenet
 from lacuna.metrics.features import Features, inception

@@ -1,4 +1,4 @@
-"""FaceNet as a feature net: embeddings in which images of one person lie together; PRFlow's FID of CelebA."""
+"""FaceNet as a feature net: embeddings of faces that are close for images of one person; PRFlow's FID of CelebA."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lacuna.metrics.features import LEVELS, Features, read_tensors
 from lacuna.nets.inception_resnet import InceptionResNetV1
 
 SIDE = 160
-"""Pixels a side of the images it was trained on."""
+"""Side in pixels of the images it was trained on."""
 WEIGHTS = (
     "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt "
     "(or 20180408-102900-casia-webface.pt, from there as well)"
@@ -19,13 +19,13 @@ WEIGHTS = (
 
 
 def facenet(weights: Path | str | None = None) -> Features:
-    """Inception-ResNet-v1 with facenet-pytorch's published weights: 512 features, each image's of norm 1.
+    """Inception-ResNet-v1 with facenet-pytorch's published weights: 512 features per image, normalised to norm 1.
 
     Args:
-        weights: their file; the classifier in it is not used.
+        weights: the weights file; its classifier is not used.
 
     Raises:
-        LacunaError: no file is named, or it is missing, damaged or another net's; the sentence says what to do.
+        LacunaError: no file is given, or it is missing, damaged or of another net; the message says what to do.
     """
     if weights is None:
         raise LacunaError(f"features=facenet has no weights: get {WEIGHTS} and set features.weights to the file.")
@@ -33,13 +33,13 @@ def facenet(weights: Path | str | None = None) -> Features:
     net = InceptionResNetV1()
     try:
         net.load_state_dict({name: value for name, value in state.items() if not name.startswith("logits.")})
-    except (AttributeError, TypeError, RuntimeError) as error:  # no names in it, or other names or shapes
+    except (AttributeError, TypeError, RuntimeError) as error:  # not a state dict, or other names or shapes
         raise LacunaError(f"{weights} does not fit FaceNet: get {WEIGHTS} and set features.weights to it.") from error
     return Features(_FaceNet(net), name="facenet inception-resnet-v1", layer="embedding of norm 1", resize=SIDE)
 
 
 class _FaceNet(nn.Module):
-    """The net and what it wants of its input: colours, and values that are scaled as in its training."""
+    """The net with its preprocessing: three channels, values scaled as in its training."""
 
     def __init__(self, net: InceptionResNetV1) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Feature nets: what turns images into the vectors in which FID compares two sets of them."""
+"""Feature nets: they turn images into the feature vectors that FID compares."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LEVELS = 255
 
 
 class Features:
-    """A frozen feature net that knows its name: images (B, C, H, W) in [0, 1] -> features (B, d).
+    """A frozen feature net with a name: images (B, C, H, W) in [0, 1] -> features (B, d).
 
-    Images are judged as they would be saved: clamped to [0, 1] and rounded to 256 grey levels. An image with a value
-    that is not finite has NaN as its features, so that a diverged model is not hidden. The net runs in evaluation
-    mode, in float32, without gradient, wherever the images are.
+    Images are first clamped to [0, 1] and rounded to 256 grey levels, as if saved. An image with a non-finite value
+    has NaN features, so that a diverged model is detected. The net runs in evaluation mode, in float32, without
+    gradient, on the device of the images.
 
     Args:
-        net: a module with a method ``features`` (or else itself), of which a copy is kept, so that training it
-            further changes nothing; or any function. It takes (B, C, H, W) in [0, 1] and returns (B, d).
-        name: of the net, for the protocol; needed for a function, by default the module's class.
-        layer: which layer the features are, for the protocol.
-        resize: side in pixels that images are brought to first (bilinear, antialiased); None leaves them as they are.
+        net: a module, whose method ``features`` is used if it has one; a copy is kept, so that further training has
+            no effect. Or any function. It takes (B, C, H, W) in [0, 1] and returns (B, d).
+        name: of the net, for the protocol; required for a function, default: the module's class.
+        layer: the layer that the features are taken from, for the protocol.
+        resize: side in pixels to which images are resized first (bilinear, antialiased); None: not resized.
 
     Raises:
         LacunaError: a function without a name.
@@ -60,7 +60,7 @@ class Features:
 
     @property
     def protocol(self) -> str:
-        """Everything that decides the features, on one line: net, weights, layer, resize, rounding."""
+        """Everything that determines the features, on one line: net, weights, layer, resize, rounding."""
         weights = f"@{self.digest}" if self.digest else ""
         return f"{self.name}{weights}, layer {self.layer}, images {self._size}, 8 bits"
 
@@ -97,10 +97,10 @@ def inception(weights: Path | str | None = None) -> Features:
     """The net of published FIDs: Inception-v3 of 2015 with TensorFlow's weights, 2048 pooled features.
 
     Args:
-        weights: its file; by default torch-fidelity downloads it once. It must hold tensors only, never code.
+        weights: the weights file, with tensors only, no code; by default torch-fidelity downloads it once.
 
     Raises:
-        LacunaError: torch-fidelity or the weights are missing; the sentence says what to do.
+        LacunaError: torch-fidelity or the weights are missing; the message says what to do.
     """
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as fidelity
@@ -110,15 +110,15 @@ def inception(weights: Path | str | None = None) -> Features:
             "or choose another feature net."
         ) from error
     if weights is not None:
-        read_tensors(weights, "Inception")  # torch-fidelity would run code that stands in the file
+        read_tensors(weights, "Inception")  # torch-fidelity itself would execute code in the file
     try:
         extractor = fidelity.FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=None if weights is None else str(weights)
         )
-    except Exception as error:  # whatever a download or a wrong file can do; all mean the same to the user
+    except Exception as error:  # any error of a download or a wrong file; the fix is the same
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise LacunaError(
-            f"The weights of Inception could not be had from {weights or 'the network'} ({reason}): get the file "
+            f"The weights of Inception could not be loaded from {weights or 'the network'} ({reason}): get the file "
             f"{fidelity.URL_INCEPTION_V3} and pass it as inception(weights=...)."
         ) from error
     features = Features(_Inception(extractor), name="inception-v3-compat", layer="2048")
@@ -127,7 +127,7 @@ def inception(weights: Path | str | None = None) -> Features:
 
 
 class _Inception(nn.Module):
-    """torch-fidelity's extractor, which wants RGB bytes and resizes them as TensorFlow 1 did."""
+    """torch-fidelity's extractor, which takes RGB images as uint8 and resizes them as TensorFlow 1 did."""
 
     def __init__(self, extractor: nn.Module) -> None:
         super().__init__()
@@ -141,10 +141,14 @@ class _Inception(nn.Module):
 
 
 def read_tensors(weights: Path | str, net: str) -> Any:
-    """What stands in a file of weights, on the CPU; a file that holds code is refused and nothing in it is run.
+    """The content of a weights file, on the CPU; code in the file is never executed.
+
+    Args:
+        weights: the file.
+        net: name of the net, for messages.
 
     Raises:
-        LacunaError: the file is missing or damaged, or holds more than tensors; ``net`` says whose weights it is not.
+        LacunaError: the file is missing or damaged, or holds more than tensors.
     """
     try:
         return torch.load(weights, map_location="cpu", weights_only=True)
@@ -155,7 +159,7 @@ def read_tensors(weights: Path | str, net: str) -> Any:
 
 
 def _digest(module: nn.Module) -> str:
-    """12 hexadecimal digits that change with the class and with any weight or buffer."""
+    """A hash of 12 hexadecimal digits over the class name and all weights and buffers."""
     digest = hashlib.sha256(type(module).__qualname__.encode())
     state: dict[str, Any] = module.state_dict()
     for name, tensor in sorted(state.items()):

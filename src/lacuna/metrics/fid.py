@@ -4,8 +4,8 @@
 
 with the means and the sample covariances (divisor n - 1, as published) of the features. Everything is float64. With
 C = F Fᵀ, the last trace is the sum of the singular values of F_1ᵀ F_2. Unlike a matrix square root of C_1 C_2, and
-unlike the roots of its eigenvalues, this loses no digits where a covariance is singular: the distance is symmetric, and
-zero from a set to itself, up to rounding (``scripts/bench/fid.py`` measures it).
+unlike the roots of its eigenvalues, this keeps its accuracy for singular covariances: up to rounding, the distance is
+symmetric and zero from a set to itself (``scripts/bench/fid.py`` measures it).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from lacuna.files import replacing
 from lacuna.metrics.features import Features
 
 VERSION = 1
-"""Raised when the same images and feature net would give other statistics, so that cached ones are not used."""
+"""To be increased when the computation of statistics changes, so that cached ones are not used."""
 
 
 class Moments:
-    """Mean and covariance of vectors that come in batches and are not kept; float64, wherever they are.
+    """Running mean and covariance of batches of vectors, in float64, on the vectors' device.
 
-    Batches are centred before they are squared and joined by Chan, Golub and LeVeque's formula (1979), so neither a
-    large mean nor the order or size of the batches costs digits.
+    Batches are centred before they are squared and merged by the formula of Chan, Golub and LeVeque (1979), so that
+    neither a large mean nor the order or size of the batches reduces the accuracy.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Moments:
         self._join(len(x), mean, (x - mean).T @ (x - mean))
 
     def merge(self, other: Moments) -> None:
-        """Add everything another one has seen."""
+        """Add all vectors that were added to ``other``."""
         if other._mean is not None and other._scatter is not None:
             self._join(other.n, other._mean, other._scatter)
 
@@ -74,23 +74,23 @@ class Moments:
         """Mean (d,) and sample covariance (d, d), divisor n - 1.
 
         Raises:
-            LacunaError: fewer than two vectors were seen.
+            LacunaError: fewer than two vectors were added.
         """
         if self._mean is None or self._scatter is None or self.n < 2:
-            raise LacunaError(f"A covariance needs at least 2 images, and {self.n} were given: judge more images.")
+            raise LacunaError(f"A covariance needs at least 2 images, and {self.n} were given: use more images.")
         return self._mean.clone(), self._scatter / (self.n - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What FID knows of a set of images.
+    """Feature statistics of a set of images, as FID uses them.
 
     Attributes:
         mean: (d,) float64, on the CPU.
         covariance: (d, d) float64, on the CPU; divisor n - 1.
         n: number of images.
         features: protocol of the feature net (:attr:`lacuna.metrics.features.Features.protocol`).
-        images: which images, in words.
+        images: a description of the images.
     """
 
     mean: Tensor
@@ -112,24 +112,24 @@ class Statistics:
 
     @cached_property
     def factor(self) -> Tensor:
-        """F (d, d) with F Fᵀ = covariance; eigenvalues that are nothing but rounding count as zero."""
+        """F (d, d) with F Fᵀ = covariance; eigenvalues at the level of rounding errors count as zero."""
         values, vectors = torch.linalg.eigh(self.covariance)
-        # A variance of 1e-16 that is none would come out of the root as 1e-8, and meet the other set's variance.
+        # A rounding error of 1e-16 would become 1e-8 in the root and be multiplied by the other set's factor.
         rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
         factor: Tensor = vectors * torch.where(values > rounding, values, 0.0).sqrt()
         return factor
 
 
 def frechet_distance(one: Statistics, other: Statistics) -> float:
-    """FID of two sets of images; >= 0, symmetric; NaN where a model gave values that are not finite.
+    """FID of two sets of images; >= 0, symmetric; NaN if any feature is not finite.
 
     Raises:
-        LacunaError: the features are of different nets.
+        LacunaError: the statistics are of different feature nets.
     """
     if one.features != other.features or one.mean.shape != other.mean.shape:
         raise LacunaError(
-            f"Features of different nets cannot be compared: {one.images} were seen by {one.features}, "
-            f"{other.images} by {other.features}."
+            f"Features of different nets cannot be compared: those of {one.images} are by {one.features}, "
+            f"those of {other.images} by {other.features}."
         )
     if not (one.finite and other.finite):
         return float("nan")
@@ -141,19 +141,19 @@ def frechet_distance(one: Statistics, other: Statistics) -> float:
 
 @dataclass(frozen=True)
 class Score:
-    """A number and what must be said beside it."""
+    """A metric's value and the protocol by which it was computed."""
 
     value: float
     protocol: str
 
 
 class FID:
-    """FID of images that come in batches from a reference set.
+    """FID between images that are added in batches and a reference set.
 
     Args:
         features: the feature net.
-        reference: statistics of the set to compare with, by the same net.
-        images: what is judged, in words.
+        reference: statistics of the reference set, by the same net.
+        images: a description of the added images.
     """
 
     def __init__(self, features: Features, reference: Statistics, images: str = "generated") -> None:
@@ -165,37 +165,37 @@ class FID:
         self.moments.update(self.features(images))
 
     def compute(self) -> Score:
-        """The distance, with its protocol. Warns where a covariance is singular for lack of images.
+        """The distance, with its protocol. Warns if a covariance is singular for lack of images.
 
         Raises:
-            LacunaError: fewer than two images were given, or the reference is another net's.
+            LacunaError: fewer than two images were given, or the reference is by another net.
         """
-        judged = Statistics.of(self.moments, self.features, self.images)
-        for found in (judged, self.reference):
+        evaluated = Statistics.of(self.moments, self.features, self.images)
+        for found in (evaluated, self.reference):
             if found.n <= len(found.mean):
                 warnings.warn(
                     f"FID of {found.n} images ({found.images}) in {len(found.mean)} features: the covariance is "
-                    "singular and the distance says little; judge more images or choose a smaller feature net.",
+                    "singular and the distance says little; use more images or a smaller feature net.",
                     stacklevel=2,
                 )
-        value = frechet_distance(judged, self.reference)
-        return Score(value, _protocol(judged, self.reference))
+        value = frechet_distance(evaluated, self.reference)
+        return Score(value, _protocol(evaluated, self.reference))
 
     def reset(self) -> None:
-        """Forget all batches; the reference stays."""
+        """Forget all batches; the reference is kept."""
         self.moments = Moments()
 
 
-def _protocol(judged: Statistics, reference: Statistics) -> str:
-    """All that anyone needs to compare the number with another one."""
+def _protocol(evaluated: Statistics, reference: Statistics) -> str:
+    """Everything that is needed to compare the number with another one."""
     return (
-        f"FID, n={judged.n} {judged.images} against n={reference.n} {reference.images}; "
-        f"{judged.features}, {len(judged.mean)} features, covariance / (n - 1)"
+        f"FID, n={evaluated.n} {evaluated.images} against n={reference.n} {reference.images}; "
+        f"{evaluated.features}, {len(evaluated.mean)} features, covariance / (n - 1)"
     )
 
 
 def statistics(features: Features, batches: Iterable[Tensor], images: str) -> Statistics:
-    """Statistics of images (B, C, H, W) in [0, 1] that come in batches; ``images`` says in words which they are."""
+    """Statistics of batches of images (B, C, H, W) in [0, 1]; ``images`` describes them."""
     moments = Moments()
     for batch in batches:
         moments.update(features(batch))
@@ -210,20 +210,20 @@ def reference_statistics(
     cache: Path | None = None,
     batch_size: int = 250,
 ) -> Statistics:
-    """Statistics of the truth of a set (its holes play no part), computed once and kept in ``cache``.
+    """Statistics of the truth of a set (its masks have no effect), computed once and stored in ``cache``.
 
-    They are found again by the content of the data set, the positions of the images in it, and everything that decides
-    their features. A damaged file is made anew. Of a feature net that is a function nothing is kept, since nobody could
-    tell that it has changed.
+    The cache key consists of the content of the data set, the positions of the images in it, and everything that
+    determines their features. A damaged file is computed again. Statistics of a feature net that is a function are
+    not stored, since a change of the function cannot be detected.
 
     Args:
         images: a set with truth, such as ``data.complete("test")``.
-        provenance: of the data the set was made from.
-        cache: folder; None keeps nothing.
-        batch_size: images a step.
+        provenance: of the data of the set.
+        cache: folder; None: nothing is stored.
+        batch_size: images per step.
 
     Raises:
-        LacunaError: the data are incomplete themselves: what they lack cannot be compared with.
+        LacunaError: the set has no truth, or pixels of the data themselves are missing.
     """
     words = f"{provenance.name}/{images.split}"
     about = {
@@ -246,7 +246,7 @@ def reference_statistics(
 
 
 def _read(path: Path, about: dict[str, str]) -> Statistics | None:
-    """Statistics kept before, if they are there and whole."""
+    """Statistics stored by an earlier call, or None if the file is absent, damaged or of something else."""
     with suppress(OSError, SafetensorError), safe_open(path, framework="pt") as file:
         if file.metadata() == about:
             mean, covariance = file.get_tensor("mean"), file.get_tensor("covariance")
@@ -259,6 +259,6 @@ def _truths(images: IncompleteImages, size: int) -> Iterable[Tensor]:
         batch = images.batch(torch.arange(start, min(start + size, len(images)), device=images.device))
         if not isinstance(batch, EvalBatch):
             raise LacunaError("FID needs images with truth: use data.complete(split), not training batches.")
-        if not bool(batch.known.all()):
-            raise LacunaError("FID needs complete images to compare with, but pixels of this data set are missing.")
+        if not bool(batch.truth_mask.all()):
+            raise LacunaError("FID needs complete reference images, but pixels of this data set are missing.")
         yield batch.truth

@@ -1,9 +1,9 @@
-"""Errors and similarities of images on a stated region.
+"""Errors and similarities of images on a given region.
 
 Every function takes ``image`` and ``truth`` (B,C,H,W) in [0, 1] and ``where``, a bool region (B,1,H,W) or (B,C,H,W)
-(``None`` = everything). Values outside the region are selected away, never multiplied away, so a NaN there is harmless.
-An image whose region is empty has no value: it is NaN in per-image results and left out of means over images; a region
-empty in all images is refused.
+(``None`` = everything). Values outside the region are never read, so a NaN there has no effect. An image with an empty
+region has no value: it is NaN in per-image results and left out of means over images. If the region is empty in all
+images, LacunaError is raised.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lacuna.errors import LacunaError
 # A perfect image has an infinite PSNR; in a mean over images it counts as this many dB (a squared error of 1e-10).
 PSNR_CAP = 100.0
 SIMILARITIES = {"ssim": None, "ssim_range2": 2.0}
-"""Names of structural similarities -> their data range; None: that of the other metrics.
+"""Names of structural similarities -> data range; None: the data range of the other metrics.
 
-2 is old scikit-image's default for floats, from -1 to 1. MisConv's tables 4 and 7 have it on images in [0, 1], where it
-makes the constants against division by zero four times as large, and nearly all values larger.
+2 was scikit-image's default for floats (-1 to 1). MisConv's tables 4 and 7 use it for images in [0, 1], where it makes
+the constants against division by zero four times as large, and nearly all values larger.
 """
 
 
@@ -39,7 +39,11 @@ def mse(image: Tensor, truth: Tensor, where: Tensor | None = None, *, per_image:
 
 
 def rmse(image: Tensor, truth: Tensor, where: Tensor | None = None, *, per_image: bool = False) -> Tensor:
-    """Root of :func:`mse`. The pooled one is the papers' RMSE (not a mean of per-image roots)."""
+    """Root of :func:`mse`. The papers' RMSE is the pooled one, not a mean of per-image roots.
+
+    Raises:
+        LacunaError: as :func:`mse`.
+    """
     return mse(image, truth, where, per_image=per_image).sqrt()
 
 
@@ -53,7 +57,10 @@ def psnr(
 ) -> Tensor:
     """Peak signal-to-noise ratio 10 log10(data_range² / mse) in dB; the mean over images unless ``per_image``.
 
-    A perfect image is ``inf`` per image and :data:`PSNR_CAP` dB in the mean.
+    An image without any error has ``inf`` per image and counts as :data:`PSNR_CAP` dB in the mean.
+
+    Raises:
+        LacunaError: as :func:`mse`.
     """
     squares, count = _squares(image, truth, where)
     _refuse_empty(count)
@@ -66,30 +73,30 @@ def ssim(
     truth: Tensor,
     where: Tensor | None = None,
     *,
-    known: Tensor | None = None,
+    truth_mask: Tensor | None = None,
     window: str = "uniform",
     data_range: float = 1.0,
     per_image: bool = False,
 ) -> Tensor:
     """Structural similarity (Wang et al. 2004), channel by channel; the mean over images unless ``per_image``.
 
-    Windows lie inside the image; ``where`` says which window *centres* count. ``known`` is where the truth exists
-    at all: windows that touch an unknown pixel are left out.
+    Windows lie inside the image; ``where`` selects window *centres*. Windows that contain a pixel without truth
+    (``truth_mask`` False) are left out.
 
     Args:
         image: (B,C,H,W) in [0, 1].
         truth: (B,C,H,W) in [0, 1].
         where: bool region of window centres, or None.
-        known: bool, where ``truth`` is known, or None for everywhere.
+        truth_mask: bool, True where there is a truth, or None for everywhere.
         window: ``uniform``: 7x7, sample covariance (the default of skimage, which the papers use);
             ``gaussian``: 11x11, sigma 1.5, population covariance (Wang's and torchmetrics' default).
-        data_range: 1 is right for [0, 1]; the MisConv paper's tables have skimage's old default for floats, 2.
+        data_range: 1 is correct for [0, 1]; the tables of the MisConv paper use skimage's former default for floats, 2.
         per_image: (B,) values instead of their mean; NaN where no window is left.
 
     Raises:
         LacunaError: images smaller than the window, unknown window, shapes that do not fit, no window left at all.
     """
-    (similarity,), counted = _ssim_maps(image, truth, where, known, window, [data_range])
+    (similarity,), counted = _ssim_maps(image, truth, where, truth_mask, window, [data_range])
     count = counted.flatten(1).sum(1)
     _refuse_empty(count)
     values = torch.where(counted, similarity, 0.0).flatten(1).sum(1) / count
@@ -97,13 +104,16 @@ def ssim(
 
 
 class MaskedMetrics:
-    """Accumulates the metrics of one region over batches, in float64 on the device, without ever waiting for it.
+    """Accumulates the metrics of one region over batches, in float64 on the device, without synchronising it.
 
     Args:
         names: any of ``mse``, ``rmse`` (both pooled over all values), ``psnr``, ``ssim``, ``ssim_range2`` (means over
             images; see :data:`SIMILARITIES`).
         window: of :func:`ssim`.
         data_range: of ``psnr`` and ``ssim``.
+
+    Raises:
+        LacunaError: an unknown metric.
     """
 
     NAMES = ("mse", "rmse", "psnr", *SIMILARITIES)
@@ -119,34 +129,36 @@ class MaskedMetrics:
         self._sums: Tensor | None = None
 
     @torch.no_grad()
-    def update(self, image: Tensor, truth: Tensor, where: Tensor | None = None, known: Tensor | None = None) -> None:
-        """Add a batch. ``where`` is the region judged, ``known`` where the truth exists (both bool or None = all)."""
-        region = where if known is None else known if where is None else where & known
+    def update(
+        self, image: Tensor, truth: Tensor, where: Tensor | None = None, truth_mask: Tensor | None = None
+    ) -> None:
+        """Add a batch. ``where``: region to evaluate; ``truth_mask``: True where a truth exists (bool; None = all)."""
+        region = where if truth_mask is None else truth_mask if where is None else where & truth_mask
         squares, count = _squares(image, truth, region)
-        judged = count > 0
-        decibel = torch.where(judged, _psnr(squares / count, self.data_range).clamp(max=PSNR_CAP), 0.0)
-        perfect = judged & (squares == 0)
-        parts = [squares.sum(), count.sum(), decibel.sum(), perfect.sum(), judged.sum()]
+        counted = count > 0
+        decibel = torch.where(counted, _psnr(squares / count, self.data_range).clamp(max=PSNR_CAP), 0.0)
+        perfect = counted & (squares == 0)
+        parts = [squares.sum(), count.sum(), decibel.sum(), perfect.sum(), counted.sum()]
         if self._ranges:
-            maps, counted = _ssim_maps(image, truth, where, known, self.window, list(self._ranges.values()))
-            windows = counted.flatten(1).sum(1)
+            maps, in_region = _ssim_maps(image, truth, where, truth_mask, self.window, list(self._ranges.values()))
+            windows = in_region.flatten(1).sum(1)
             parts.append((windows > 0).sum())
             for similarity in maps:
-                values = torch.where(counted, similarity, 0.0).flatten(1).sum(1) / windows
+                values = torch.where(in_region, similarity, 0.0).flatten(1).sum(1) / windows
                 parts.append(torch.where(windows > 0, values, 0.0).sum())
         batch = torch.stack([part.double() for part in parts])
         self._sums = batch if self._sums is None else self._sums + batch
 
     def compute(self) -> dict[str, float]:
-        """The metrics asked for, with the ``pixels`` and ``images`` they were taken on; over all ranks if several.
+        """The metrics, with the numbers of ``pixels`` and ``images`` they were computed on; over all ranks.
 
-        With ``psnr`` comes ``psnr_perfect``, the number of images without any error in the region (each counted as
-        :data:`PSNR_CAP` dB). Similarities are left out where no window lies in the region, as in images with scattered
-        unknown pixels.
+        ``psnr`` adds ``psnr_perfect``, the number of images without any error in the region (each counted as
+        :data:`PSNR_CAP` dB). Similarities are left out if no window lies in the region, for example if pixels without
+        truth are scattered over all images.
 
         Raises:
-            LacunaError: no batch was given, the region was empty in all of them, or nothing but similarities was asked
-                for and there is none.
+            LacunaError: no batch was added, the region was empty in all of them, or only similarities were requested
+                and there is none.
         """
         if self._sums is None:
             raise LacunaError("No images were given to the metrics: the data set to evaluate is empty.")
@@ -155,7 +167,7 @@ class MaskedMetrics:
             torch.distributed.all_reduce(sums)
         squares, pixels, decibel, perfect, images, *windowed = sums.tolist()
         if pixels == 0:
-            raise LacunaError("The region to judge is empty in every image: no hidden pixel has a known truth.")
+            raise LacunaError("The region to evaluate is empty in every image: no missing pixel has a truth.")
         found = {"mse": squares / pixels, "rmse": math.sqrt(squares / pixels), "psnr": decibel / images}
         if windowed and windowed[0]:
             found |= {name: total / windowed[0] for name, total in zip(self._ranges, windowed[1:], strict=True)}
@@ -172,7 +184,7 @@ class MaskedMetrics:
 def _squares(image: Tensor, truth: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
     """Sums of squared errors and numbers of values in the region, both (B,) float64."""
     region = _region(image, truth, where)
-    # Selected before the subtraction, so that a NaN outside reaches neither the value nor the gradient.
+    # Selected before the subtraction, so that a NaN outside affects neither the value nor the gradient.
     error = torch.where(region, image, 0.0).double() - torch.where(region, truth, 0.0).double()
     return error.square().flatten(1).sum(1), region.flatten(1).sum(1)
 
@@ -198,21 +210,21 @@ def _region(image: Tensor, truth: Tensor, where: Tensor | None) -> Tensor:
 
 def _refuse_empty(count: Tensor) -> None:
     if not bool((count > 0).any()):
-        raise LacunaError("The region to judge is empty in every image: there is nothing to measure.")
+        raise LacunaError("The region to evaluate is empty in every image: there is nothing to measure.")
 
 
 def _ssim_maps(
     image: Tensor,
     truth: Tensor,
     where: Tensor | None,
-    known: Tensor | None,
+    truth_mask: Tensor | None,
     window: str,
     data_ranges: Sequence[float],
 ) -> tuple[list[Tensor], Tensor]:
-    """SSIM at each window inside the image, (B,C,h,w) float64 a data range, and the bool map of windows that count."""
+    """SSIM of each window, one (B,C,h,w) float64 map per data range, and the bool map of windows that count."""
     kernel, unbias = _kernel(window, image.device)
     side = len(kernel)
-    centres, exists = _region(image, truth, where), _region(image, truth, known)
+    centres, exists = _region(image, truth, where), _region(image, truth, truth_mask)
     if min(image.shape[-2:]) < side:
         size = f"{image.shape[-2]}x{image.shape[-1]}"
         raise LacunaError(f"SSIM's {side}x{side} window does not fit into {size} images: leave out ssim.")
@@ -232,7 +244,7 @@ def _ssim_maps(
         maps.append(means * (2 * cov + c2) / (var_x + var_y + c2))
     edge = side // 2
     counted = centres[..., edge : centres.shape[-2] - edge, edge : centres.shape[-1] - edge]
-    if known is not None:
+    if truth_mask is not None:
         counted = counted & (F.max_pool2d((~exists).float(), side, stride=1) == 0)
     return maps, counted
 

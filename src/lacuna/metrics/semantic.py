@@ -1,8 +1,8 @@
 """Semantic Consistency Criterion, SCC (PRFlow, section 4).
 
-    min(1, accuracy on recovered images / accuracy on the true ones)
+    min(1, accuracy on imputed images / accuracy on the true images)
 
-of one classifier that was trained on complete images and judges every method.
+of one classifier that was trained on complete images and is the same for every method.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lacuna.mfa import full_precision
 
 @dataclass(frozen=True)
 class Consistency:
-    """What a classifier makes of recovered images and of the true ones.
+    """Accuracies of a classifier on imputed ("recovered") and on true images.
 
     Attributes:
-        recovered, true: fraction of them classified right.
-        images: how many there are of each.
+        recovered, true: fraction of correctly classified images.
+        images: number of images of each kind.
     """
 
     recovered: float
@@ -33,17 +33,17 @@ class Consistency:
 
     @property
     def value(self) -> float | None:
-        """SCC; None where no true image is classified right, so that there is nothing to keep."""
+        """SCC; None if no true image is classified correctly."""
         return min(1.0, self.recovered / self.true) if self.true > 0 else None
 
 
 class SemanticConsistency:
-    """SCC of images that come in batches, counted on the device.
+    """SCC of images that are added in batches, counted on the device.
 
-    Recovered images are judged as they would be saved: clamped to [0, 1], rounded to 256 grey levels.
+    Imputed images are first clamped to [0, 1] and rounded to 256 grey levels, as if saved.
 
     Args:
-        classify: complete images (B, C, H, W) in [0, 1] -> logits (B, classes); it is asked in float32.
+        classify: complete images (B, C, H, W) in [0, 1] -> logits (B, classes); it is called in float32.
     """
 
     def __init__(self, classify: Callable[[Tensor], Tensor]) -> None:
@@ -53,7 +53,7 @@ class SemanticConsistency:
 
     @torch.no_grad()
     def update(self, recovered: Tensor, truth: Tensor, label: Tensor) -> None:
-        """Add recovered images and the true ones (B, C, H, W) with their classes (B,)."""
+        """Add imputed images and the true ones, (B, C, H, W) each, with their classes (B,)."""
         saved = (recovered.float().clamp(0, 1) * LEVELS).round() / LEVELS
         with full_precision(truth):
             right = torch.stack([(self.classify(x).argmax(1) == label).sum() for x in (saved, truth)])
@@ -61,10 +61,10 @@ class SemanticConsistency:
         self._images += len(label)
 
     def compute(self) -> Consistency:
-        """Of all images so far.
+        """The accuracies on all images added.
 
         Raises:
-            LacunaError: there were none.
+            LacunaError: no image was added.
         """
         if self._right is None or not self._images:
             raise LacunaError("No images were given to SCC: the data set to evaluate is empty.")

@@ -15,7 +15,7 @@ VALIDATION = ("validation", "default_validation")
 """Keys of ``data`` that say how many training images are set aside."""
 INFRASTRUCTURE = ("root", "download")
 BUDGET_PIXELS = 32 * 32
-MEASURED = {"timing": ("size", "hole", "batch")}
+MEASURED = {"timing": ("size", "missing_square", "batch")}
 """Tasks that measure something instead of training -> the keys of their part that tell runs apart, for people."""
 WHOLE = {"max_epochs": None, "lr_factor": 1.0, "max_repeats": None, "compiled": True, "light": False}
 """A budget that leaves a task as it is."""

@@ -20,6 +20,7 @@ EARLIER = 2
 KEYS = {
     "needs": "prerequisites",
     "hide": "hold_out",
+    "hole": "missing_square",
     "coupled": "gradients",
     "fill": "initial",
     "guess": "estimate",

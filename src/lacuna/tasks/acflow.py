@@ -18,7 +18,7 @@ from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.drawing.pictures import Row, image_grid
 from lacuna.errors import LacunaError
 from lacuna.flows.acflow import ACFlow
-from lacuna.tasks.common.held_out import HidingTask, JudgedImputations
+from lacuna.tasks.common.held_out import HoldOutTask, ImputationMetrics
 from lacuna.tasks.common.models import build_flow
 
 SAMPLES = 8
@@ -27,7 +27,7 @@ VALIDATION_IMAGES, VALIDATION_SAMPLES = 100, 2
 """Validation images after an epoch, and samples of each: so few that they do not compare with test metrics."""
 
 
-class TrainACFlow(HidingTask):
+class TrainACFlow(HoldOutTask):
     """Maximise a lower bound of the likelihood of held-out pixels.
 
     The flow of the last epoch is kept. The public code keeps that of the epoch with the best NLL on 5 000 validation
@@ -67,7 +67,7 @@ class TrainACFlow(HidingTask):
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """The loss of :meth:`ACFlow.loss`, nats per *image* plus penalties, as published; and the number of images."""
-        observed, target = self.regions(batch)
+        observed, target = self.training_masks(batch)
         return self.model.loss(batch.observed, observed, target), len(batch)
 
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
@@ -77,7 +77,7 @@ class TrainACFlow(HidingTask):
         time. The dequantising noise is the same every time, too.
 
         Returns:
-            The metrics of :class:`lacuna.tasks.common.held_out.JudgedImputations`, and ``bits_per_dim``. The flow
+            The metrics of :class:`lacuna.tasks.common.held_out.ImputationMetrics`, and ``bits_per_dim``. The flow
             models probabilities of grey levels. ``nll_per_dim`` and ``nll`` belong to the density that spreads each
             level evenly over its share of [0, 1], so that they compare with those of a density: they are smaller by
             log(levels) nats per value. ``bits_per_dim`` is that of the levels:
@@ -92,12 +92,12 @@ class TrainACFlow(HidingTask):
     @torch.no_grad()
     def _judge(self, images: IncompleteImages, most: int, samples: int) -> dict[str, float]:
         model = self.model.eval()
-        found = JudgedImputations(self.sizes.shape)
+        found = ImputationMetrics(self.sizes.shape)
         noise = torch.Generator(self.device).manual_seed(key("noise", images.split, self.config["seed"]))
         log_prob = torch.zeros((), dtype=torch.float64, device=self.device)
         log_levels = math.log(model.logit.levels)
         for batch in self.batches(images, most):
-            mask, target = self.judged(images, batch)
+            mask, target = self.evaluation_masks(images, batch)
             wide = target.expand_as(batch.truth)
             log_prob += model.log_prob(batch.truth, mask, target, noise).double().sum() + wide.sum() * log_levels
             found.update(model.mean(batch.observed, mask, samples), batch, target)
@@ -112,11 +112,11 @@ class TrainACFlow(HidingTask):
         images = self.data.test
         batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
         assert isinstance(batch, EvalBatch)
-        mask, _ = self.judged(images, batch)
+        mask, _ = self.evaluation_masks(images, batch)
         observed = batch.observed.masked_fill(~mask, 0)
         draws = model.sample(observed, mask, 2, generator=torch.Generator(images.device).manual_seed(0))
         rows = [
-            Row("truth", batch.truth, mask=batch.known),
+            Row("truth", batch.truth, mask=batch.truth_mask),
             Row("observed", observed, mask=mask),
             Row("latent zero", model.point_estimate(observed, mask)),
             Row("mean", model.mean(observed, mask, SAMPLES)),

@@ -1,4 +1,4 @@
-"""What every task shares: one LightningModule a file builds on this."""
+"""Base class of training tasks: LightningModules, one per file."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
-from lacuna.tasks.common import distributed as sharing
+from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import Sizes, foreign
 from lacuna.tasks.common.running_mean import RunningMean
 
 
 class Task(pl.LightningModule, ABC):
-    """Trains a model and judges it.
+    """Trains a model and evaluates it.
 
     Args:
         config: the recipe.
         sizes: of the data.
-        parts: models this one builds on, trained before, frozen here.
+        prerequisites: trained models that this one uses, frozen, by key of the recipe.
         data: the incomplete images.
-        eval_batch_size: images a step when judging.
-        cache_bytes: how much may be kept of what frozen parts say of the training images.
-        cache: folder for what other runs can use as well (FID's reference statistics, say); None keeps nothing.
-        cache_folder: where what frozen parts say is kept for other runs, by default nowhere.
+        eval_batch_size: images per step in evaluation.
+        cache_bytes: largest size of the cached encodings of the training images.
+        cache: folder for results that other runs can use (FID's reference statistics, for example); None: no cache.
+        cache_folder: folder for encodings that other runs can use; None: they are kept in memory only.
     """
 
     component: str
-    """The key of the recipe that holds what is made, with its ``training`` if it is trained and not only fitted."""
+    """The key of the recipe that holds the trained or fitted component, with its ``training`` if it is trained."""
 
     several_devices = True
-    """Whether ranks may share its batches, as gradients of a mean over items allow; if not, a run takes one device."""
+    """Whether ranks may share the batches (the loss is a mean over items); if not, a run uses one device."""
 
     def __init__(
         self,
         config: Mapping[str, Any],
         sizes: Sizes,
-        parts: Mapping[str, nn.Module],
+        prerequisites: Mapping[str, nn.Module],
         data: IncompleteData,
         *,
         eval_batch_size: int = 250,
@@ -59,26 +59,26 @@ class Task(pl.LightningModule, ABC):
         self.training_spec: Mapping[str, Any] = config[self.component].get("training", {})
         self.eval_batch_size, self.cache_bytes = eval_batch_size, cache_bytes
         self.cache, self.cache_folder = cache, cache_folder
-        # metric -> how it was taken, where its name does not say that; results() fills it
+        # metric -> protocol, for metrics whose name does not say it; filled by results()
         self.protocols: dict[str, str] = {}
-        # a dict is no sub-module: the parts are registered once, inside the model
-        self.parts = dict(parts)
+        # a plain dict, so that the prerequisites are registered only once, inside the model
+        self.prerequisites = dict(prerequisites)
         self.model = self.build()
         self.mean_loss = RunningMean()
 
-    # ------------------------------------------------------------------ what a task must say
+    # ------------------------------------------------------------------ what a task must implement
 
     @abstractmethod
     def build(self) -> nn.Module:
         """The model to train."""
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor | int]:
-        """Mean loss of a training batch and how many items it is the mean of, by which several devices weigh theirs.
+        """Mean loss of a training batch and its number of items, the weight of the loss across devices.
 
         Raises:
-            NotImplementedError: of a task that has no steps, or steps of its own.
+            NotImplementedError: the task has no training steps, or its own ones.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no loss of its own to take steps by.")
+        raise NotImplementedError(f"{type(self).__name__} does not train with this loss.")
 
     @abstractmethod
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
@@ -90,23 +90,23 @@ class Task(pl.LightningModule, ABC):
 
     @abstractmethod
     def draw(self, folder: Path) -> dict[str, Path]:
-        """Write pictures for people to look at; name -> file."""
+        """Write pictures to ``folder``; returns name -> file."""
 
     @classmethod
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
-        """Find mistakes that building the model does not show, before anything is trained.
+        """Check for mistakes that building the model does not find, before anything is trained.
 
         Raises:
-            LacunaError: what would have failed later.
+            LacunaError: the run would fail later.
         """
 
     def prepare(self) -> None:
-        """Whatever must be done once, on the device, before training or judging."""
+        """Work to be done once, on the device, before training or evaluation."""
 
     # ------------------------------------------------------------------ training, the same for all
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam with default betas, as both papers. Fused: one pass over the weights instead of a dozen."""
+        """Adam with default betas, as in both papers; fused, which needs a single pass over the weights."""
         weights = [p for p in self.model.parameters() if p.requires_grad]
         return torch.optim.Adam(weights, lr=self.training_spec["lr"], fused=True)
 
@@ -127,17 +127,17 @@ class Task(pl.LightningModule, ABC):
         return lr
 
     def set_rate(self, lr: float) -> None:
-        """Take the next steps with this learning rate."""
+        """Set the learning rate of the next steps."""
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         for group in optimizer.param_groups:
             group["lr"] = lr
 
     def training_step(self, batch: Batch) -> Tensor:
-        """One batch, or this rank's share of it; never waits for the device."""
+        """Loss of one batch, or of this rank's share of it; does not synchronise the device."""
         loss, count = self.loss(batch)
         self.mean_loss.update(loss, count)
-        return sharing.weighted(loss, count)
+        return distributed.weighted(loss, count)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and the validation metrics.
@@ -153,7 +153,7 @@ class Task(pl.LightningModule, ABC):
             )
         metrics = {"train/loss": loss}
         if self.data.has_validation:
-            found = sharing.on_first_rank(self.validate)
+            found = distributed.on_first_rank(self.validate)
             metrics |= {f"validation/{k}": v for k, v in found.items()}
         self.log_dict(metrics, sync_dist=False)
 
@@ -162,7 +162,7 @@ class Task(pl.LightningModule, ABC):
         return self.evaluate(self.data.validation)
 
     def batches(self, images: IncompleteImages, most: int | None = None) -> Iterator[EvalBatch]:
-        """All images of a set with truth, in order, or the first ``most`` of them."""
+        """Batches of a set with truth, in order; at most the first ``most`` images."""
         number = len(images) if most is None else min(most, len(images))
         for start in range(0, number, self.eval_batch_size):
             end = min(start + self.eval_batch_size, number)
@@ -171,7 +171,7 @@ class Task(pl.LightningModule, ABC):
             yield batch
 
     def cache_file(self, images: IncompleteImages) -> Path | None:
-        """Where what the front says of a set is kept; None where it is not."""
+        """The file for cached encodings of a set; None if there is no ``cache_folder``."""
         if self.cache_folder is None:
             return None
         chosen = hashlib.sha256(images.index.cpu().numpy().tobytes()).hexdigest()[:12]
@@ -180,12 +180,12 @@ class Task(pl.LightningModule, ABC):
     # ------------------------------------------------------------------ checkpoints hold this run's weights only
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out the weights of other runs: they are stored there."""
-        skip = tuple(f"model.{prefix}" for prefix in foreign(self.model, self.parts))
+        """Remove the weights of prerequisites, which their own runs store."""
+        skip = tuple(f"model.{prefix}" for prefix in foreign(self.model, self.prerequisites))
         if skip:
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(skip)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put them back."""
+        """Add the weights of prerequisites again."""
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

@@ -1,6 +1,6 @@
-"""Train a classifier, or a net that names attributes, on incomplete images (MisConv, section 4, tables 1, 2, 6, 8, 9).
+"""Train a classifier on incomplete images (MisConv, section 4, tables 1, 2, 6, 8, 9).
 
-What the labels of the data are decides which (:mod:`lacuna.tasks.common.classification_scores`).
+The labels of the data are either classes or binary attributes (:mod:`lacuna.tasks.common.classification_scores`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.drawing.pictures import Row, first_layer_grid, image_grid
 from lacuna.mfa import MFA
 from lacuna.tasks.common.classification_scores import cross_entropy, scores
-from lacuna.tasks.common.example_images import write_examples
+from lacuna.tasks.common.example_images import write_example_images
 from lacuna.tasks.common.first_layer import write_first_layer
 from lacuna.tasks.common.frozen_stem import StemTask
 from lacuna.tasks.common.models import IncompleteClassifier, build_classifier
@@ -23,24 +23,24 @@ from lacuna.tasks.common.models import IncompleteClassifier, build_classifier
 class TrainClassifier(StemTask):
     """Cross entropy on incomplete training images; accuracy on incomplete and on complete test images.
 
-    Where images have attributes instead of a class: the cross entropy and the accuracy of all answers.
+    For attributes instead of classes, cross entropy and accuracy are averaged over all attributes.
     """
 
     model: IncompleteClassifier
 
     def build(self) -> IncompleteClassifier:
-        """The stem and body of the recipe, on its trained parts."""
-        return build_classifier(self.config, self.sizes, self.parts)
+        """The stem and body of the recipe, with its prerequisites."""
+        return build_classifier(self.config, self.sizes, self.prerequisites)
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
-        """Cross entropy; of attributes, averaged over them."""
+        """Cross entropy in nats per image (for attributes, averaged over them), and the number of images."""
         logits = self.model(batch.observed, batch.mask, self.encoding(self.data.train, batch))
         assert batch.label is not None
         return cross_entropy(logits, batch.label), len(batch)
 
     @torch.no_grad()
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
-        """``accuracy`` (fraction) and ``loss`` (nats per image); of attributes ``balanced_accuracy``, too."""
+        """``accuracy`` (fraction) and ``loss`` (nats per image); for attributes also ``balanced_accuracy``."""
         model = self.model.eval()
         found = scores(self.sizes.attributes, self.device)
         for batch in self.batches(images):
@@ -60,7 +60,7 @@ class TrainClassifier(StemTask):
 
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
-        """What the first layer is given and what it makes of a test image (figure 3)."""
+        """Inputs and outputs of the first layer for test images (figure 3)."""
         stem = self.model.stem.eval()
         images = self.data.test
         batch = images.batch(torch.arange(min(10, len(images)), device=images.device))
@@ -74,7 +74,7 @@ class TrainClassifier(StemTask):
             filled = encoding.expectation() if isinstance(encoding, MFA) else encoding
             imputed, deviation = torch.where(batch.mask, batch.observed, filled.clamp(0, 1)), None
             rows = [
-                Row("truth", batch.truth, mask=batch.known),
+                Row("truth", batch.truth, mask=batch.truth_mask),
                 Row("observed", batch.observed, mask=batch.mask),
                 Row("imputed", imputed),
             ]
@@ -82,7 +82,7 @@ class TrainClassifier(StemTask):
                 variance = encoding.pin(batch.observed, batch.mask).variance()
                 deviation = variance.mean(1, keepdim=True).sqrt()
                 rows.append(Row("std. deviation", deviation, heat=True))
-            write_examples(folder, batch, imputed, deviation)
+            write_example_images(folder, batch, imputed, deviation)
             paths["imputations"] = folder / "imputations.png"
             image_grid(rows, path=paths["imputations"])
         return paths

@@ -1,4 +1,4 @@
-"""Complete incomplete images and judge what was put in their holes (PRFlow, section 4, tables 1 to 3)."""
+"""Impute missing pixels and evaluate the imputations (PRFlow, section 4, tables 1 to 3)."""
 
 from __future__ import annotations
 
@@ -18,113 +18,113 @@ from lacuna.imputers.base import Imputer
 from lacuna.metrics.fid import Score
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.base import Task
-from lacuna.tasks.common.example_images import EXAMPLES, write_examples
+from lacuna.tasks.common.example_images import EXAMPLES, write_example_images
 from lacuna.tasks.common.frozen_stem import fit_imputer
-from lacuna.tasks.common.held_out import JudgedImputations
+from lacuna.tasks.common.held_out import ImputationMetrics
 from lacuna.tasks.common.models import build_imputer
 from lacuna.tasks.common.realism import RealismMetrics
 from lacuna.tasks.common.sample_fid import check_features
 
 DRAWN = 10
 ERRORS = (0.0, 0.25)
-"""Ends of the scale of squared errors, the same in every run's picture: bright is off by half the range, or more."""
+"""Ends of the colour scale of squared errors, the same in every run: the brightest colour is an error >= 1/2."""
 
 
 class ImputeTask(Task):
-    """Makes an :class:`~lacuna.imputers.base.Imputer` and judges it; how it is made is a subclass's matter."""
+    """Base class: evaluates an :class:`~lacuna.imputers.base.Imputer` that a subclass trains or fits."""
 
     component = "imputer"
     model: Imputer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.realism = RealismMetrics(self.config, self.parts, self.data, self.cache, self.eval_batch_size)
+        self.realism = RealismMetrics(self.config, self.prerequisites, self.data, self.cache, self.eval_batch_size)
 
     @classmethod
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
-        """Whether there is something to fill whose truth is known, and whether it can be judged."""
+        """Check that there are missing pixels with a truth, and that the feature net fits the data."""
         if isinstance(data.scheme, NoMask):
             raise LacunaError(
-                "task=impute is judged on what the mask hides, and mask=none hides nothing: choose mask=bernoulli, "
-                "also for images that have holes of their own."
+                "task=impute is evaluated on the pixels that the mask scheme removes, and mask=none removes none: "
+                "choose mask=bernoulli, also for images with missing pixels of their own."
             )
         check_features(recipe, data)
 
     def build(self) -> Imputer:
-        """The imputer of the recipe, on its trained parts."""
-        return build_imputer(self.config, self.sizes, self.parts)
+        """The imputer of the recipe, with its prerequisites."""
+        return build_imputer(self.config, self.sizes, self.prerequisites)
 
     def impute(self, batch: Batch) -> Tensor:
-        """Completed images (B,C,H,W) in [0, 1], observed pixels as they were; without gradient."""
+        """Imputations (B,C,H,W) in [0, 1] with unchanged observed pixels; without gradient."""
         return self.model.impute(batch.observed, batch.mask)
 
-    # ------------------------------------------------------------------ judging
+    # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, images: IncompleteImages) -> dict[str, float]:
-        """Errors of the imputed values, and whether the recovered images look and read like true ones.
+        """Errors of the imputed values; with a feature net also FID and, if it is a classifier, SCC.
 
         Returns:
-            ``rmse`` and others of :class:`lacuna.tasks.common.held_out.JudgedImputations`; with a feature net those of
+            ``rmse`` and others of :class:`lacuna.tasks.common.held_out.ImputationMetrics`; with a feature net those of
             :class:`lacuna.tasks.common.realism.RunningRealism`.
         """
-        errors, seen = self._judge(images, semantics=True)
-        return errors | {name: score.value for name, score in seen.items()}
+        errors, realism = self._evaluate(images, semantics=True)
+        return errors | {name: score.value for name, score in realism.items()}
 
     def validate(self) -> dict[str, float]:
-        """Errors of the imputed values alone, which cost little."""
-        return self._judge(self.data.validation, semantics=False)[0]
+        """Only the errors of the imputed values, which are cheap to compute."""
+        return self._evaluate(self.data.validation, semantics=False)[0]
 
     def results(self) -> dict[str, float]:
         """Metrics of the test images."""
-        errors, seen = self._judge(self.data.test, semantics=True)
-        self.protocols = {f"test/{name}": score.protocol for name, score in seen.items()}
+        errors, realism = self._evaluate(self.data.test, semantics=True)
+        self.protocols = {f"test/{name}": score.protocol for name, score in realism.items()}
         return {f"test/{name}": value for name, value in errors.items()} | {
-            f"test/{name}": score.value for name, score in seen.items()
+            f"test/{name}": score.value for name, score in realism.items()
         }
 
     @torch.no_grad()
-    def _judge(
+    def _evaluate(
         self, images: IncompleteImages, *, semantics: bool, impute: Callable[[Batch], Tensor] | None = None
     ) -> tuple[dict[str, float], dict[str, Score]]:
         impute, model = impute or self.impute, self.model.eval()
-        found = JudgedImputations(self.sizes.shape)
+        found = ImputationMetrics(self.sizes.shape)
         session = self.realism.start(images) if semantics else None
         for batch in self.batches(images):
-            recovered = impute(batch)
-            found.update(recovered, batch, ~batch.mask & batch.known)
+            imputed = impute(batch)
+            found.update(imputed, batch, ~batch.mask & batch.truth_mask)
             if session is not None:
-                session.update(recovered, batch)
+                session.update(imputed, batch)
         model.train(self.training)
         return found.compute(), {} if session is None else session.compute()
 
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
-        """Test images, their holes, what was made of them, and the squared error; more of them as numbers."""
+        """Test images, their observed pixels, imputations and squared errors; more images as arrays."""
         model = self.model.eval()
         images = self.data.test
         batch = images.batch(torch.arange(min(EXAMPLES, len(images)), device=images.device))
         assert isinstance(batch, EvalBatch)
-        recovered = self.impute(batch)
+        imputed = self.impute(batch)
         model.train(self.training)
-        errors = torch.where(batch.known, recovered - batch.truth, 0).square().mean(1, keepdim=True)
+        errors = torch.where(batch.truth_mask, imputed - batch.truth, 0).square().mean(1, keepdim=True)
         rows = [
-            Row("truth", batch.truth[:DRAWN], mask=batch.known[:DRAWN]),
+            Row("truth", batch.truth[:DRAWN], mask=batch.truth_mask[:DRAWN]),
             Row("observed", batch.observed[:DRAWN], mask=batch.mask[:DRAWN]),
-            Row("imputed", recovered[:DRAWN]),
+            Row("imputed", imputed[:DRAWN]),
             Row("squared error", errors[:DRAWN], heat=True, limits=ERRORS),
         ]
-        write_examples(folder, batch, recovered)
+        write_example_images(folder, batch, imputed)
         path = folder / "imputations.png"
         image_grid(rows, path=path)
         return {"imputations": path}
 
 
 class Impute(ImputeTask):
-    """An imputer without training: it is shown training images at most, once."""
+    """An imputer without training; at most it is fitted once to training images."""
 
     several_devices = False
 
     def prepare(self) -> None:
-        """Fit the imputer where it needs images."""
+        """Fit the imputer if it needs images."""
         if not self.model.fitted:
             fit_imputer(self.model, self.data, self.config["seed"])

@@ -1,4 +1,4 @@
-"""What every task shares that measures something and trains nothing: no data set, no weights, no epochs."""
+"""Base class of tasks that measure something without training: no data set, no weights, no epochs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Measurement(ABC):
         device: where to measure.
 
     Raises:
-        LacunaError: what is asked for cannot be measured; found out here, before anything is written.
+        LacunaError: the recipe cannot be measured; checked before anything is written.
     """
 
     def __init__(self, config: Mapping[str, Any], device: torch.device) -> None:
@@ -26,8 +26,8 @@ class Measurement(ABC):
 
     @abstractmethod
     def measure(self, folder: Path) -> dict[str, float]:
-        """The final metrics of the run; whatever else is worth keeping goes to ``folder``."""
+        """The final metrics of the run; further results are written to ``folder``."""
 
     @abstractmethod
     def draw(self, folder: Path) -> dict[str, Path]:
-        """Write pictures of what was measured for people to look at; name -> file."""
+        """Write pictures of the results to ``folder``; returns name -> file."""

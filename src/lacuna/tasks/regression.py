@@ -7,11 +7,11 @@ from torch import Tensor
 
 from lacuna.data.incomplete import Batch
 from lacuna.imputers.regression import Regression
-from lacuna.tasks.common.held_out import HidingTask
+from lacuna.tasks.common.held_out import HoldOutTask
 from lacuna.tasks.impute import ImputeTask
 
 
-class TrainRegression(ImputeTask, HidingTask):
+class TrainRegression(ImputeTask, HoldOutTask):
     """Minimise the squared error at held-out values, which the network's input lacks.
 
     ``imputer.hold_out`` is their mask scheme. It should hold out fractions of many sizes, small ones too: in training
@@ -22,7 +22,7 @@ class TrainRegression(ImputeTask, HidingTask):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The mean squared error at held-out values, and their number."""
-        observed, target = self.regions(batch)
+        observed, target = self.training_masks(batch)
         target = target.expand_as(batch.observed)
         count = target.sum()
         errors = torch.where(target, self.model.predict(batch.observed, observed) - batch.observed, 0)

@@ -1,6 +1,6 @@
-"""Fit an SMFA to incomplete images by EM: an epoch is a pass, and a pass ends with new parameters.
+"""Fit an SMFA to incomplete images by EM: an epoch is a pass of EM, after which the parameters are updated.
 
-Nothing is hidden on purpose: EM scores what is observed and integrates out what is missing.
+No pixel is held out in training: EM uses the observed pixels and integrates out the missing ones.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from lacuna.errors import LacunaError
 from lacuna.tasks.dmfa import TrainDMFA
 
 START_IMAGES = 5000
-"""Of a larger training set so many, chosen by the seed, say where EM starts."""
+"""Largest number of training images, drawn by the seed, from which the start values of EM are computed."""
 
-JUDGED_AT_ONCE = 1 << 26
-"""Numbers in the mixtures of a batch: several components for every image take several times a DMFA's memory."""
+MOST_NUMBERS = 1 << 26
+"""Largest size of the mixtures of an evaluation batch; with several components it is several times that of a DMFA."""
 
 
 class FitSMFA(TrainDMFA):
-    """EM; judged like every density. ``train/loss`` is the negative log-likelihood per observed value, in nats.
+    """EM; evaluated like every density. ``train/loss`` is the NLL per observed value, in nats.
 
     Raises:
-        LacunaError: a density that EM cannot fit.
+        LacunaError: the density is not an SMFA.
     """
 
     model: SMFA
-    several_devices = False  # every process would have the sums of its own images only
+    several_devices = False  # every process would only have the sums of its own images
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,16 +41,16 @@ class FitSMFA(TrainDMFA):
             raise LacunaError(f"EM fits density.type=smfa.SMFA, not {self.config['density']['type']}.")
         self.automatic_optimization = False
         self.em = EM()
-        self.eval_batch_size = min(self.eval_batch_size, max(1, JUDGED_AT_ONCE // self.model.numbers))
+        self.eval_batch_size = min(self.eval_batch_size, max(1, MOST_NUMBERS // self.model.numbers))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # type: ignore[override]
-        """EM needs none."""
+        """No optimiser: EM needs none."""
         return []
 
     def prepare(self) -> None:
-        """Start from some of the images, unless a checkpoint has been loaded."""
+        """Compute start values from some of the images, unless a checkpoint has been loaded."""
         images = self.data.train
-        if isinstance(images.scheme, NoMask):  # but for holes of the data themselves
+        if isinstance(images.scheme, NoMask):  # pixels of the data themselves may still be missing
             parts = torch.arange(len(images)).split(self.eval_batch_size)
             self.em.complete = all(bool(images.batch(part).mask.all()) for part in parts)
         if not self.model.started:
@@ -66,12 +66,12 @@ class FitSMFA(TrainDMFA):
         self.em.add(self.model, batch.observed, batch.mask)
 
     def on_train_epoch_end(self) -> None:
-        """New parameters; then log as usual, with the likelihood that the pass began with."""
+        """Update the parameters; then log as usual, with the likelihood at the start of the pass."""
         reached = self.em.update(self.model)
         self.mean_loss.update(torch.tensor(-reached.log_likelihood, dtype=torch.float64, device=self.device))
         super().on_train_epoch_end()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood per observed value of a batch, in nats; what EM lowers over all images at once."""
+        """NLL per observed value of a batch, in nats, and their number; EM minimises it over all images."""
         count = batch.mask.expand_as(batch.observed).sum()
         return -self.model.log_prob(batch.observed, batch.mask).sum() / count, count

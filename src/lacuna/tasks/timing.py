@@ -1,7 +1,7 @@
-"""Seconds of a forward pass through a convolution and through MisConv (MisConv, appendix C, table 10 and figure 5).
+"""Time of a forward pass through a convolution and through MisConv (MisConv, appendix C, table 10 and figure 5).
 
-The values are random, for the arithmetic does not depend on them. The convolution is followed by its ReLU, and MisConv
-is given the image, its mask and the density as the network predicts it: what it does with them is in its time.
+Values are random, since the time does not depend on them. The convolution includes its ReLU. MisConv takes the image,
+its mask and the density as a network would predict it; pinning the density is part of its time.
 """
 
 from __future__ import annotations
@@ -25,20 +25,23 @@ from lacuna.mfa import MFA
 from lacuna.tasks.measurement import Measurement
 
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Precisions that can be measured -> what the layers compute in."""
+"""Precisions that can be measured -> autocast type of the layers."""
 WARM_UP = 10
-"""Passes of each layer before the first one that counts."""
+"""Passes of each layer before the first one that is measured."""
 
-AT_LEAST_ONE = ("size", "hole", "batch", "channels", "filters", "kernel", "components", "threads")
+AT_LEAST_ONE = ("size", "missing_square", "batch", "channels", "filters", "kernel", "components", "threads")
 
 
 class Timing(Measurement):
-    """Times both layers in turn, so that whatever else the machine does meets them alike.
+    """Measures the layers in turn, so that other work of the machine affects them equally.
 
-    The recipe's ``timing``: ``size`` of the square images and of the ``hole`` in them, in pixels; images a ``batch``
-    and their ``channels``; ``filters``, ``kernel`` and ``padding`` of the layer; ``components`` K and ``factors`` l of
-    the density; ``repeats``, the passes of each; ``compiled``, whether MisConv is timed compiled, too; ``threads`` of
-    a CPU.
+    Keys of the recipe's ``timing``: ``size`` and ``missing_square``, sides of the square images and of the missing
+    square in pixels; ``batch``, images per batch, and their ``channels``; ``filters``, ``kernel`` and ``padding`` of
+    the layer; ``components`` K and ``factors`` L of the density; ``repeats``, passes of each layer; ``compiled``,
+    whether compiled MisConv is measured as well; ``threads`` of a CPU.
+
+    Raises:
+        LacunaError: a value out of range, or a precision that cannot be measured.
     """
 
     def __init__(self, config: Mapping[str, Any], device: torch.device) -> None:
@@ -49,19 +52,19 @@ class Timing(Measurement):
         for key, smallest in least.items():
             if not isinstance(self.spec[key], int) or self.spec[key] < smallest:
                 raise LacunaError(f"timing.{key}={self.spec[key]} must be a whole number of at least {smallest}.")
-        if self.spec["hole"] >= self.spec["size"]:
-            raise LacunaError(f"timing.hole={self.spec['hole']} must be smaller than timing.size={self.spec['size']}.")
+        square, size = self.spec["missing_square"], self.spec["size"]
+        if square >= size:
+            raise LacunaError(f"timing.missing_square={square} must be smaller than timing.size={size}.")
         if self.spec["kernel"] > self.spec["size"] + 2 * self.spec["padding"]:
             raise LacunaError(f"timing.kernel={self.spec['kernel']} is larger than the image: lower it.")
         if config["precision"] not in AUTOCAST:
             raise LacunaError(f"precision={config['precision']} cannot be timed: choose one of {', '.join(AUTOCAST)}.")
 
     def measure(self, folder: Path) -> dict[str, float]:
-        """Of every layer the median, mean, standard deviation and least, in seconds; ratios to the convolution.
+        """Median, mean, standard deviation and minimum of every layer, in seconds; ratios to the convolution.
 
-        What else a machine does only adds time: on a busy one the least, and ``ratio_best``, say more than the median.
-        On an idle one a thread's processor time is the time that passes.
-        All times are kept in ``folder/times.json``, layer -> seconds of every pass in order.
+        Other work of the machine only adds time: on a busy machine the minimum and ``ratio_best`` are more reliable
+        than the median. All times are written to ``folder/times.json``: layer -> seconds of every pass in order.
         """
         with self._settings():
             passes = self.passes()
@@ -93,7 +96,7 @@ class Timing(Measurement):
         return {"times": path}
 
     def passes(self) -> dict[str, Callable[[], Tensor]]:
-        """What is timed: ``conv``, ``misconv`` and, if asked for, ``misconv_compiled``; each gives its features.
+        """The passes to measure: ``conv``, ``misconv`` and optionally ``misconv_compiled``; each returns its features.
 
         Raises:
             LacunaError: MisConv cannot be compiled here.
@@ -107,23 +110,23 @@ class Timing(Measurement):
             "misconv": lambda: eager(density.pin(image, mask)),
         }
         if spec["compiled"]:
-            # what was compiled before, for other sizes, would make this one general instead of quick
+            # after a compilation for other sizes, torch would compile a slower version for all sizes
             torch.compiler.reset()
             compiled = MisConv2d.from_conv(conv, compiled=True)
             found["misconv_compiled"] = lambda: compiled(density.pin(image, mask))
             try:
                 found["misconv_compiled"]()
-            except Exception as error:  # whatever the compiler's tool chain has to say
+            except Exception as error:  # any error of the compiler's tool chain
                 reason = " ".join(str(error).split())[:200]
                 raise LacunaError(f"timing.compiled=true: MisConv cannot be compiled here ({reason}).") from error
         return found
 
     def _inputs(self) -> tuple[Tensor, Tensor, MFA]:
-        """Images (B,C,H,W), their masks and a density of what these hide, not pinned yet."""
+        """Images (B,C,H,W), their masks and a density of the missing pixels, not pinned yet."""
         spec = self.spec
         batch, k, shape = spec["batch"], spec["components"], (spec["channels"], spec["size"], spec["size"])
         index = torch.arange(batch)
-        mask = Square(spec["hole"] / spec["size"])(index, shape, seed=self.config["seed"], split="timing")
+        mask = Square(spec["missing_square"] / spec["size"])(index, shape, seed=self.config["seed"], split="timing")
         image = torch.rand(batch, *shape).where(mask, 0)
         density = MFA(
             torch.zeros(batch, k),
@@ -134,7 +137,7 @@ class Timing(Measurement):
         return image.to(self.device), mask.to(self.device), density.to(self.device)
 
     def _seconds(self, one_pass: Callable[[], Tensor]) -> float:
-        """Of one pass, the device's part included; on one thread its processor time, which neighbours do not change."""
+        """Seconds of one pass, including the device; on one CPU thread its processor time, unaffected by other work."""
         alone = self.device.type == "cpu" and self.spec["threads"] == 1
         clock = time.thread_time if alone else time.perf_counter
         self._wait()

@@ -44,7 +44,7 @@ class TrainWAE(StemTask):
         super().__init__(*args, **kwargs)
         self.means = {name: RunningMean() for name in TERMS}
         self.registered = nn.ModuleDict(self.means)  # registered, so that checkpoints contain them
-        features = feature_net(Recipe(self.config), self.parts.get("features"))
+        features = feature_net(Recipe(self.config), self.prerequisites.get("features"))
         seed = self.config["seed"]
         self.fid = None if features is None else SampleFID(features, self.data, seed, self.cache, self.eval_batch_size)
 
@@ -63,7 +63,7 @@ class TrainWAE(StemTask):
 
     def build(self) -> IncompleteAutoencoder:
         """The stem and auto-encoder of the recipe, with the models of its prerequisites."""
-        return build_autoencoder(self.config, self.sizes, self.parts)
+        return build_autoencoder(self.config, self.sizes, self.prerequisites)
 
     # ------------------------------------------------------------------ training
 
@@ -141,7 +141,7 @@ class TrainWAE(StemTask):
         whole = MaskedMetrics(names)
         for batch in self.batches(images):
             decoded = model(batch.observed, batch.mask, self.encoding(images, batch)).float()
-            whole.update(decoded, batch.truth, known=batch.known)
+            whole.update(decoded, batch.truth, truth_mask=batch.truth_mask)
         model.train(self.training)
         metrics = whole.compute()
         return {name: metrics[name] for name in names if name in metrics}
@@ -173,7 +173,7 @@ class TrainWAE(StemTask):
         batch = images.batch(torch.arange(min(DRAWN, len(images)), device=images.device))
         assert isinstance(batch, EvalBatch)
         rows = [
-            Row("truth", batch.truth, mask=batch.known),
+            Row("truth", batch.truth, mask=batch.truth_mask),
             Row("observed", batch.observed, mask=batch.mask),
             Row("reconstruction", model(batch.observed, batch.mask).float()),
         ]

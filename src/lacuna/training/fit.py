@@ -21,7 +21,7 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
-from lacuna.tasks.common import distributed as sharing
+from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import save_weights
 from lacuna.training.loading import make_task, on_cuda, open_data
 from lacuna.training.loggers import DiskLogger, WandbMirror, wandb_logger
@@ -45,15 +45,15 @@ def perform(recipe: Recipe, settings: Settings) -> None:
         return
     data = open_data(recipe, settings)
     task = make_task(recipe, settings, data)
-    if sharing.ranks() > 1:  # what is dropped or drawn at random is another thing on every rank
-        torch.manual_seed(key("rank", recipe.config["seed"], sharing.rank()))
+    if distributed.ranks() > 1:  # what is dropped or drawn at random is another thing on every rank
+        torch.manual_seed(key("rank", recipe.config["seed"], distributed.rank()))
     resume = Resume(folder.checkpoints, recipe.identity, settings.option("checkpoint_seconds", 60))
     latest = resume.latest()
     mirrors = _mirrors(recipe, settings, folder)
     exit_code = 1
     try:
         if recipe.training:
-            loggers = [DiskLogger(folder.path), *mirrors] if sharing.rank() == 0 else []
+            loggers = [DiskLogger(folder.path), *mirrors] if distributed.rank() == 0 else []
             trainer = _trainer(recipe, settings, loggers, resume)
             if settings.option("compile", False):
                 task.model.compile()
@@ -61,7 +61,7 @@ def perform(recipe: Recipe, settings: Settings) -> None:
         else:  # what is only fitted needs no steps
             task.to(data.device)
             task.prepare()
-        sharing.on_first_rank(lambda: _conclude(task, data, folder, mirrors))
+        distributed.on_first_rank(lambda: _conclude(task, data, folder, mirrors))
         exit_code = 0
     finally:
         for mirror in mirrors:
@@ -89,7 +89,7 @@ def _conclude(task: Task, data: IncompleteData, folder: RunFolder, mirrors: list
         cure = f"lower {made}.training.lr (now {lr})" if lr else f"change the settings of the {made}"
         raise LacunaError(f"{wrong[0]} came out as {results[wrong[0]]}: {cure}.")
     files.write_json(folder.path / "model.json", task.sizes.plain())
-    save_weights(folder.path / "model.safetensors", task.model, task.parts, recipe.identity)
+    save_weights(folder.path / "model.safetensors", task.model, task.prerequisites, recipe.identity)
     pictures = task.draw(folder.pictures)
     record = {"metrics": results, "data": _data_record(data), "budget": recipe.config["budget"]}
     folder.finish(record | ({"protocols": task.protocols} if task.protocols else {}))
@@ -116,7 +116,7 @@ def _data_record(data: IncompleteData) -> dict[str, Any]:
 
 def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Resume) -> pl.Trainer:
     callbacks: list[pl.Callback] = [resume]
-    if settings.option("progress", True) and sharing.rank() == 0:
+    if settings.option("progress", True) and distributed.rank() == 0:
         callbacks.append(Progress(recipe.group))
     try:
         return pl.Trainer(
@@ -136,7 +136,7 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
 
 def _devices(settings: Settings) -> dict[str, Any]:
     """The Trainer's arguments for the one device of this process, or for the ranks of which it is one."""
-    if sharing.ranks() == 1:
+    if distributed.ranks() == 1:
         return {"accelerator": settings.option("accelerator", "auto"), "devices": 1}
     cuda = on_cuda(settings)
     # to look for unused weights costs little; without it gradients are packed in another order after the first step, so
@@ -144,7 +144,7 @@ def _devices(settings: Settings) -> dict[str, Any]:
     strategy = DDPStrategy(cluster_environment=LightningEnvironment(), find_unused_parameters=True)
     return {
         "accelerator": "cuda" if cuda else "cpu",
-        "devices": sharing.ranks(),
+        "devices": distributed.ranks(),
         "strategy": strategy,
         "plugins": [TorchSyncBatchNorm() if cuda else SyncedNorms()],
     }
@@ -152,7 +152,7 @@ def _devices(settings: Settings) -> dict[str, Any]:
 
 def _mirrors(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[WandbMirror]:
     spec = settings.logger
-    if spec.get("name") != "wandb" or sharing.rank():
+    if spec.get("name") != "wandb" or distributed.rank():
         return []
     mirror = wandb_logger(
         run_id=recipe.identity,

@@ -19,7 +19,7 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
-from lacuna.tasks.common import distributed as sharing
+from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import Sizes, build_model, load_weights
 
 
@@ -36,8 +36,8 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
     """
     _refuse_measurement(recipe)
     config = recipe.config
-    ranks, eval_batch_size = sharing.ranks(), settings.option("eval_batch_size", 250)
-    device = "cpu" if not on_cuda(settings) else "cuda" if ranks == 1 else f"cuda:{sharing.rank()}"
+    ranks, eval_batch_size = distributed.ranks(), settings.option("eval_batch_size", 250)
+    device = "cpu" if not on_cuda(settings) else "cuda" if ranks == 1 else f"cuda:{distributed.rank()}"
     data = IncompleteData(
         {key: value for key, value in config["data"].items() if key != "fingerprint"},
         mask or config["mask"],
@@ -70,7 +70,7 @@ def devices_of(recipe: Recipe, settings: Settings) -> int:
 
 def _bytes(settings: Settings, key: str, default: float) -> float:
     """A limit of ``trainer`` in bytes for this process; the ranks of a run on the CPU share one memory."""
-    processes = 1 if on_cuda(settings) else sharing.ranks()
+    processes = 1 if on_cuda(settings) else distributed.ranks()
     return float(settings.option(key, default)) * 1e9 / processes
 
 
@@ -111,7 +111,7 @@ def make_task(
         recipe.config["task"],
         config=recipe.config,
         sizes=sizes,
-        parts=parts,
+        prerequisites=parts,
         data=data,
         eval_batch_size=settings.option("eval_batch_size", 250),
         cache_bytes=_bytes(settings, "cache_gb", 4),

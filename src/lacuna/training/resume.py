@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import Callback
 
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
-from lacuna.tasks.common import distributed as sharing
+from lacuna.tasks.common import distributed
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.training.checkpoint import KEY, LAST, load
 from lacuna.training.interrupts import PATIENCE, Interrupts
@@ -129,7 +129,7 @@ class Resume(Callback):
         epoch: Any = trainer.fit_loop.epoch_progress.current
         checkpoint[KEY] = {
             "recipe": self.recipe_hash,
-            "ranks": sharing.of_all_ranks(mine),
+            "ranks": distributed.of_all_ranks(mine),
             "loaders": [loader.state_dict() if _stateful(loader) else None for loader in _loaders(trainer)],
             "mid_epoch": epoch.processed != epoch.ready,
             "should_stop": bool(trainer.should_stop),

@@ -22,14 +22,17 @@ class Arrays(Source):
     """``.npy`` (images only) or ``.npz`` with ``images`` and, if there are any, ``labels`` and ``observed``.
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3; uint8, or floats in [0, 1] where NaN means
-    missing. ``observed`` (True or nonzero = there) has the images' shape, with or without the channels. Labels are
-    numbers or words. ``test_images`` ... and ``validation_images`` ... in the same file are used as those splits;
+    missing. ``observed`` (True or nonzero = observed) has the images' shape, with or without the channels. Labels are
+    numbers or strings. ``test_images`` etc. and ``validation_images`` etc. in the same file are used as those splits;
     without test images a fixed random ``test_fraction`` is set aside.
 
     Args:
         path: the file.
-        test_fraction: share of test images where the file has none.
-        layout: where the channels are: ``auto``, ``NHWC`` or ``NCHW``.
+        test_fraction: fraction of test images, if the file has none.
+        layout: position of the channels: ``auto``, ``NHWC`` or ``NCHW``.
+
+    Raises:
+        LacunaError: no such file, or an unknown layout.
     """
 
     users_own = True
@@ -45,7 +48,7 @@ class Arrays(Source):
 
     @cached_property
     def set_name(self) -> str:
-        """Carries a digest of the path, content and settings: a changed file is prepared anew."""
+        """Contains a digest of the path, content and settings, so that a changed file is prepared again."""
         digest = hashlib.sha256(f"{self.path.resolve()}|{self.test_fraction}|{self.layout}".encode())
         with self.path.open("rb") as file:
             while block := file.read(1 << 24):
@@ -61,7 +64,7 @@ class Arrays(Source):
         if labelled and len(labelled) != len(raw):
             raise LacunaError(f"{self.path} has labels for {sorted(labelled)} only: give all splits labels, or none.")
         coded, names = as_labels(labelled) if labelled else ({}, ())
-        splits = {split: Split(images, coded.get(split), there) for split, (images, there) in parts.items()}
+        splits = {split: Split(images, coded.get(split), observed) for split, (images, observed) in parts.items()}
         if "test" not in splits:
             whole = splits["train"]
             train, test = train_and_test(len(whole.images), self.test_fraction)
@@ -74,9 +77,9 @@ class Arrays(Source):
         return Content(about, splits)
 
     def everything(self) -> Split:
-        """The file's ``images`` as they stand, without setting any aside; no labels."""
-        images, there = self._split("train", {k: v for k, v in self._raw()["train"].items() if k != "labels"})
-        return Split(images, None, there)
+        """All of the file's ``images``, with none set aside, without labels."""
+        images, observed = self._split("train", {k: v for k, v in self._raw()["train"].items() if k != "labels"})
+        return Split(images, None, observed)
 
     def _raw(self) -> dict[str, dict[str, np.ndarray]]:
         """The file's arrays: split -> kind -> array."""
@@ -85,8 +88,8 @@ class Arrays(Source):
             arrays = (
                 {"images": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
             )
-        except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
-            reason = str(error).partition(". ")[0]  # numpy goes on to advise unpickling it all the same
+        except Exception as error:  # numpy and zipfile raise many kinds of errors for damaged files
+            reason = str(error).partition(". ")[0]  # numpy's next sentence advises to allow pickles
             raise LacunaError(
                 f"{self.path} cannot be read as .npy or .npz without pickled objects ({reason})."
             ) from error
@@ -99,14 +102,14 @@ class Arrays(Source):
         if not raw or any("images" not in kinds for kinds in raw.values()) or "train" not in raw:
             raise LacunaError(
                 f"{self.path} holds {sorted(arrays)}: it needs 'images' and may have 'labels', 'observed' and the same "
-                "with test_ or validation_ in front."
+                "with the prefix test_ or validation_."
             )
         return raw
 
     def _split(self, split: str, kinds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        """uint8 images (N, C, H, W) and where they are there, bool (N, 1 or C, H, W) or None for everywhere."""
+        """uint8 images (N, C, H, W) and their mask, bool (N, 1 or C, H, W), or None if all values are observed."""
         what = f"'{split}' images of {self.path}"
-        image, there = as_bytes(self._channels_first(kinds["images"], what), what)
+        image, observed = as_bytes(self._channels_first(kinds["images"], what), what)
         if "labels" in kinds and kinds["labels"].shape != image.shape[:1]:
             raise LacunaError(f"The {what} are {len(image)}, their labels have shape {kinds['labels'].shape}.")
         if "observed" in kinds:
@@ -114,12 +117,12 @@ class Arrays(Source):
             given = given[:, None] if given.ndim == 3 else self._channels_first(given, f"masks of the {what}")
             if given.shape not in (image.shape, (len(image), 1, *image.shape[2:])):
                 raise LacunaError(f"The {what} have shape {image.shape}, their masks {given.shape} (N, C, H, W).")
-            there = given if there is None else there & given
-        if there is None or there.all():
+            observed = given if observed is None else observed & given
+        if observed is None or observed.all():
             return image, None
-        if (there == there[:, :1]).all():
-            there = np.ascontiguousarray(there[:, :1])
-        return np.where(there, image, 0).astype(np.uint8), there
+        if (observed == observed[:, :1]).all():
+            observed = np.ascontiguousarray(observed[:, :1])
+        return np.where(observed, image, 0).astype(np.uint8), observed
 
     def _channels_first(self, images: np.ndarray, what: str) -> np.ndarray:
         if images.ndim == 3:
@@ -134,7 +137,7 @@ class Arrays(Source):
             where = "" if self.layout == "auto" else f" where {self.key('layout')}={self.layout} has the channels"
             raise LacunaError(
                 f"The {what} have shape {images.shape}: there must be 1 or 3 channels{where} "
-                "(say what is transparent with 'observed')."
+                "(mark transparent pixels as missing with 'observed')."
             )
         return images if first else images.transpose(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""What every source of images shares: it is prepared once, under a lock, into a :class:`PreparedData` folder."""
+"""Base class of image sources: a source is prepared once, under a lock, into a :class:`PreparedData` folder."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def data_root(root: Path | str | None) -> Path:
-    """The data folder.
+    """The data folder as a path.
 
     Raises:
-        LacunaError: there is none.
+        LacunaError: it is not set.
     """
     if root is None or root == "":
         raise LacunaError("data.root is empty: set it to a folder for the data, say outputs/data.")
@@ -31,7 +31,7 @@ def data_root(root: Path | str | None) -> Path:
 
 @dataclass(frozen=True)
 class Content:
-    """What a source has read: its splits and what to say about them."""
+    """What a source has read: its splits and their description."""
 
     description: Description
     splits: Mapping[str, Arrays]
@@ -40,52 +40,52 @@ class Content:
 class Source(ABC):
     """A set of complete (or a user's own, incomplete) images.
 
-    The prepared arrays lie in ``<root>/prepared/<set_name>``; what is downloaded or was put there by the user lies in
-    ``<root>`` as torchvision lays it out.
+    The prepared arrays are in ``<root>/prepared/<set_name>``. Original files, downloaded or provided by the user, are
+    in ``<root>``, in torchvision's layout.
     """
 
     shape: tuple[int, int, int] | None = None
-    """Image shape (C, H, W) where the set fixes it."""
+    """Image shape (C, H, W), if it is fixed."""
     classes: int | None = None
     attributes: int | None = None
-    """How many yes-or-no attributes its images may be labelled with, where they have no classes."""
+    """Number of binary attributes per image, for a set without classes."""
     official_counts: Mapping[str, int] = MappingProxyType({})
     """Images per split of the published set; fewer means a sample."""
     official_splits: Mapping[str, str] = MappingProxyType({"train": "train", "test": "test"})
-    """Our split -> the publisher's name of it, which a ``--reader`` is asked for."""
+    """Our name of a split -> the publisher's, which is passed to a ``--reader``."""
     users_own: bool = False
-    """Whether the images are the user's, so that only their content, not their name, says which they are."""
+    """Whether the images are the user's own, identified by their content and not by a name."""
     keys: Mapping[str, str] = MappingProxyType({})
-    """Argument -> what the user calls it, where that is not ``data.<argument>``."""
+    """Argument -> its name in messages, if that is not ``data.<argument>``."""
 
     @property
     @abstractmethod
     def set_name(self) -> str:
-        """Name of the prepared folder; sources whose arrays differ have different names."""
+        """Name of the prepared folder; sources with different arrays have different names."""
 
     @abstractmethod
     def read(self, root: Path, *, download: bool) -> Content:
-        """Read the original files (uint8 arrays). Only called when the set is not prepared yet.
+        """Read the original files as uint8 arrays. Called only if the set is not prepared yet.
 
         Raises:
             LacunaError: files are missing or damaged and may not, or cannot, be downloaded.
         """
 
     def key(self, argument: str) -> str:
-        """What a message calls one of the constructor's arguments."""
+        """The name of a constructor argument in messages."""
         return self.keys.get(argument, f"data.{argument}")
 
     def folder(self, root: Path | str | None) -> Path:
-        """Where the prepared arrays lie."""
+        """The folder of the prepared arrays."""
         return data_root(root) / "prepared" / self.set_name
 
     def prepare(self, root: Path | str | None, download: bool = True, *, force: bool = False) -> PreparedData:
-        """The prepared set: what is there and intact, otherwise made now (once, however many processes ask).
+        """The prepared set; if it does not exist it is made now (once, even if several processes ask for it).
 
         Args:
             root: the data folder.
             download: whether the network may be used.
-            force: make it anew even where it exists.
+            force: make it again even if it exists.
 
         Raises:
             LacunaError: the original files are missing, the prepared ones are damaged, or ``root`` is empty.
@@ -95,7 +95,7 @@ class Source(ABC):
     def prepare_from(
         self, root: Path | str | None, content: Callable[[], Content], *, force: bool = False
     ) -> PreparedData:
-        """As :meth:`prepare`, from what ``content()`` returns instead of the original files."""
+        """As :meth:`prepare`, but from the return value of ``content()`` instead of the original files."""
         folder = self.folder(root)
         if PreparedData.exists(folder) and not force:
             return PreparedData(folder)
@@ -112,11 +112,15 @@ class Source(ABC):
             lock.release()
 
     def is_complete(self, splits: Mapping[str, Arrays]) -> bool:
-        """Whether the splits have the published numbers of images."""
+        """Whether all splits have the published numbers of images."""
         return all(len(splits[name].images) == n for name, n in self.official_counts.items() if name in splits)
 
     def fetch(self, root: Path, download: bool, get: Callable[[bool], T]) -> T:
-        """Call ``get(download)`` (a torchvision data set, say) and turn its failures into one sentence with the fix."""
+        """Call ``get(download)``, which opens a torchvision data set, and explain its errors.
+
+        Raises:
+            LacunaError: files are missing or damaged; the message says how to get them.
+        """
         command = f"`python scripts/prepare.py {self.set_name} --root {root}`"
         try:
             return get(download)
@@ -126,7 +130,7 @@ class Source(ABC):
             if not download:
                 raise LacunaError(
                     f"The files of {self.set_name} are missing from {root} or damaged, and data.download=false forbids "
-                    f"fetching them: run {command} where there is a network, or give it arrays with --train and --test."
+                    f"downloading them: run {command} with network access, or give it arrays with --train and --test."
                 ) from error
             reason = " ".join(str(error).split())[:200]
             raise LacunaError(

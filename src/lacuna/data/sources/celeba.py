@@ -1,4 +1,4 @@
-"""CelebA's aligned photographs, cropped and split as in either paper."""
+"""CelebA's aligned photographs, cropped and split as in either of the two papers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ _PRFLOW_CROP = 108
 
 
 class CelebA(Source):
-    """202 599 aligned photographs of faces, 178x218 (Liu et al., 2015), and what 40 attributes say of them.
+    """202 599 aligned photographs of faces, 178x218, with 40 binary attributes each (Liu et al., 2015).
 
     ``protocol="misconv"``: resized to 120x120 (for size 64; the aspect ratio is not kept; bilinear, the default of the
-    authors' torchvision), centre crop; the official train split, and the official *valid* split as test, since that is
-    what the authors report on. ``protocol="prflow"``: centre crop 108x108, resized (bicubic); the first 100 000 files
-    in the order of their names for training, the rest for testing.
+    authors' torchvision), then centre crop; the official train split, and the official *valid* split as test, which
+    is the one the authors report. ``protocol="prflow"``: centre crop 108x108, resized (bicubic); the first 100 000
+    files in order of their names for training, the rest for testing.
 
-    The attributes are those of ``list_attr_celeba.txt``; where that file is missing, the images have no labels.
+    The attributes are read from ``list_attr_celeba.txt``; without that file the images have no labels.
+
+    Args:
+        size: side of the images in pixels, 8 to 108.
+        protocol: ``misconv`` or ``prflow``.
+
+    Raises:
+        LacunaError: an unknown protocol or a size out of range.
     """
 
     attributes = 40
@@ -50,7 +57,7 @@ class CelebA(Source):
 
     @property
     def set_name(self) -> str:
-        """celeba64 and celeba32 as in the papers; other sizes carry their protocol in the name."""
+        """celeba64 and celeba32 as in the papers; names of other sizes contain the protocol."""
         return self.named.get((self.size, self.protocol), f"celeba{self.size}_{self.protocol}")
 
     def read(self, root: Path, *, download: bool) -> Content:
@@ -63,7 +70,7 @@ class CelebA(Source):
         splits = {}
         for split, names in self._split_names(partition).items():
             if not names:
-                raise LacunaError(f"{partition} lists no image of the {split} split: fetch the file again.")
+                raise LacunaError(f"{partition} lists no image of the {split} split: download the file again.")
             labels = None if attributes is None else self._attributes(attributes, names)
             splits[split] = Arrays(self._images(folder / "img_align_celeba", names), labels)
         size, wide = self.size, int(self.size * _RATIO)
@@ -87,19 +94,21 @@ class CelebA(Source):
         """File names of our splits. ``partition`` has lines "000001.jpg 0", 0 = train, 1 = valid, 2 = test."""
         lines = [line.split() for line in partition.read_text(encoding="utf-8").splitlines() if line.strip()]
         if any(len(line) != 2 or line[1] not in "012" for line in lines):
-            raise LacunaError(f"{partition} is damaged: every line must be a file name and 0, 1 or 2; fetch it again.")
+            raise LacunaError(
+                f"{partition} is damaged: every line must be a file name and 0, 1 or 2; download it again."
+            )
         if self.protocol == "prflow":
             names = sorted(name for name, _ in lines)
             return {"train": names[:_FIRST], "test": names[_FIRST:]}
         return {ours: [name for name, part in lines if part == code] for ours, code in (("train", "0"), ("test", "1"))}
 
     def _attributes(self, table: Path, names: Sequence[str]) -> np.ndarray:
-        """uint8 (N, 40), 1 = yes. ``table`` has two lines of heading, then "000001.jpg -1 1 ...", 1 = yes, -1 = no."""
+        """uint8 (N, 40), 1 = yes. ``table`` has two header lines, then "000001.jpg -1 1 ...", 1 = yes, -1 = no."""
         lines = [line.split(maxsplit=1) for line in table.read_text(encoding="utf-8").splitlines()[2:] if line.strip()]
         found = {line[0]: line[-1] for line in lines}
         try:
             values = np.array([found[name].split() for name in names], np.int8)
-        except (KeyError, ValueError) as error:  # an image without a line, a line of another length, or words
+        except (KeyError, ValueError) as error:  # no line for an image, a wrong number of values, or no integers
             raise self._damaged(table) from error
         if values.shape != (len(names), self.attributes) or (np.abs(values) != 1).any():
             raise self._damaged(table)
@@ -107,7 +116,9 @@ class CelebA(Source):
 
     def _damaged(self, table: Path) -> LacunaError:
         wanted = f"a file name and {self.attributes} times 1 or -1"
-        return LacunaError(f"{table} is damaged: every image needs a line with {wanted}; fetch it again, or remove it.")
+        return LacunaError(
+            f"{table} is damaged: every image needs a line with {wanted}; download it again, or remove it."
+        )
 
     def _images(self, folder: Path, names: Sequence[str]) -> np.ndarray:
         images = np.empty((len(names), 3, self.size, self.size), np.uint8)
@@ -115,7 +126,7 @@ class CelebA(Source):
         def fill(i: int) -> None:
             images[i] = self._image(folder / names[i]).transpose(2, 0, 1)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL while it decodes
             for _ in pool.map(fill, range(len(names)), chunksize=64):
                 pass
         return images

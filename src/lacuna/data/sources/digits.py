@@ -1,4 +1,4 @@
-"""scikit-learn's built-in handwritten digits: real images that need no download."""
+"""scikit-learn's handwritten digits: real images that need no download."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Digits(Source):
     official_counts: Mapping[str, int] = {"train": 1297, "test": _TEST}
 
     def read(self, root: Path, *, download: bool) -> Content:
-        """The digits in a fixed random order (the first 500 are the test split), levels 0..16 spread over 0..255."""
+        """The digits in a fixed random order (the first 500 are the test split), grey levels 0..16 scaled to 0..255."""
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)

@@ -29,20 +29,23 @@ _LOSSY = (".jpg", ".jpeg")
 
 
 class Folder(Source):
-    """Image files, in sub-folders or not.
+    """Image files, with or without sub-folders.
 
-    Splits: ``train/`` and ``test/`` (and ``validation/``) inside the folder where both exist; otherwise a fixed random
-    ``test_fraction`` is set aside. Labels: the name of the sub-folder an image lies in, or a CSV file with the
-    columns ``file`` (relative to the folder) and ``label``; images directly in the folder, without CSV, have none.
-    Missing pixels: transparent ones (alpha below one half), and black ones of a sidecar picture of the same size named
+    Splits: ``train/`` and ``test/`` (and ``validation/``) inside the folder, if both exist; otherwise a fixed random
+    ``test_fraction`` is set aside. Labels: the name of an image's sub-folder, or a CSV file with the columns ``file``
+    (relative to the folder) and ``label``; images directly in the folder, without CSV, have no label. Missing pixels:
+    transparent ones (alpha below 128 of 255), and those that are black in a mask file of the same size named
     ``<stem><mask_suffix>.<ending>`` (white = observed).
 
     Args:
         path: the folder.
         labels_csv: the CSV file, absolute or relative to the folder.
-        mask_suffix: ending of a sidecar's stem.
-        size: side to which the centre squares are resized; needed where the images differ in size.
-        test_fraction: share of test images where there is no test folder.
+        mask_suffix: ending of a mask file's stem.
+        size: side in pixels to which centre squares are resized; required if the images differ in size.
+        test_fraction: fraction of test images, if there is no test folder.
+
+    Raises:
+        LacunaError: no such folder or CSV file, no image, a mask file without an image, or a wrong argument.
     """
 
     users_own = True
@@ -77,18 +80,18 @@ class Folder(Source):
             raise LacunaError(f"{self.key('path')}={path} holds no image (looked for {', '.join(_ENDINGS)}).")
 
     def _check_masks(self) -> None:
-        """Refuse masks without an image: they are misnamed, or images that would be left out without a word."""
+        """Raise LacunaError for a mask file without an image: one of the two has a wrong name."""
         images = {path.with_suffix("") for path in self._files}
         for mask in self._masks.values():
             if mask.with_name(mask.stem.removesuffix(self.mask_suffix)) not in images:
                 raise LacunaError(
                     f"{mask} is named like a mask ({self.key('mask_suffix')}={self.mask_suffix}) but there is no image "
-                    "it belongs to: add or rename the image, or set another suffix if this is an image."
+                    "for it: add or rename the image, or set another suffix if this is an image."
                 )
 
     @cached_property
     def set_name(self) -> str:
-        """Carries a digest of the path, the files' content and the settings: changed input is prepared anew."""
+        """Contains a digest of the path, the files' content and the settings: changed input is prepared again."""
         settings = (self.path.resolve(), self.labels_csv, self.mask_suffix, self.size, self.test_fraction)
         digest = hashlib.sha256(repr([str(x) for x in settings]).encode())
         for path in [*self._all, *([self.labels_csv] if self.labels_csv else [])]:
@@ -128,11 +131,11 @@ class Folder(Source):
 
     @property
     def names(self) -> list[Path]:
-        """The pictures, relative to the folder, in the order of :meth:`pictures`; without the masks."""
+        """The image files, relative to the folder, in the order of :meth:`pictures`; without mask files."""
         return [path.relative_to(self.path) for path in self._files]
 
     def pictures(self, channels: int) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
-        """Every picture by itself, in order of names: its file relative to the folder, uint8 (C, H, W), bool (1, H, W).
+        """Every image in order of names: file relative to the folder, pixels uint8 (C, H, W), mask bool (1, H, W).
 
         Args:
             channels: 1 (grey) or 3 (RGB).
@@ -152,7 +155,7 @@ class Folder(Source):
         return {"train": [self._files[i] for i in train], "test": [self._files[i] for i in test]}
 
     def _labels(self, files: list[Path]) -> list[str] | None:
-        """The label of every file, or None where there are none."""
+        """The label of every file, or None if there are none."""
         if self.labels_csv is None:
             homes = [path.parent for path in files]
             roots = {self.path, *(self.path / split for split in ("train", "validation", "test"))}
@@ -160,7 +163,7 @@ class Folder(Source):
         with self.labels_csv.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         if not rows or not {"file", "label"} <= set(rows[0]):
-            raise LacunaError(f"{self.labels_csv} needs the columns file and label, and one row a file.")
+            raise LacunaError(f"{self.labels_csv} needs the columns file and label, and one row per file.")
         table = {row["file"]: row["label"] for row in rows}
         names = [path.relative_to(self.path).as_posix() for path in files]
         unknown = [name for name in names if name not in table]
@@ -171,21 +174,21 @@ class Folder(Source):
     def _arrays(self, files: list[Path], labels: np.ndarray | None, grey: bool) -> Arrays:
         loaded = [self._image(path, grey) for path in files]
         images = channels_first(np.stack([image for image, _ in loaded]))
-        there = np.stack([observed for _, observed in loaded])[:, None]
-        return Arrays(images, labels, None if there.all() else there)
+        observed = np.stack([mask for _, mask in loaded])[:, None]
+        return Arrays(images, labels, None if observed.all() else observed)
 
     def _image(self, path: Path, grey: bool) -> tuple[np.ndarray, np.ndarray]:
-        """One image: uint8 (H, W[, 3]), zero where missing, and where it is there: bool (H, W)."""
+        """One image: pixels uint8 (H, W[, 3]), zero where missing, and mask bool (H, W), True = observed."""
         picture = _open(path)
         alpha = np.asarray(picture.convert("RGBA"))[..., 3]
         image = np.asarray(picture.convert("L" if grey else "RGB"))
         observed = alpha >= 128
-        sidecar = self._masks.get(path.with_name(path.stem + self.mask_suffix))
-        if sidecar is not None:
-            shown = np.asarray(_open(sidecar).convert("L")) >= 128
-            if shown.shape != observed.shape:
-                raise LacunaError(f"{sidecar} must have the same size as {path}.")
-            observed = observed & shown
+        mask_file = self._masks.get(path.with_name(path.stem + self.mask_suffix))
+        if mask_file is not None:
+            mask = np.asarray(_open(mask_file).convert("L")) >= 128
+            if mask.shape != observed.shape:
+                raise LacunaError(f"{mask_file} must have the same size as {path}.")
+            observed = observed & mask
         if self.size is not None:
             image, observed = (
                 (fitted(image, self.size), np.ones((self.size, self.size), bool))
@@ -204,8 +207,8 @@ def _open(path: Path) -> Image.Image:
             picture = file.copy()
     except (OSError, SyntaxError, ValueError) as error:
         raise LacunaError(f"{path} cannot be read as an image ({error}): replace or remove it.") from error
-    if picture.mode.startswith(("I", "F")):  # Pillow would clip what is above 255
-        raise LacunaError(f"{path} has more than 8 bits a channel: convert the images to 8 bits, or use data=arrays.")
+    if picture.mode.startswith(("I", "F")):  # Pillow would clip values above 255
+        raise LacunaError(f"{path} has more than 8 bits per channel: convert the images to 8 bits, or use data=arrays.")
     return picture
 
 

@@ -20,7 +20,7 @@ class MNIST(Source):
     official_counts: Mapping[str, int] = {"train": 60_000, "test": 10_000}
 
     def read(self, root: Path, *, download: bool) -> Content:
-        """The digits from ``root/MNIST/raw``; archives that are there already are unpacked without the network."""
+        """The digits from ``root/MNIST/raw``; archives that exist there are unpacked without network access."""
         from torchvision.datasets import MNIST as Original
         from torchvision.datasets.utils import check_integrity
 

@@ -1,4 +1,4 @@
-"""From whatever pixels come in as to uint8 (N, C, H, W) and which of them are there."""
+"""Conversion of pixels and labels of any accepted format: uint8 images (N, C, H, W), masks, class numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def channels_first(images: np.ndarray) -> np.ndarray:
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """The size x size pixels in the middle; an odd margin leaves the extra pixel where torchvision does."""
+    """The central size x size pixels; an odd margin is split as in torchvision."""
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
@@ -35,26 +35,27 @@ def fitted(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def fitted_incomplete(image: np.ndarray, observed: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`fitted` for an image with holes: ``observed`` is bool (H, W); bilinear, so that weights are positive.
+    """As :func:`fitted`, for an image with missing pixels and its mask ``observed``, bool (H, W), True = observed.
 
-    A pixel of the result is observed where every pixel that contributes to it is, so nothing of a hole shines through.
+    Bilinear, since its weights are not negative. A pixel of the result is observed if all pixels that contribute to
+    it are, so missing pixels do not affect observed ones.
     """
     share = Image.fromarray(observed.astype(np.float32))
     share = centre_crop(share, min(share.size)).resize((size, size), Image.Resampling.BILINEAR)
-    there = np.asarray(share) > 1 - 1e-4
-    shown = np.where(observed if image.ndim == 2 else observed[..., None], image, 0).astype(np.uint8)
-    picture = Image.fromarray(shown)
+    mask = np.asarray(share) > 1 - 1e-4
+    zero_filled = np.where(observed if image.ndim == 2 else observed[..., None], image, 0).astype(np.uint8)
+    picture = Image.fromarray(zero_filled)
     small = centre_crop(picture, min(picture.size)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(small), there
+    return np.asarray(small), mask
 
 
 def as_bytes(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels as uint8 and where they are there (bool, same shape; None = everywhere).
+    """Pixels as uint8, and the mask of observed values (bool, same shape; None if all are observed).
 
-    uint8 stays; other whole numbers must lie in 0..255; floats in [0, 1] are rounded to 1/255 and NaN is missing.
+    uint8 is unchanged; other integers must lie in 0..255; floats in [0, 1] are rounded to 1/255 and NaN is missing.
 
     Raises:
-        LacunaError: values out of range or of another type; ``what`` names them.
+        LacunaError: values out of range or of another type; ``what`` names them in the message.
     """
     if values.dtype == np.uint8:
         return values, None
@@ -64,11 +65,11 @@ def as_bytes(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | No
     if not floating and not np.issubdtype(values.dtype, np.integer):
         raise LacunaError(f"{what} holds {values.dtype} values: images must be uint8, or floats in [0, 1].")
     missing = np.isnan(values) if floating else np.zeros((), bool)
-    known = values[~missing] if missing.any() else values
+    observed = values[~missing] if missing.any() else values
     top = 1 if floating else 255
-    if known.size and (known.min() < 0 or known.max() > top):
+    if observed.size and (observed.min() < 0 or observed.max() > top):
         raise LacunaError(
-            f"{what} holds {values.dtype} values from {known.min():g} to {known.max():g}: images must be uint8 "
+            f"{what} holds {values.dtype} values from {observed.min():g} to {observed.max():g}: images must be uint8 "
             "or floats in [0, 1] with NaN where a pixel is missing."
         )
     if not floating:
@@ -78,10 +79,10 @@ def as_bytes(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | No
 
 
 def as_labels(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels of any kind (numbers or words, per split) as 0..K-1 in sorted order, and the K names.
+    """Labels of any kind (numbers or strings, per split) as 0..K-1 in sorted order, and the K names.
 
     Raises:
-        LacunaError: an image has none: NaN, "nan" (what numpy and pandas write for it among words) or no word at all.
+        LacunaError: an image has no label: NaN, "nan" (as numpy and pandas write it among strings) or an empty string.
     """
     for split, part in labels.items():
         if np.issubdtype(part.dtype, np.inexact):
@@ -101,26 +102,26 @@ def as_labels(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tup
 
 
 def warn_of_classes(path: Path, splits: Mapping[str, Arrays], names: tuple[str, ...]) -> None:
-    """Say on stderr, in one line each, what is odd about a user's labels though it can be used."""
+    """Print a one-line warning on stderr for a single class and for classes without a training image."""
     trained = splits["train"].labels
     if not names or trained is None:
         return
-    unseen = [name for code, name in enumerate(names) if not (trained == code).any()]
+    untrained = [name for code, name in enumerate(names) if not (trained == code).any()]
     if len(names) == 1:
-        print(f"warning: {path} has the one class '{names[0]}' only: there is nothing to classify.", file=sys.stderr)
-    if unseen:
-        listed = ", ".join(f"'{name}'" for name in unseen[:5]) + (", ..." if len(unseen) > 5 else "")
+        print(f"warning: {path} has only the class '{names[0]}': there is nothing to classify.", file=sys.stderr)
+    if untrained:
+        listed = ", ".join(f"'{name}'" for name in untrained[:5]) + (", ..." if len(untrained) > 5 else "")
         print(
-            f"warning: {path} has no training image of {len(unseen)} of its {len(names)} classes ({listed}).",
+            f"warning: {path} has no training image of {len(untrained)} of its {len(names)} classes ({listed}).",
             file=sys.stderr,
         )
 
 
 def train_and_test(n: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the training and of the test images (ascending) when a fixed random part is set aside.
+    """Positions of the training and the test images (ascending); a fixed random ``fraction`` of n is for testing.
 
     Raises:
-        LacunaError: one of the two would be empty.
+        LacunaError: ``fraction`` is not between 0 and 1, or there are fewer than 2 images.
     """
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
         raise LacunaError(f"data.test_fraction={fraction} must lie between 0 and 1.")

@@ -12,7 +12,7 @@ from lacuna.data.sources.base import Content, Source
 
 
 class SVHN(Source):
-    """73 257 training and 26 032 test house-number digits, 32x32 RGB, digit 0 as label 0 (Netzer et al., 2011).
+    """73 257 training and 26 032 test house-number digits, 32x32 RGB; digit 0 has label 0 (Netzer et al., 2011).
 
     The 531 131 "extra" images are not used (MisConv, section 4).
     """

@@ -1,4 +1,4 @@
-"""What a classifier's outputs are: one logit for each class, of which an image has one, or one for each attribute."""
+"""Loss and metrics of a classifier with one logit per class, or one per binary attribute."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn import functional
 
 
 def cross_entropy(logits: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
-    """In nats: of the class, or of the answers to all attributes, averaged over these.
+    """Cross entropy in nats per image; for attributes the binary cross entropy, averaged over the attributes.
 
     Args:
-        logits: (B, K), one a class or one an attribute.
-        label: int64 (B,), the class; or uint8 (B, K), 1 for every attribute the image has and else 0.
+        logits: (B, K), one per class or per attribute.
+        label: int64 (B,), the class; or uint8 (B, K), 1 for every attribute that the image has, else 0.
         reduction: over the images, ``mean`` or ``sum``.
     """
     if label.ndim == 1:
@@ -22,7 +22,7 @@ def cross_entropy(logits: Tensor, label: Tensor, reduction: str = "mean") -> Ten
 
 
 def scores(attributes: int | None, device: torch.device | str = "cpu") -> ClassScores | AttributeScores:
-    """What judges the answers to so many attributes, or where that is None the choice of a class."""
+    """The metrics of ``attributes`` binary attributes; if that is None, those of classes."""
     return ClassScores(device) if attributes is None else AttributeScores(attributes, device)
 
 
@@ -34,43 +34,43 @@ class ClassScores:
         self._images = 0
 
     def update(self, logits: Tensor, label: Tensor) -> None:
-        """Add logits (B, K) of images of the classes ``label``, int64 (B,)."""
+        """Add logits (B, K) of images with classes ``label``, int64 (B,)."""
         right = (logits.argmax(1) == label).sum()
         self._sums += torch.stack([right, cross_entropy(logits, label, "sum")])
         self._images += len(label)
 
     def compute(self) -> dict[str, float]:
-        """Of all images added."""
+        """The metrics of all images added."""
         right, loss = (self._sums / self._images).tolist()
         return {"accuracy": right, "loss": loss}
 
 
 class AttributeScores:
-    """Running scores of the answers to attributes; an image is said to have one where its logit is positive.
+    """Running metrics of binary attributes; an attribute is predicted where its logit is positive.
 
-    ``accuracy``: fraction of right answers. ``balanced_accuracy``: for each attribute the mean of the fraction of right
-    answers about images that have it and of that about images that do not (about one of the two, where there are no
-    others), averaged over the attributes: guessing gets 1/2 however rare an attribute is. ``loss``: nats per answer.
+    ``accuracy``: fraction of correct predictions. ``balanced_accuracy``: the accuracies on images with and without an
+    attribute, averaged over the two (if both occur) and over the attributes; guessing gives 1/2, however rare an
+    attribute is. ``loss``: nats per prediction.
     """
 
     def __init__(self, attributes: int, device: torch.device | str = "cpu") -> None:
-        # of images that lack the attribute, and of those that have it: how many, and how many were answered right
-        self._seen = torch.zeros(2, attributes, dtype=torch.float64, device=device)
+        # of images without (0) and with (1) the attribute: their number and that of correct predictions
+        self._count = torch.zeros(2, attributes, dtype=torch.float64, device=device)
         self._right = torch.zeros(2, attributes, dtype=torch.float64, device=device)
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
 
     def update(self, logits: Tensor, label: Tensor) -> None:
-        """Add logits (B, A) of images with the attributes ``label``, uint8 (B, A)."""
+        """Add logits (B, A) of images with attributes ``label``, uint8 (B, A)."""
         has = label.bool()
         right = (logits > 0) == has
-        self._seen += torch.stack([(~has).sum(0), has.sum(0)])
+        self._count += torch.stack([(~has).sum(0), has.sum(0)])
         self._right += torch.stack([(right & ~has).sum(0), (right & has).sum(0)])
         self._loss += cross_entropy(logits, label, "sum")
 
     def compute(self) -> dict[str, float]:
-        """Of all images added."""
-        images = self._seen.sum(0)
-        recall = (self._right / self._seen).nanmean(0)
+        """The metrics of all images added."""
+        images = self._count.sum(0)
+        recall = (self._right / self._count).nanmean(0)
         return {
             "accuracy": float((self._right.sum(0) / images).mean()),
             "balanced_accuracy": float(recall.mean()),

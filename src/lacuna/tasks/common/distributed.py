@@ -1,7 +1,7 @@
-"""What the processes that train one run together tell each other; in a process alone everything here does nothing.
+"""Communication between the processes (ranks) that train one run; without several processes it has no effect.
 
-They are the ranks of torch.distributed's default group (``runs/ranks.py`` starts them). Every function but
-:func:`rank` and :func:`ranks` must be called by all of them, in the same order.
+The ranks are those of torch.distributed's default group (``training/ranks.py`` starts them). All functions except
+:func:`rank` and :func:`ranks` must be called by all ranks, in the same order.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ T = TypeVar("T")
 
 
 def ranks() -> int:
-    """How many processes train this run, at least 1."""
+    """Number of processes that train this run, at least 1."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0; rank 0 is the one that judges and writes."""
+    """Rank of this process, from 0; rank 0 evaluates and writes files."""
     return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
 
 
 def on_first_rank(function: Callable[[], T]) -> T:
-    """What ``function`` gives on rank 0, which alone calls it, however long that takes; the others wait for it.
+    """The result of ``function()``, which only rank 0 calls; the other ranks wait, without a time limit.
 
-    Meanwhile rank 0 sees no others, so a metric that would add up what all ranks have seen is that of a process alone.
-    Should ``function`` raise, the others go on waiting: whoever started them ends them.
+    During the call rank 0 has no process group, so metrics that would be summed over all ranks are its own. If
+    ``function`` raises, the other ranks keep waiting until the process that started them ends them.
     """
     if ranks() == 1:
         return function()
@@ -44,7 +44,7 @@ def on_first_rank(function: Callable[[], T]) -> T:
 
 
 def of_all_ranks(value: T) -> list[T]:
-    """The values of all ranks, in their order; each may be anything that can be pickled."""
+    """The values of all ranks, in order of rank; a value may be any object that can be pickled."""
     if ranks() == 1:
         return [value]
     values: list[T | None] = [None] * ranks()
@@ -54,7 +54,7 @@ def of_all_ranks(value: T) -> list[T]:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """For a while there is no group: who asks for one finds none, and who does not fails instead of hanging."""
+    """Remove the default group for a while: code that checks for it finds none, other code fails instead of hanging."""
     world = distributed.GroupMember.WORLD
     distributed.GroupMember.WORLD = None
     try:
@@ -66,16 +66,16 @@ def _alone() -> Iterator[None]:
 def weighted(loss: Tensor, count: Tensor | int) -> Tensor:
     """This rank's mean loss, scaled so that the average over the ranks is the mean over the items of all.
 
-    DistributedDataParallel averages gradients as if every rank's loss were the mean of equally many items. With n_r
-    items of N in all on rank r of w, the factor is w n_r / N. One number is exchanged; nothing waits for the device.
+    DistributedDataParallel averages gradients as if every rank's loss were the mean of the same number of items. With
+    n_r of N items on rank r of w, the factor is w n_r / N. One number is exchanged, without synchronising the device.
 
     Args:
         loss: scalar, the mean over this rank's items.
-        count: how many these are.
+        count: number of this rank's items.
     """
     if ranks() == 1:
         return loss
-    # full() is a fill kernel: no copy from the host, hence no wait
+    # full() is a fill kernel: no copy from the host, hence no synchronisation
     mine = count.double() if isinstance(count, Tensor) else torch.full_like(loss.detach(), count, dtype=torch.float64)
     everyone = mine.clone()
     distributed.all_reduce(everyone)

@@ -1,7 +1,7 @@
-"""What a frozen front says of an image that never changes need only be computed once.
+"""A cache for the encodings (densities or imputations) that a stem's frozen model computes.
 
-A training image keeps its hole for ever, so the density (or imputation) behind it is a constant. Only values at hidden
-pixels are stored: at the others the encoding is the image itself.
+An image has the same mask in every epoch, so its encoding is constant. Only values at missing pixels are stored: at
+observed pixels the encoding equals the image.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ Encode = Callable[[Tensor, Tensor], Encoding]
 
 
 class EncodingCache:
-    """Representations of a data set, packed at the hidden pixels.
+    """Encodings of all images of a data set, stored at missing pixels only.
 
     Args:
         images: the data set.
-        encode: (observed, mask) -> imputed image or MFA pinned to the observed pixels.
+        encode: (observed, mask) -> imputed image, or MFA pinned to the observed pixels, or None.
         limit_bytes: largest size of the cache.
-        batch_size: images a step while it is filled.
-        file: where it is kept for other runs that would fill it with the same, by default nowhere.
+        batch_size: images per step while the cache is filled.
+        file: from which encodings are read, or else written for other runs; None: memory only.
+
+    Attributes:
+        filled: whether the encodings are available; False if they exceed the limit or ``encode`` returns None.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class EncodingCache:
             fields, logits, rank = _fields(encoding)
             shared = batch.mask.shape[1] == 1
             fields = fields.flatten(3) if shared else fields.flatten(2).unsqueeze(2)  # (B, F, C or 1, P)
-            # hidden pixels first, in order; beyond an image's own number stand observed ones, pinned again later
+            # missing pixels first, in order; an image with fewer than `width` has observed ones too, pinned again later
             order = batch.mask.flatten(1).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
             if self._values is None:
                 shape = (len(images), *fields.shape[1:3], width)
@@ -84,7 +87,7 @@ class EncodingCache:
         return self._values is not None
 
     def _read(self, file: Path, images: IncompleteImages, limit: float) -> bool:
-        """Whether what another run has kept could be had; a file that is damaged or too large is as good as none."""
+        """Whether the file could be read; a file that is damaged or too large is ignored."""
         if not file.exists() or file.stat().st_size + self._row.nbytes > limit:
             return False
         try:
@@ -101,18 +104,18 @@ class EncodingCache:
 
     def _write(self, file: Path) -> None:
         kept = {"values": self._values, "positions": self._positions, "logits": self._logits}
-        # a disk that takes no more must not end a training
+        # a full disk must not stop training
         with contextlib.suppress(LacunaError, SafetensorError), replacing(file) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in kept.items() if tensor is not None}, temporary)
 
     @property
     def bytes(self) -> int:
-        """Memory it takes."""
+        """Memory in use."""
         tensors = (self._row, self._positions, self._values, self._logits)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     def __call__(self, batch: Batch) -> Encoding:
-        """The encoding of a batch of the data set the cache was filled from."""
+        """The encoding of a batch of the cached data set."""
         assert self._values is not None and self._positions is not None
         rows = self._row[batch.index]
         values, positions = self._values[rows], self._positions[rows].long()

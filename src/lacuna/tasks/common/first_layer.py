@@ -1,4 +1,4 @@
-"""What a first layer makes of one test image, as numbers, so that runs can be compared (MisConv, figure 3)."""
+"""Inputs and outputs of a first layer for one test image as arrays, to compare runs (MisConv, figure 3)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from lacuna.mfa import MFA
 
 @torch.no_grad()
 def first_layer(stem: Stem, batch: EvalBatch, encoding: Encoding, features: Tensor) -> dict[str, Tensor]:
-    """Of the first image of a batch.
+    """Inputs and outputs of a first layer for the first image of a batch.
 
-    Two runs learn two sets of filters, and what is different in their outputs may be just that. So MisConv's own
-    filters are also applied to the density's mean, as an ordinary convolution.
+    Filters differ between runs, so outputs of two runs cannot be compared directly. MisConv's own filters are
+    therefore also applied to the density's mean, as an ordinary convolution.
 
     Args:
         stem: a trained stem, in evaluation mode.
         batch: test images.
-        encoding: what its front says of them.
-        features: (B,F,H',W'), what it makes of them.
+        encoding: of the batch, by the stem.
+        features: (B,F,H',W'), output of the stem.
 
     Returns:
-        ``truth``, ``observed`` (C,H,W), ``mask`` (1 or C,H,W), ``features`` (F,H',W'); where the front fills holes,
-        ``filled`` (C,H,W); behind MisConv, ``features_of_mean`` (F,H',W') = ReLU(conv(filled)). The exact formula
-        gives no less than that, by Jensen's inequality, and the same where no window reaches a hole.
+        ``truth``, ``observed`` (C,H,W), ``mask`` (1 or C,H,W), ``features`` (F,H',W'); with an imputation or density,
+        ``filled`` (C,H,W), the image with imputed values; for MisConv, ``features_of_mean`` (F,H',W') =
+        ReLU(conv(filled)). By Jensen's inequality the exact features are at least those, and equal where a window has
+        no missing pixel.
     """
     observed, mask = batch.observed[:1].float(), batch.mask[:1]
     found = {"truth": batch.truth[:1], "observed": observed, "mask": mask, "features": features[:1].float()}

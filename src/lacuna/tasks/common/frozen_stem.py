@@ -1,4 +1,4 @@
-"""What tasks behind a stem share: fitting its imputer, keeping what its frozen front says of the training images."""
+"""Base class of tasks that train a network with a stem: fits the stem's imputer and caches its encodings."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lacuna.tasks.common.models import IncompleteAutoencoder, IncompleteClassifi
 
 
 class StemTask(Task):
-    """Trains a net behind a stem: the ``stem`` and the ``net`` of the recipe."""
+    """Trains the ``stem`` and the ``net`` of the recipe."""
 
     component = "net"
     model: IncompleteClassifier | IncompleteAutoencoder
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # what the frozen front says of images that are seen in every epoch
+        # id of a data set that is used in every epoch -> its encodings
         self._caches: dict[int, EncodingCache] = {}
 
     def prepare(self) -> None:
-        """Fit the imputer where it needs images; compute what the frozen front says of the images of every epoch."""
+        """Fit the imputer if it needs images; compute the encodings of training and validation images."""
         stem = self.model.stem
         if isinstance(stem.frozen, Imputer) and not stem.frozen.fitted:
             fit_imputer(stem.frozen, self.data, self.config["seed"])
@@ -41,15 +41,15 @@ class StemTask(Task):
                     left -= cache.bytes
 
     def encoding(self, images: IncompleteImages, batch: Batch) -> Encoding:
-        """What the front says of a batch, if that is known already."""
+        """The encoding of a batch, if it can be had without computing it; else None."""
         if images.whole and isinstance(self.model.stem, ImputeStem):
-            return batch.observed  # there is nothing to fill
+            return batch.observed  # nothing to impute
         cache = self._caches.get(id(images))
         return None if cache is None else cache(batch)
 
 
 def fit_imputer(imputer: Imputer, data: IncompleteData, seed: int) -> None:
-    """Show an imputer as many training images as it wants; the seed says which."""
+    """Fit an imputer to as many training images as it uses, drawn by the seed."""
     images = data.complete("train") if imputer.complete_donors else data.train
     n = len(images) if imputer.donors is None else min(imputer.donors, len(images))
     if not n:

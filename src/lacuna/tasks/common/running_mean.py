@@ -1,4 +1,4 @@
-"""Epoch means that survive a kill: the sums behind Lightning's ``log(on_epoch=True)`` are in no checkpoint."""
+"""Epoch means that are part of checkpoints, unlike those of Lightning's ``log(on_epoch=True)``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 class RunningMean(torch.nn.Module):
-    """The mean of a metric since the last :meth:`compute`, kept on the device and resumed exactly.
+    """The mean of a metric since the last :meth:`compute`, on the device; it can be resumed exactly.
 
-    It has no entry in the state_dict: it belongs to the training, not to the model. Sums are float64 where the
-    device has it. No method but :meth:`compute` synchronises.
+    It is not part of the state_dict, since it belongs to the training, not to the model. Sums are float64 if the
+    device supports it. Only :meth:`compute` synchronises.
     """
 
     def __init__(self) -> None:
@@ -21,10 +21,10 @@ class RunningMean(torch.nn.Module):
 
     @torch.no_grad()
     def update(self, value: torch.Tensor, count: int | torch.Tensor = 1) -> None:
-        """Add the mean ``value`` (scalar tensor) of ``count`` items; no items add nothing, whatever ``value`` is."""
+        """Add the mean ``value`` (scalar tensor) of ``count`` items; with a count of 0 nothing is added."""
         dtype = torch.float32 if value.device.type == "mps" else torch.float64
         value = value.detach().to(dtype)
-        # full() is a fill kernel: no copy from the host, hence no wait.
+        # full() is a fill kernel: no copy from the host, hence no synchronisation
         number = (
             count.to(value.device, dtype)
             if isinstance(count, torch.Tensor)
@@ -38,7 +38,7 @@ class RunningMean(torch.nn.Module):
             self._count = self._count.to(value.device) + number
 
     def compute(self) -> float:
-        """The mean over all ranks, NaN if nothing was added; then start afresh.
+        """The mean over all ranks, NaN if nothing was added; then reset.
 
         Under DDP every rank must call this, and must have called :meth:`update` at least once.
         """
@@ -53,13 +53,13 @@ class RunningMean(torch.nn.Module):
 
     @property
     def total(self) -> torch.Tensor | None:
-        """The sum so far, on the device; None where nothing was added."""
+        """The sum so far, on the device; None if nothing was added."""
         return self._total
 
     def training_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Sum and count, for a checkpoint."""
         return {"total": self._total, "count": self._count}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` gave."""
+        """Restore what :meth:`training_state` returned."""
         self._total, self._count = state["total"], state["count"]

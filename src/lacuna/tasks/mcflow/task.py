@@ -122,7 +122,7 @@ class TrainMCFlow(ImputeTask):
         def impute(batch: Batch) -> Tensor:
             return self.model.current_stage(imputed(batch), batch.observed, batch.mask)
 
-        return self._judge(self.data.validation, semantics=False, impute=impute)[0]
+        return self._evaluate(self.data.validation, semantics=False, impute=impute)[0]
 
     def _imputed_sets(self) -> list[ImputedSet]:
         return [self.imputed, *([] if self.imputed_validation is None else [self.imputed_validation])]
