@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from lacuna.metrics.masked import MaskedMetrics
-from lacuna.tasks.common import distributed
+from lacuna.tasks.common import distributed as sharing
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.training.rank import process_group
 from lacuna.training.synced_norm import SyncedNorms
@@ -41,7 +41,7 @@ def mean_loss(outputs: Tensor, weights: Tensor) -> Tensor:
 def main(folder: Path) -> None:
     """Leave what this rank found."""
     with process_group(folder, cuda=False):
-        rank = distributed.rank()
+        rank = sharing.rank()
         found: dict[str, Any] = {}
         net = network()
         plugin = SyncedNorms()
@@ -51,10 +51,10 @@ def main(folder: Path) -> None:
         loss, count = mean_loss(outputs, weights), weights.sum()
         running = RunningMean()
         running.update(loss, count)
-        distributed.weighted(loss, count).backward()
+        sharing.weighted(loss, count).backward()
         for weight in net.parameters():  # what DistributedDataParallel does
             assert weight.grad is not None
-            distributed.all_reduce(weight.grad.div_(distributed.ranks()))
+            distributed.all_reduce(weight.grad.div_(sharing.ranks()))
         found["loss"] = running.compute()
         calls: list[int] = []
 
@@ -62,12 +62,12 @@ def main(folder: Path) -> None:
             calls.append(rank)
             metrics = MaskedMetrics(["mse"])
             metrics.update(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4))
-            assert distributed.ranks() == 1 and not distributed.is_initialized()
+            assert sharing.ranks() == 1 and not distributed.is_initialized()
             return metrics.compute()
 
-        found["judged"], found["calls"] = distributed.on_first_rank(judge), len(calls)
-        found["whole"] = float(distributed.weighted(torch.ones(()), 3 * rank))
-        found["none"] = float(distributed.weighted(torch.zeros(()), 0))
+        found["judged"], found["calls"] = sharing.on_first_rank(judge), len(calls)
+        found["whole"] = float(sharing.weighted(torch.ones(()), 3 * rank))
+        found["none"] = float(sharing.weighted(torch.zeros(()), 0))
         plugin.revert(net)
         found["reverted"] = not any("forward" in vars(module) for module in net.modules())
         state = {**net.state_dict(), **{f"{name}.grad": w.grad for name, w in net.named_parameters()}}
