@@ -45,16 +45,16 @@ class IAFStep(nn.Module):
         random = np.random.RandomState(0)  # as published: the same degrees in every step and run
         order = np.arange(1, latent + 1)
         first, second = (random.randint(1, max(2, latent), hidden) for _ in range(2))
-        self.enter = MaskedLinear(first[:, None] >= order)
-        self.inform = nn.Linear(context, hidden)
-        self.middle = MaskedLinear(second[:, None] >= first)
-        self.leave = MaskedLinear(np.tile(order, 2)[:, None] > second)
+        self.input = MaskedLinear(first[:, None] >= order)
+        self.context = nn.Linear(context, hidden)
+        self.hidden = MaskedLinear(second[:, None] >= first)
+        self.output = MaskedLinear(np.tile(order, 2)[:, None] > second)
         self.bias = nn.Parameter(torch.full((1,), 2.0))
 
     def forward(self, z: Tensor, context: Tensor) -> Tensor:
         """The transformed code (B,latent) of a code (B,latent) and a context (B,context)."""
-        h = torch.relu(self.enter(z) + self.inform(context))
-        m, s = self.leave(torch.relu(self.middle(h))).chunk(2, 1)
+        h = torch.relu(self.input(z) + self.context(context))
+        m, s = self.output(torch.relu(self.hidden(h))).chunk(2, 1)
         gate = torch.sigmoid(s + self.bias)
         transformed: Tensor = gate * z + (1 - gate) * m
         return transformed

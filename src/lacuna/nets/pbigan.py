@@ -38,11 +38,11 @@ class Encoder(nn.Module):
         super().__init__()
         check_count("imputer.iaf_steps", steps)
         self.body, features = body(kind, shape, widths)
-        wide = 3 * latent
+        width = 3 * latent
         # colour: as published a 4x4 convolution to ``latent`` features, here a linear layer, comes first
         bottleneck = [nn.Linear(features, latent)] if kind == "colour" else []
-        enter = nn.Linear(latent if bottleneck else features, wide)
-        self.head = nn.Sequential(*bottleneck, enter, nn.LayerNorm(wide), nn.LeakyReLU(0.2), nn.Linear(wide, wide))
+        first = nn.Linear(latent if bottleneck else features, width)
+        self.head = nn.Sequential(*bottleneck, first, nn.LayerNorm(width), nn.LeakyReLU(0.2), nn.Linear(width, width))
         self.flow = nn.ModuleList(IAFStep(latent, latent, hidden) for _ in range(steps))
 
     def forward(self, image: Tensor, noise: Tensor) -> Tensor:

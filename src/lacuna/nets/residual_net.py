@@ -105,15 +105,15 @@ class ResidualUNet(nn.Module):
         self.shape, self.k, self.rank = shape, components, factors
         self.depth = len(stages) - 1
         channels, widths = shape[0], [int(width) for width, _ in stages]
-        self.enter = nn.Conv2d(3 * channels, widths[0], 3, padding=1)
-        self.inwards, self.outwards = nn.ModuleList(), nn.ModuleList()
-        self.coarser, self.finer = nn.ModuleList(), nn.ModuleList()
+        self.input = nn.Conv2d(3 * channels, widths[0], 3, padding=1)
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, (width, count) in enumerate(stages):
-            self.inwards.append(nn.Sequential(*[ResidualBlock(int(width)) for _ in range(count)]))
+            self.encoder.append(nn.Sequential(*[ResidualBlock(int(width)) for _ in range(count)]))
             if level < self.depth:
-                self.outwards.append(nn.Sequential(*[ResidualBlock(int(width)) for _ in range(count)]))
-                self.coarser.append(nn.Conv2d(int(width), widths[level + 1], 2, stride=2))
-                self.finer.append(nn.ConvTranspose2d(widths[level + 1], int(width), 2, stride=2))
+                self.decoder.append(nn.Sequential(*[ResidualBlock(int(width)) for _ in range(count)]))
+                self.down.append(nn.Conv2d(int(width), widths[level + 1], 2, stride=2))
+                self.up.append(nn.ConvTranspose2d(widths[level + 1], int(width), 2, stride=2))
         self.mean = nn.Conv2d(widths[0], components * channels, 3, padding=1)
         if components == 1:
             scaled(self.mean, 0.0)
@@ -142,13 +142,13 @@ class ResidualUNet(nn.Module):
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features at the padded image's resolution, and features of the coarsest level."""
         unit = 2**self.depth
-        x = self.enter(functional.pad(x, (0, -x.shape[-1] % unit, 0, -x.shape[-2] % unit), mode="replicate"))
+        x = self.input(functional.pad(x, (0, -x.shape[-1] % unit, 0, -x.shape[-2] % unit), mode="replicate"))
         skips = []
         for level in range(self.depth):
-            x = self.inwards[level](x)
+            x = self.encoder[level](x)
             skips.append(x)
-            x = self.coarser[level](x)
-        middle = x = self.inwards[self.depth](x)
+            x = self.down[level](x)
+        middle = x = self.encoder[self.depth](x)
         for level in reversed(range(self.depth)):
-            x = self.outwards[level](self.finer[level](x) + skips[level])
+            x = self.decoder[level](self.up[level](x) + skips[level])
         return x, middle
