@@ -136,7 +136,7 @@ class Progress(Callback):
         self._stop()
         self._read_metrics(trainer)
         trained = f"trained in {clock(time.monotonic() - self._started)}"
-        self._print(SEPARATOR.join([trained, *self._read_loss(), *self._logged]))
+        self._print(SEPARATOR.join([trained, *self._loss_text(), *self._logged]))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Remove the bar before the error is printed."""
@@ -151,7 +151,7 @@ class Progress(Callback):
         epoch = f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs or 1)}/{trainer.max_epochs}"
         seconds_per_step = (now - self._started) / max(self._done - self._done_before, 1)
         left = f"~{duration(seconds_per_step * (self._total - self._done))} left"
-        state = SEPARATOR.join([epoch, *self._read_loss(), left, *self._logged])
+        state = SEPARATOR.join([epoch, *self._loss_text(), left, *self._logged])
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, state=state)
             self._bar.refresh()
@@ -159,7 +159,7 @@ class Progress(Callback):
             self._last_line = now
             self._print(f"{self._percent()} %{SEPARATOR}{state}")
 
-    def _read_loss(self) -> list[str]:
+    def _loss_text(self) -> list[str]:
         return [] if self._loss is None else [f"loss {self._loss:.4g}"]
 
     def _percent(self) -> int:
