@@ -21,10 +21,10 @@ from lacuna.runs.archive import main as archive
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 everything was refused, 2 a wrong argument."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="key=value", help="output, results, budgets, input or pack")
+    parser.add_argument("arguments", nargs="*", metavar="key=value", help="output, results, budgets, input or pack")
     arguments = parser.parse_args(argv)
     try:
-        return archive(arguments.words)
+        return archive(arguments.arguments)
     except LacunaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

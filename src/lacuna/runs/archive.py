@@ -191,13 +191,13 @@ def _provenance(run: StoredRun) -> str:
     return ", ".join([*run.hardware, *run.commits]) or "of unknown origin"
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """The command line of ``scripts/archive.py``; 1 where everything there was to archive was refused.
 
     Raises:
         LacunaError: a wrong argument, or the archive cannot be written.
     """
-    config = read_key_values(words, DEFAULTS)
+    config = read_key_values(arguments, DEFAULTS)
     output, results = Path(str(config["output"])), Path(str(config["results"]))
     budgets = _budgets(config["budgets"])
     if config["input"] is not None:

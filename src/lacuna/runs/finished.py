@@ -134,10 +134,10 @@ def read_run(path: Path, recipe: Recipe | None = None) -> StoredRun:
 
     Args:
         path: its directory.
-        recipe: the recipe, where it is known already; otherwise it is read.
+        recipe: of the run; None: it is read.
 
     Raises:
-        LacunaError: a file is missing or damaged; says which.
+        LacunaError: a file is missing or damaged.
     """
     folder = RunFolder(path)
     try:

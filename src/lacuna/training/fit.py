@@ -75,7 +75,7 @@ def perform(recipe: Recipe, settings: Settings) -> None:
 def _fit(trainer: pl.Trainer, task: Task, data: IncompleteData, latest: Path | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=latest, weights_only=True)
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
+    except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
