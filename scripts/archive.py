@@ -1,12 +1,12 @@
-"""Archive finished runs: one small JSON file each in results/, with numbers, provenance, hardware, commit and seconds.
+"""Archive finished runs: one small JSON file each in results/, with metrics, provenance, hardware, commit and seconds.
 
-python scripts/archive.py                                    runs at a full budget of outputs/runs into results/
+python scripts/archive.py                                    full-budget runs of outputs/runs into results/
 python scripts/archive.py output=outputs results=results     the same
 python scripts/archive.py budgets=[quick]                    runs of other budgets
-python scripts/archive.py pack=runs.jsonl                    and then the whole archive as one file
-python scripts/archive.py input=runs.jsonl                   take the runs of such a file, from another machine say
+python scripts/archive.py pack=runs.jsonl                    also write the whole archive into one file
+python scripts/archive.py input=runs.jsonl                   add the runs of such a file, of another machine, say
 
-A run that is there already keeps its numbers; where they differ, a line says so.
+A run that is archived already keeps its metrics; a line is printed where they differ.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from lacuna.runs.archive import main as archive
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 everything was refused, 2 a mistake the user can mend."""
+    """Run the command line; 0 done, 1 everything was refused, 2 a wrong argument."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="key=value", help="output, results, budgets, input or pack")
+    parser.add_argument("arguments", nargs="*", metavar="key=value", help="output, results, budgets, input or pack")
     arguments = parser.parse_args(argv)
     try:
-        return archive(arguments.words)
+        return archive(arguments.arguments)
     except LacunaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

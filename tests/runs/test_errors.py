@@ -189,7 +189,7 @@ def test_interrupted_in_the_middle(
 ) -> None:
     last = interrupted(output, digits_root, monkeypatch, "stem=zero")
     err = capsys.readouterr().err
-    assert err == "interrupted: run the same command again to go on from here.\n"
+    assert err == "interrupted: run the same command again to continue.\n"
     assert last.exists()
     assert '"interrupted"' in (last.parents[1] / "status.json").read_text()
     assert train(*TINY, f"data.root={digits_root}", f"output={output}", "stem=zero") == 0

@@ -94,7 +94,7 @@ def test_a_step_that_does_not_end_is_not_waited_for(tmp_path: Path) -> None:
             super().maybe_die(where, number)
             if self.die_at == f"{where}{number}":
                 callback: Any = self.trainer.callbacks[0]
-                assert callback.interrupts.asked
+                assert callback.interrupts.requested
                 time.sleep(60)
                 ended.append(True)
 

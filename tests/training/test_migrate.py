@@ -157,7 +157,7 @@ def test_what_cannot_be_migrated_is_named_and_left_alone(aged, tmp_path: Path, c
     with FileLock(busy / ".lock"):
         assert main([f"output={output}", f"results={tmp_path / 'results'}"]) == 1
     said = capsys.readouterr()
-    assert "1 migrated, 0 up to date, 4 left alone" in said.out and len(said.err.splitlines()) == 4
+    assert "1 migrated, 0 up to date, 4 left unchanged" in said.out and len(said.err.splitlines()) == 4
     for name in ("version 1", "b-damaged", "c-weights-of-another", busy.name):
         assert name in said.err
     assert {path: contents(path) for path in left} == left and busy.exists() and not density.path.exists()
@@ -184,7 +184,7 @@ def test_an_archive_is_migrated_file_by_file(trained, tmp_path: Path, capsys) ->
     nowhere = f"output={tmp_path / 'nowhere'}"
     assert main([f"results={tmp_path}", nowhere, "check=true"]) == 1 and contents(tmp_path) == before
     assert main([f"results={tmp_path}", nowhere]) == 1
-    assert "2 migrated, 1 up to date, 1 left alone" in capsys.readouterr().out
+    assert "2 migrated, 1 up to date, 1 left unchanged" in capsys.readouterr().out
     for each in (recipe, recipe.with_seed(1)):
         found = json.loads((tmp_path / f"{each.name}.json").read_text())
         assert found["metrics"] == earlier.record(each.config)["metrics"] and found["recipe"] == each.portable

@@ -23,15 +23,15 @@ def test_plain_lines(tmp_path: Path) -> None:
     lines = text.splitlines()
     assert len(lines) == 2  # seconds long: only start and end
     assert lines[0] == "digits  3 epochs of 5 steps"
-    assert lines[1].startswith("digits  done in 0:0")
+    assert lines[1].startswith("digits  trained in 0:0")
     assert "val/loss" in lines[1]
 
 
 def test_every_step_when_asked(tmp_path: Path) -> None:
     lines = shown(tmp_path, terminal=False, read_every=0.0, line_every=0.0).splitlines()
     assert len(lines) == 1 + 15 + 3 + 1
-    assert "epoch 1/3  6 %  0:00 left  loss" in lines[1]
-    assert any("epoch 3/3  100 %" in line for line in lines)
+    assert lines[1].startswith("digits  6 % · epoch 1/3 · loss ") and " · ~1 s left" in lines[1]
+    assert any("100 % · epoch 3/3 · " in line for line in lines)
 
 
 def test_one_bar_on_a_terminal(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_one_bar_on_a_terminal(tmp_path: Path) -> None:
 def test_the_share_counts_what_was_done_before_a_kill(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         fit(tmp_path, Tiny("step10"))
-    assert "going on at 66 %" in shown(tmp_path, terminal=False)
+    assert "resumed at 66 %" in shown(tmp_path, terminal=False)
 
 
 def test_the_bar_is_gone_when_an_error_is_shown(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ while "Z" not in Path(f"/proc/{other}/stat").read_text().split()[2]:
     time.sleep(0.001)
 raise RuntimeError("Connection closed by peer")
 """
-    with pytest.raises(LacunaError, match="The process of rank 1 was killed, perhaps for want of memory"):
+    with pytest.raises(LacunaError, match="The process of rank 1 was killed, perhaps for lack of memory"):
         start(command(tmp_path, work), 2, tmp_path)
 
 

@@ -60,7 +60,7 @@ def test_masks_and_splits_are_kept_apart(output, digits_root):
     [
         ([], "run is empty"),
         (["run=nothing"], "run=nothing is no run"),
-        (["run=digits"], "fits 2 runs"),
+        (["run=digits"], "matches 2 runs"),
         (["run=digits-square-misconv", "split=train"], "split=train"),
         (["run=digits-square-misconv", "mask=bernoulli", "mask.rate=1.2"], "mask.rate=1.2"),
         (["run=digits-square-misconv", "trainer.threads=-1"], "trainer.threads=-1"),

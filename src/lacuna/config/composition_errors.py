@@ -82,7 +82,7 @@ def _hint(name: str, known: list[str]) -> str:
     known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if not near:
-        # The right last part in the wrong place: lr -> density.lr, task.lr.
+        # the same last name in another place: lr -> density.lr, task.lr
         near = [item for item in known if item.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:3]
     return f"; did you mean {' or '.join(repr(item) for item in near)}?" if near else "."
 

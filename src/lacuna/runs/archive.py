@@ -1,7 +1,7 @@
-"""The archive ``results/``: one small JSON file a finished run, so that evidence accumulates in the repository.
+"""The archive ``results/``: one small JSON file per finished run, kept in the repository.
 
-What a file holds says :mod:`lacuna.runs.archive_record`. A run that is archived twice keeps its first numbers: equal
-ones change nothing, other ones (another machine) are named and left out.
+:mod:`lacuna.runs.archive_record` has the format. A run that is archived twice keeps its first metrics; other ones (of
+another machine, say) are reported and not stored.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from lacuna.runs.recipe import VERSION, WHOLE_BUDGETS
 from lacuna.runs.results import finished_runs
 
 FULL = (*WHOLE_BUDGETS, CHANGED)
-"""Budgets that are archived: the paper's setting; everything, where no paper prints a setting; everything, with a
-setting changed. A run at a reduced one says little."""
+"""Budget labels that are archived by default: the paper's settings; all data and training where no paper prints
+settings; the same with a changed setting."""
 DEFAULTS: Mapping[str, Any] = {"output": "outputs", "results": "results", "budgets": None, "input": None, "pack": None}
-"""Words of the command line."""
+"""Keys of the command line, and their defaults."""
 
 
 @dataclass
 class ArchiveReport:
-    """What became of some runs.
+    """The outcome for each run.
 
     Args:
-        written: names of those that are new in the archive, or have new evaluations there.
-        unchanged: names of those that it had already.
-        conflicts: a sentence for each whose numbers are others than those in the archive, which stay.
-        refused: a sentence for each that is damaged, or of another version of the recipe.
-        left_out: how many runs of which budget were not asked for.
+        written: names of runs that are new in the archive, or have new evaluations there.
+        unchanged: names of runs that were archived before.
+        conflicts: a sentence for each run whose metrics differ from the archived ones, which stay.
+        refused: a sentence for each run that is damaged, or of another version.
+        left_out: budget label -> number of runs that were not archived because of it.
     """
 
     written: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class ArchiveReport:
 
     @property
     def lines(self) -> list[str]:
-        """For people: everything that is no plain success in a line of its own, then the counts."""
+        """Lines to print: one for every problem, then the counts."""
         budgets = (
             f"{count} at budget={name} (budgets=[{name}] archives them)" for name, count in self.left_out.items()
         )
@@ -62,15 +62,15 @@ class ArchiveReport:
 
 
 def archive_runs(output: Path | str, results: Path | str, budgets: Iterable[str] = FULL) -> ArchiveReport:
-    """Archive every finished run below ``output/runs`` that has one of the budgets, and its evaluations.
+    """Archive every finished run below ``output/runs`` that has one of the budget labels, and its evaluations.
 
-    Prerequisites and feature nets are runs of their own there, and archived as such. Every file is written whole or not
-    at all; running it again changes nothing.
+    Prerequisites are runs of their own, and are archived, too. Every file is written atomically; a repetition changes
+    nothing.
 
     Args:
-        output: the folder in which ``runs/`` lies.
-        results: the archive's folder; made if it is not there.
-        budgets: which runs, by the budget in their recipe.
+        output: the folder with ``runs/``.
+        results: the archive's folder; made if it does not exist.
+        budgets: the budget labels.
 
     Raises:
         LacunaError: the archive cannot be written.
@@ -95,7 +95,7 @@ def archive_runs(output: Path | str, results: Path | str, budgets: Iterable[str]
 
 
 def pack(results: Path | str, file: Path | str) -> int:
-    """Write every run of an archive into one file, a line of JSON each, by name; how many.
+    """Write every run of an archive into one file of JSON lines, by name; returns their number.
 
     Raises:
         LacunaError: a file of the archive is damaged, or the file cannot be written.
@@ -107,12 +107,12 @@ def pack(results: Path | str, file: Path | str) -> int:
 
 
 def unpack(file: Path | str, results: Path | str, budgets: Iterable[str] | None = None) -> ArchiveReport:
-    """Take the runs of a file that :func:`pack` wrote into an archive; those of an earlier version are migrated.
+    """Add the runs in a file from :func:`pack` to an archive; those of an earlier version are migrated.
 
     Args:
-        file: a line of JSON a run.
-        results: the archive's folder; made if it is not there.
-        budgets: only runs of these; None: all.
+        file: JSON lines, one per run.
+        results: the archive's folder; made if it does not exist.
+        budgets: the budget labels; None: all.
 
     Raises:
         LacunaError: there is no such file, or the archive cannot be written.
@@ -141,7 +141,7 @@ def unpack(file: Path | str, results: Path | str, budgets: Iterable[str] | None 
 
 
 def _archive(run: StoredRun, results: Path, report: ArchiveReport) -> None:
-    """Add one run, unless the archive has its numbers or others for it."""
+    """Add one run, unless the archive has metrics for it; add its evaluations that are new."""
     name = run.recipe.name
     file = results / f"{name}.json"
     report.refused += [f"refused: {path} is no evaluation ({why})" for path, why in run.damaged_evaluations.items()]
@@ -166,7 +166,7 @@ def _archive(run: StoredRun, results: Path, report: ArchiveReport) -> None:
 
 
 def _conflict(before: ArchivedRun, run: StoredRun) -> str:
-    """A sentence where the archive has other numbers than a run; empty where they agree."""
+    """A sentence where the archive has other metrics than a run; empty where they agree."""
     pairs = [("", before.metrics, run.metrics)]
     pairs += [
         (f" in the evaluation {name}", before.evaluations[name]["metrics"], record["metrics"])
@@ -177,8 +177,8 @@ def _conflict(before: ArchivedRun, run: StoredRun) -> str:
         metric = next((key for key in sorted({*one, *other}) if one.get(key) != other.get(key)), None)
         if metric is not None:
             return (
-                f"kept: {before.file} has {metric} {_value(one, metric)}{where} ({_made(before)}), "
-                f"and {run.place if not run.archived else 'the other'} has {_value(other, metric)} ({_made(run)})"
+                f"kept: {before.file} has {metric} {_value(one, metric)}{where} ({_provenance(before)}), "
+                f"and {run.place if not run.archived else 'the other'} has {_value(other, metric)} ({_provenance(run)})"
             )
     return ""
 
@@ -187,17 +187,17 @@ def _value(metrics: Mapping[str, float], metric: str) -> str:
     return repr(metrics[metric]) if metric in metrics else "not at all"
 
 
-def _made(run: StoredRun) -> str:
-    return ", ".join([*run.hardware, *run.commits]) or "made nobody knows where"
+def _provenance(run: StoredRun) -> str:
+    return ", ".join([*run.hardware, *run.commits]) or "of unknown origin"
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """The command line of ``scripts/archive.py``; 1 where everything there was to archive was refused.
 
     Raises:
-        LacunaError: a mistake the user can mend.
+        LacunaError: a wrong argument, or the archive cannot be written.
     """
-    config = read_key_values(words, DEFAULTS)
+    config = read_key_values(arguments, DEFAULTS)
     output, results = Path(str(config["output"])), Path(str(config["results"]))
     budgets = _budgets(config["budgets"])
     if config["input"] is not None:

@@ -1,4 +1,4 @@
-"""A run in the archive: its numbers and how they came about in one small JSON file, without weights or pictures.
+"""A run in the archive: its metrics and their provenance in one small JSON file, without weights or pictures.
 
 ``results/<name of the run>.json``::
 
@@ -6,8 +6,8 @@
      "attempts": [{"started": ..., "commit": ..., "cpu": ..., ...}], "seconds": 812.0, "ended": ...,
      "evaluations": {"noise-test-1a2b3c4d": {...}}}
 
-``seconds`` are wall seconds over all attempts, null where they are not known. No absolute path and no host name
-stands in it. A run's name ends in the hash of its recipe, so archives of two machines are merged by name.
+``seconds`` are wall seconds of all attempts, null where not known. Absolute paths and host names are not stored. A
+run's name ends in the hash of its recipe, so archives of two machines are merged by name.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import VERSION, Recipe
 
 FORMAT = 1
-"""Of the file; raised when its keys change."""
+"""Version of the file format; raised when its keys change."""
 ENVIRONMENT = ("started", "ended", "resumed", "commit", "python", "versions", "cpu", "threads", "gpus", "devices")
-"""What is kept of an attempt: not the host's name, nor the command line with its paths."""
+"""Keys of an attempt that are archived; host name and command line are not."""
 
 Skip = Callable[[Path, str], None]
-"""Told of a file that cannot be used, and why."""
+"""Called with a file that cannot be used, and the reason."""
 
 
 @dataclass(frozen=True)
 class ArchivedRun(StoredRun):
-    """A run of which only the numbers are here.
+    """A run of which only the metrics are here.
 
     Args:
-        file: where they stand.
-        record: all that stands there.
+        file: of the archive.
+        record: its content.
     """
 
     file: Path = Path()
@@ -48,7 +48,7 @@ class ArchivedRun(StoredRun):
 
     @property
     def archived(self) -> bool:
-        """Always: neither weights nor pictures are here."""
+        """True."""
         return True
 
     @property
@@ -79,15 +79,15 @@ class ArchivedRun(StoredRun):
 
     @cached_property
     def damaged_evaluations(self) -> dict[Path, str]:
-        """None: an archived file is whole or refused."""
+        """Empty: a damaged file is refused as a whole."""
         return {}
 
 
 def record_of(run: StoredRun) -> dict[str, Any]:
-    """What the archive keeps of a finished run, as plain JSON.
+    """The record of a finished run, as plain JSON.
 
     Raises:
-        LacunaError: an absolute path in its recipe is part of its identity.
+        LacunaError: the recipe or an evaluation has an absolute path.
     """
     record = {
         "format": FORMAT,
@@ -111,16 +111,16 @@ def record_of(run: StoredRun) -> dict[str, Any]:
 
 
 def archived_run(record: Any, place: str, file: Path = Path(), output: Path | str = "outputs") -> ArchivedRun:
-    """A record of the archive, checked.
+    """An archived run from its record.
 
     Args:
         record: as read from JSON.
-        place: what to call it in a message: a file, or a line of one.
+        place: the file, or a line of one, for messages.
         file: the file.
-        output: in whose ``runs/`` the run would lie.
+        output: the folder whose ``runs/`` has the run's folder, if it is on this machine.
 
     Raises:
-        LacunaError: damaged, or of another format or version than this one.
+        LacunaError: it is damaged, or of another format or version.
     """
     try:
         form, recipe = record["format"], Recipe(record["recipe"])
@@ -146,10 +146,10 @@ def archived_run(record: Any, place: str, file: Path = Path(), output: Path | st
 
 
 def read_archived(path: Path, output: Path | str = "outputs") -> ArchivedRun:
-    """A file of the archive.
+    """The archived run in a file.
 
     Raises:
-        LacunaError: missing, damaged, renamed, or of another format or version; says which.
+        LacunaError: the file is missing, damaged, renamed, or of another format or version.
     """
     try:
         run = archived_run(files.read_json(path), str(path), path, output)
@@ -161,12 +161,12 @@ def read_archived(path: Path, output: Path | str = "outputs") -> ArchivedRun:
 
 
 class Archive:
-    """The files of ``results/``; each is read once, and again where it changed.
+    """The files of ``results/``; each is read once, and again after a change.
 
     Args:
-        folder: where they lie; None, or a folder that does not exist: an empty archive.
-        output: in whose ``runs/`` the runs would lie.
-        skip: told once of every file that cannot be used.
+        folder: of the files; None, or a folder that does not exist: an empty archive.
+        output: the folder whose ``runs/`` has the run folders.
+        skip: called once for every file that cannot be used.
     """
 
     def __init__(self, folder: Path | str | None, output: Path | str = "outputs", skip: Skip | None = None) -> None:
@@ -191,21 +191,21 @@ class Archive:
             status = path.stat()
         except OSError:
             return None
-        seen = (status.st_mtime_ns, status.st_size)
-        known = self._read.get(path)
-        if known is None or known[0] != seen:
+        stamp = (status.st_mtime_ns, status.st_size)
+        cached = self._read.get(path)
+        if cached is None or cached[0] != stamp:
             found = None
             try:
                 found = read_archived(path, self.output)
             except LacunaError as error:
                 if self._skip is not None:
                     self._skip(path, str(error))
-            known = self._read[path] = (seen, found)
-        return known[1]
+            cached = self._read[path] = (stamp, found)
+        return cached[1]
 
 
 def _absolute_paths(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, path) of every string that looks like an absolute path, or one of a user's home."""
+    """(dotted key, path) of every string that looks like an absolute path, or a path in a user's home."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _absolute_paths(inner, f"{where}.{key}" if where else str(key))

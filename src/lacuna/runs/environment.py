@@ -1,4 +1,4 @@
-"""Where a number was made: commit, versions, hardware. And the machine's settings that make it quick."""
+"""What a run was made with: commit, versions, hardware; and settings of the process that make it fast."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lacuna.runs.machine import gpu_count
 
 PACKAGES = ("lacuna", "torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
 COMMIT = "LACUNA_COMMIT"
-"""Environment variable that names the commit of a source without a repository."""
+"""Environment variable with the commit of a copy of the source that has no repository."""
 
 
 def describe() -> dict[str, Any]:
-    """Commit, versions of what matters, and the hardware, as plain values."""
+    """Commit, versions of packages, and hardware, as plain values."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -64,7 +64,7 @@ def _cpu() -> str:
 
 
 def hardware(accelerator: str) -> str:
-    """What a run with this ``trainer.accelerator`` computes on here: the GPU's name or the processor's. No torch."""
+    """Name of the GPU or CPU that a run with this ``trainer.accelerator`` uses here; without torch."""
     if accelerator in ("auto", "cuda", "gpu") and gpu_count():
         return _gpu()
     return _cpu()
@@ -72,7 +72,7 @@ def hardware(accelerator: str) -> str:
 
 @functools.cache
 def _gpu(driver: Path = Path("/proc/driver/nvidia/gpus")) -> str:
-    """Name of the GPU (of each kind, if there are several), as the driver says it."""
+    """Names of the kinds of GPUs, from the driver."""
     names = set()
     for path in driver.glob("*/information"):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -88,10 +88,10 @@ def _gpu(driver: Path = Path("/proc/driver/nvidia/gpus")) -> str:
 
 
 def set_up(threads: int | None) -> None:
-    """Make this process ready to compute, with so many CPU threads (None: torch's choice).
+    """Set the number of CPU threads (None: torch's choice) and tune memory allocation.
 
     Raises:
-        LacunaError: not a number of threads.
+        LacunaError: ``threads`` is no whole number of at least 1.
     """
     import torch
 
@@ -103,10 +103,10 @@ def set_up(threads: int | None) -> None:
 
 
 def tune_malloc() -> bool:
-    """Let glibc keep freed blocks instead of handing them back to the kernel at every step.
+    """Let glibc keep freed memory instead of returning it to the kernel at every step.
 
-    Large intermediates are otherwise mapped and cleared anew each time: measured, convolutions run up to 10 times
-    slower. Returns whether the C library took both settings (others than glibc do not).
+    Otherwise large intermediates are mapped and cleared anew each time; convolutions were measured to be up to 10 times
+    slower. Returns whether the C library accepted both settings (only glibc does).
     """
     trim_threshold, mmap_threshold, largest = -1, -3, 32 << 20
     try:

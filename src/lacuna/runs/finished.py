@@ -1,4 +1,4 @@
-"""A finished run as its directory tells: recipe, metrics, provenance, hardware, seconds. Nothing here imports torch."""
+"""A finished run, read from its folder: recipe, metrics, provenance, hardware, seconds. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from lacuna.runs.recipe import Recipe
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A finished run as its directory tells.
+    """A finished run.
 
     Args:
-        folder: the directory.
-        recipe: what decided the numbers.
+        folder: of the run.
+        recipe: of the run.
         metrics: final metrics, ``split/quantity`` -> value.
-        data: which images they are about: ``complete``, ``lossless``, ``images``, ``stored``, ``note``, ...
-        protocols: metric -> how it was taken, where the run itself says so.
+        data: the images they were taken on: ``complete``, ``lossless``, ``images``, ``stored``, ``note``, ...
+        protocols: metric -> how it was taken, where the run has stored that.
     """
 
     folder: RunFolder
@@ -37,42 +37,42 @@ class StoredRun:
 
     @property
     def archived(self) -> bool:
-        """Whether only its numbers are here, from the archive, and neither weights nor pictures."""
+        """Whether it is in the archive only, without weights and pictures."""
         return False
 
     @property
     def place(self) -> Path:
-        """Where its numbers were read: the run's directory, or the archive's file."""
+        """Where its metrics were read: the run's folder, or a file of the archive."""
         return self.folder.path
 
     @cached_property
     def attempts(self) -> list[dict[str, Any]]:
-        """Where and with what every attempt at it began."""
+        """Start, commit, versions and hardware of each attempt."""
         return self.folder.attempts
 
     @cached_property
     def hardware(self) -> tuple[str, ...]:
-        """What it ran on: the GPUs, or the CPU and its threads; several where it went on elsewhere."""
+        """The GPUs, or the CPU and its threads; several where it was resumed on another machine."""
         return tuple(dict.fromkeys(hardware_text(attempt) for attempt in self.attempts))
 
     @cached_property
     def commits(self) -> tuple[str, ...]:
-        """Commits of the code that made it."""
+        """Commits of the code that ran it."""
         return self.distinct("commit")
 
     def distinct(self, key: str) -> tuple[str, ...]:
-        """What its attempts say of ``key``, each once."""
+        """The distinct values of ``key`` in its attempts."""
         return tuple(dict.fromkeys(str(attempt[key]) for attempt in self.attempts if attempt.get(key)))
 
     @cached_property
     def ended(self) -> str | None:
-        """When it was done, as ISO 8601; None where not recorded."""
+        """Time of its end, as ISO 8601; None where not recorded."""
         ended = self.folder.status.get("ended")
         return str(ended) if ended else None
 
     @cached_property
     def seconds(self) -> float:
-        """Wall seconds, summed over its attempts; NaN where the end of one is not known (it was killed, say)."""
+        """Wall seconds of all attempts; NaN where the end of one is not known (it was killed, say)."""
         status, attempts = self.folder.status, self.attempts
         if status.get("state") != "done" or (len(attempts) > 1 and status.get("attempts") != len(attempts)):
             return math.nan
@@ -86,7 +86,7 @@ class StoredRun:
 
     @cached_property
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """Its records in ``evaluations/`` (other masks and splits), by name; damaged ones are left out."""
+        """Records in ``evaluations/`` (other masks and splits), by name, without damaged ones."""
         return {path.stem: record for path, record in self._evaluations.items() if not isinstance(record, str)}
 
     @cached_property
@@ -110,7 +110,7 @@ class StoredRun:
 
     @property
     def complete(self) -> bool | None:
-        """Whether it was tested on all of the published test images; None where it has no data."""
+        """Whether it was tested on all published test images; None where it has no data."""
         if "complete" not in self.data:
             return None
         used = dict(self.data.get("images") or {}).get("test")
@@ -124,7 +124,7 @@ class StoredRun:
 
     @property
     def method(self) -> str | None:
-        """What the experiment compares: the stem, or what was trained."""
+        """Name of the stem, or of the component that was trained."""
         config = self.recipe.config
         return name_of(config.get("stem", config.get(self.recipe.component, config["task"])))
 
@@ -134,10 +134,10 @@ def read_run(path: Path, recipe: Recipe | None = None) -> StoredRun:
 
     Args:
         path: its directory.
-        recipe: the recipe, where it is known already; otherwise it is read.
+        recipe: of the run; None: it is read.
 
     Raises:
-        LacunaError: a file is missing or damaged; says which.
+        LacunaError: a file is missing or damaged.
     """
     folder = RunFolder(path)
     try:
@@ -145,7 +145,7 @@ def read_run(path: Path, recipe: Recipe | None = None) -> StoredRun:
         record = folder.metrics
         metrics = {str(name): float(value) for name, value in record["metrics"].items()}
         data, protocols = dict(record.get("data") or {}), dict(record.get("protocols") or {})
-        _ = recipe.name  # so that what is no recipe shows here and not later
+        _ = recipe.name  # fails here if it is no recipe
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LacunaError(f"{path} is no run ({type(error).__name__}: {error}): move it away.") from error
     except OSError as error:
@@ -154,10 +154,10 @@ def read_run(path: Path, recipe: Recipe | None = None) -> StoredRun:
 
 
 def checked_evaluation(record: Any) -> dict[str, Any]:
-    """A record of ``evaluations/`` that has what a reader needs.
+    """A record of ``evaluations/`` after a check of its mask, split and metrics.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: it has not.
+        AttributeError, KeyError, TypeError, ValueError: one is missing or damaged.
     """
     _ = str(record["mask"]["name"]), str(record["split"])
     _ = [float(value) for value in record["metrics"].values()]
@@ -174,9 +174,9 @@ def hardware_text(attempt: Mapping[str, Any]) -> str:
     return f"{attempt.get('cpu') or 'unknown CPU'}" + (f", {threads} thread{'s' * (threads != 1)}" if threads else "")
 
 
-def name_of(part: Any) -> str | None:
-    """The ``name`` of a part of a recipe, if it has one."""
-    return str(part["name"]) if isinstance(part, Mapping) and "name" in part else None
+def name_of(component: Any) -> str | None:
+    """The ``name`` of a component of a recipe, if it has one."""
+    return str(component["name"]) if isinstance(component, Mapping) and "name" in component else None
 
 
 def _seconds(started: Any, ended: Any) -> float:

@@ -1,12 +1,12 @@
-"""The directory of a run: what is in it, and who may write to it.
+"""The folder of a run: its files, its lock, and the record of each attempt.
 
-* ``recipe.json``: what decides the numbers;
-* ``environment.json``: for each attempt, the first and every resume: start and end, host, commit, versions, hardware;
+* ``recipe.json``: the recipe;
+* ``environment.json``: start, end, host, commit, versions and hardware of each attempt (the first and every resume);
 * ``status.json``: running, done, failed or interrupted, host, times; ``log.txt``: tracebacks;
-* ``metrics.jsonl``: history; ``metrics.json``: final metrics, whose existence means done;
+* ``metrics.jsonl``: history; ``metrics.json``: final metrics, whose existence marks the run as finished;
 * ``model.safetensors``: trained weights; ``model.json``: the sizes needed to build the model again;
-* ``checkpoints/``: to resume from, until done; ``pictures/``: to look at;
-* ``evaluations/``: of this run on other masks and splits.
+* ``checkpoints/``: to resume from, until the run is finished; ``pictures/``;
+* ``evaluations/``: metrics of this run on other masks and splits.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from lacuna.runs.recipe import Recipe
 
 
 class RunFolder:
-    """One run on disk.
+    """The folder of one run.
 
     Args:
-        path: the directory; made when the run starts.
+        path: of the folder, which is made when the run starts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,28 +40,29 @@ class RunFolder:
 
     @classmethod
     def of(cls, output: Path | str, recipe: Recipe) -> RunFolder:
-        """Where the run of ``recipe`` lives."""
+        """The folder of the run of a recipe."""
         return cls(Path(output) / "runs" / recipe.name)
 
     @classmethod
     def find(cls, output: Path | str, run: str) -> RunFolder:
-        """A run by its path, the name of its directory, or the beginning of its name or identity.
+        """A run by its path, the name of its folder, or the beginning of its name or identity.
 
         Raises:
-            LacunaError: no run, or several, fit.
+            LacunaError: no run, or several, match.
         """
         if (Path(run) / "recipe.json").is_file():
             return cls(Path(run))
         folder = Path(output) / "runs"
-        everything = sorted(path.parent for path in folder.glob("*/recipe.json"))
-        fitting = [p for p in everything if p.name == run] or [
-            p for p in everything if p.name.startswith(run) or p.name.rsplit("-", 1)[-1].startswith(run)
+        existing = sorted(path.parent for path in folder.glob("*/recipe.json"))
+        matching = [p for p in existing if p.name == run] or [
+            p for p in existing if p.name.startswith(run) or p.name.rsplit("-", 1)[-1].startswith(run)
         ]
-        if len(fitting) == 1:
-            return cls(fitting[0])
-        if fitting:
-            raise LacunaError(f"run={run} fits {len(fitting)} runs ({', '.join(p.name for p in fitting)}): say more.")
-        known = ", ".join(p.name for p in everything[:20]) or "none yet"
+        if len(matching) == 1:
+            return cls(matching[0])
+        if matching:
+            names = ", ".join(p.name for p in matching)
+            raise LacunaError(f"run={run} matches {len(matching)} runs ({names}): give more of the name.")
+        known = ", ".join(p.name for p in existing[:20]) or "none yet"
         raise LacunaError(f"run={run} is no run in {folder}; there are: {known}.")
 
     def __fspath__(self) -> str:
@@ -86,22 +87,22 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where to resume from."""
+        """Folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def pictures(self) -> Path:
-        """Pictures of the run."""
+        """Folder of pictures."""
         return self.path / "pictures"
 
     @property
     def resumable(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return any(self.checkpoints.glob("*.ckpt"))
 
     @property
     def status(self) -> dict[str, Any]:
-        """``state`` (running, done, failed, interrupted), host, times; empty if the run never began."""
+        """``state`` (running, done, failed, interrupted), host, times; empty if the run has not started."""
         try:
             return dict(files.read_json(self.path / "status.json"))
         except (LacunaError, OSError, TypeError, ValueError):
@@ -109,7 +110,7 @@ class RunFolder:
 
     @property
     def in_use(self) -> bool:
-        """Whether a process is at work in it now."""
+        """Whether a process has its lock."""
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -120,7 +121,7 @@ class RunFolder:
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        """When, where and with what every attempt at this run began, the first one first; empty if not known."""
+        """Start, host, commit, versions and hardware of each attempt, in order; empty if not known."""
         try:
             found = files.read_json(self.path / "environment.json")
             return [dict(attempt) for attempt in found["attempts"]]
@@ -129,14 +130,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Exclusive use of the directory; waits for another process that has it, saying so."""
+        """Hold the lock of the folder; waits, with a line on stderr, while another process has it."""
         with _place_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                print(f"waiting: another process is at work in {self.path}", file=sys.stderr, flush=True)
+                print(f"waiting: another process is running {self.path}", file=sys.stderr, flush=True)
                 lock.acquire()
         try:
             self._drop_temporaries()
@@ -146,9 +147,13 @@ class RunFolder:
 
     @contextlib.contextmanager
     def recorded(self, recipe: Recipe, environment: dict[str, Any]) -> Iterator[None]:
-        """Record what runs here and how it ends: status, the environment of this attempt, a failure's traceback.
+        """Record an attempt: its recipe, environment, status, and the traceback of a failure.
 
-        What was recorded of earlier attempts stays, so that a run which went on elsewhere shows it.
+        Records of earlier attempts stay.
+
+        Args:
+            recipe: of the run.
+            environment: commit, versions and hardware.
         """
         files.write_json(self.path / "recipe.json", recipe.config)
         attempt = {"started": _now(), "host": socket.gethostname(), "resumed": self.resumable}
@@ -169,12 +174,12 @@ class RunFolder:
         self._status("done", started, attempts=len(attempts))
 
     def _ended(self, attempts: list[dict[str, Any]]) -> None:
-        """Record when the last attempt ended, so that the time of a run in several attempts is known."""
+        """Record the end of the last attempt."""
         ended = [*attempts[:-1], {**attempts[-1], "ended": _now()}]
         files.write_json(self.path / "environment.json", {"attempts": ended})
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Store the final metrics - from now on the run is done - and drop what was kept for resuming."""
+        """Store the final metrics, which mark the run as finished, and delete its checkpoints."""
         files.write_json(self.path / "metrics.json", metrics)
         self._drop_checkpoints()
 
@@ -183,19 +188,19 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def _drop_temporaries(self) -> None:
-        """Drop half-written files of a process that was killed: whoever has the lock is the only one to write here."""
+        """Delete temporary files of a killed process; only the process with the lock writes here."""
         for folder in (self.path, self.checkpoints):
             for path in folder.glob(".*"):
                 if path.name != ".lock" and path.is_file():
                     path.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Tidy up a finished run whose process was killed after its metrics were stored: checkpoints and status."""
+        """Delete the checkpoints and set the status of a finished run whose process was killed at its end."""
         with contextlib.suppress(LacunaError, OSError):
             self._drop_checkpoints()
             status = files.read_json(self.path / "status.json")
             if status["state"] != "done":
-                written = (self.path / "metrics.json").stat().st_mtime  # the end, and not when somebody looked
+                written = (self.path / "metrics.json").stat().st_mtime  # the end of the run, not the time of this call
                 self._status("done", status["started"], attempts=status.get("attempts", 1), ended=_now(written))
 
     def _status(self, state: str, started: str, **more: str | int) -> None:
@@ -211,7 +216,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def _place_errors(path: Path) -> Iterator[None]:
-    """One sentence also for a place that cannot hold folders at all: /proc, a name that is too long, ..."""
+    """One clear error also for paths that cannot be folders: in /proc, or with a name that is too long."""
     try:
         with files.disk_errors(path):
             yield
@@ -221,7 +226,7 @@ def _place_errors(path: Path) -> Iterator[None]:
 
 
 def _now(seconds: float | None = None) -> str:
-    """This moment, or another one in seconds since 1970."""
+    """Now, or a time in seconds since 1970, as ISO 8601 in UTC."""
     utc = datetime.timezone.utc
     moment = datetime.datetime.now(utc) if seconds is None else datetime.datetime.fromtimestamp(seconds, utc)
     return moment.isoformat(timespec="seconds")

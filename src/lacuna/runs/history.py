@@ -1,4 +1,4 @@
-"""Learning curves from a run's history, finished or not. Nothing here imports torch."""
+"""Learning curves of a run, finished or not, from its history. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ HISTORY = "metrics.jsonl"
 def curves(folder: Path) -> dict[str, dict[int, float]]:
     """Metric -> epoch (from 0) -> the last value logged in it.
 
-    A missing history is empty; a line that cannot be read (half of one behind a killed writer, say) and values that
-    are no finite number are left out.
+    Empty where there is no history. Lines that cannot be read (a killed process may leave half a line) and values that
+    are no numbers are skipped.
     """
     found: dict[str, dict[int, float]] = {}
     try:

@@ -1,4 +1,4 @@
-"""What this machine has, found out without importing torch."""
+"""CPU cores and GPUs of this machine, without torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ DEVICES = Path("/dev")
 
 
 def cores() -> int:
-    """CPU cores that this process may use: those it is bound to, and no more than its container's share."""
+    """CPU cores that this process may use: its affinity, limited by its container's quota."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(bound, _share())))
+    return max(1, math.ceil(min(bound, _quota())))
 
 
-def _share() -> float:
-    """CPU time per second that the control group allows (version 2, or 1); infinite if it does not say."""
+def _quota() -> float:
+    """CPU time per second that the control group (version 2 or 1) allows; infinite without a limit."""
     version_1 = CGROUP / "cpu" / "cpu.cfs_quota_us", CGROUP / "cpu" / "cpu.cfs_period_us"
     files = (CGROUP / "cpu.max",) if (CGROUP / "cpu.max").exists() else version_1
     try:

@@ -1,7 +1,7 @@
-"""Recipes of version 2 in the words of version 3, so that no measured number is lost when a key gets a better name.
+"""Migration of recipes from version 2 to version 3, which renames keys and types, so that measured numbers stay valid.
 
-Only names change, never values that decide a number: a migrated run has the same numbers and a new identity.
-:mod:`lacuna.training.migrate` applies this to the files of runs and archives.
+Only names change, not the numbers of a run; its identity changes. :mod:`lacuna.training.migrate` applies this to
+archive files and run folders.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NESTED = "needs"
 
 
 def migrate(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe of version 2 as version 3 would write it; one of version 3 as it is.
+    """A recipe of version 2 in version 3; one of version 3 unchanged.
 
     Args:
         recipe: plain JSON, not changed.
@@ -68,7 +68,7 @@ def migrate(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renamed(value: Any) -> Any:
-    """A part of a recipe with every key of every mapping in it, and every ``type``, under its name in version 3.
+    """A value of a recipe with all keys and types in it renamed, at every depth.
 
     Raises:
         LacunaError: a mapping has both the old and the new name of a key.
@@ -113,7 +113,7 @@ def migrate_evaluation(name: str, record: Mapping[str, Any]) -> tuple[str, dict[
 
 
 def migrate_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A file of the archive (:mod:`lacuna.runs.archive_record`) in version 3; one of version 3 as it is.
+    """A file of the archive (:mod:`lacuna.runs.archive_record`) in version 3; one of version 3 unchanged.
 
     Raises:
         LacunaError: its recipe or an evaluation cannot be migrated, or its name is not that of its recipe.

@@ -1,4 +1,4 @@
-"""The recipe: the part of a config that decides the numbers; its hash is the identity of a run.
+"""The recipe: the part of a config that decides the numbers of a run; its hash is the run's identity.
 
 It holds data, mask, components, networks, optimisation, budget, precision and seed, but no devices, paths, loggers or
 progress bars. What must be trained first is a recipe of its own, nested under ``prerequisites``.

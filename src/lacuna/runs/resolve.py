@@ -1,4 +1,4 @@
-"""From a config to a recipe: what decides the numbers, and the recipes of what must be trained first.
+"""From a config to a recipe, with the recipes of its prerequisites.
 
 Prerequisites are found in the config: a component that names them in its ``prerequisites`` gets a recipe for each,
 resolved from the same config. Nothing here imports torch.

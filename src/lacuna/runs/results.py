@@ -1,8 +1,8 @@
-"""The results store: every number of every finished run, read from the run directories and the archive.
+"""All metrics of all finished runs, read from the run folders and the archive.
 
-There is no database beside them, so the stores of two machines are merged by copying run directories (or the archive's
-files) together, and reading is safe at any time: a run is taken once its ``metrics.json`` is there, and that is written
-last, whole. Where a run is in both, its directory is what counts.
+There is no other database: results of two machines are merged by copying run folders or files of the archive. Reading
+is safe at any time, because ``metrics.json`` marks a run as finished and is written last, atomically. A run that is in
+both is read from its folder.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ COLUMNS = (
 
 
 def left_out(path: Path, reason: str) -> None:
-    """Say on stderr that a file or folder is not among the results, and why."""
-    print(f"lacuna: {path} is left out: {reason}", file=sys.stderr)
+    """Print to stderr that a file or folder is skipped, and why."""
+    print(f"lacuna: {path} is skipped: {reason}", file=sys.stderr)
 
 
 def ignored(path: Path, reason: str) -> None:
-    """Say nothing of it."""
+    """Skip a file or folder silently."""
 
 
 def finished_runs(
@@ -41,12 +41,12 @@ def finished_runs(
 ) -> Iterator[StoredRun]:
     """Every finished run below ``output/runs``, by name, then those that are only in the archive.
 
-    What is no run is skipped, and so is a second copy of a run (its folder copied under another name).
+    Folders that are no runs are skipped, and copies of a run under another name.
 
     Args:
         output: the folder in which ``runs/`` lies.
         archive: the folder of archived runs; None: there is none.
-        skip: told of what is skipped; by default with a line on stderr.
+        skip: called with the path and the reason of each skip; by default it prints a line to stderr.
     """
     seen: set[str] = set()
     for run in _on_disk(Path(output) / "runs", seen, skip):
@@ -58,7 +58,7 @@ def finished_runs(
 
 
 def _on_disk(runs: Path, seen: set[str], skip: Skip) -> Iterator[StoredRun]:
-    """The finished runs of a folder; what lies under another name than its own last, unless it is in ``seen``."""
+    """The finished runs of a folder, renamed folders last; those in ``seen`` are skipped as copies."""
     renamed: list[StoredRun] = []
     for path in sorted(runs.iterdir()) if runs.is_dir() else []:
         if path.name.startswith(".") or _unfinished(path):
@@ -80,12 +80,13 @@ def _on_disk(runs: Path, seen: set[str], skip: Skip) -> Iterator[StoredRun]:
 
 
 def rows(output: Path | str = "outputs", archive: Path | str | None = None) -> list[dict[str, Any]]:
-    """One plain row per finished run and metric, and per metric of its ``evaluations/``; keys: :data:`COLUMNS`.
+    """One row per finished run and metric, and per metric of its ``evaluations/``; keys: :data:`COLUMNS`.
 
-    ``value`` is of ``metric`` (``split/quantity``), taken on ``images`` images of the scheme ``tested_on``;
-    ``complete``: all of the published test images; ``lossless``: pixels as published; ``evaluation``: name of the
-    record in ``evaluations/``, None for the run's own metrics; ``seconds``: of wall time over all attempts, NaN where
-    not known; ``archived``: whether only the numbers are here; ``path``: the run's directory or the archive's file.
+    ``value``: of ``metric`` (``split/quantity``), taken on ``images`` images with the mask scheme ``tested_on``;
+    ``complete``: whether on all published test images; ``lossless``: whether the pixels are as published;
+    ``evaluation``: name of the record in ``evaluations/``, None for the run's own metrics; ``seconds``: wall time of
+    all attempts, NaN where not known; ``archived``: whether only the metrics are here; ``path``: the run's folder or
+    the file in the archive.
 
     Args:
         output: the folder in which ``runs/`` lies.
@@ -113,7 +114,7 @@ def results(output: Path | str = "outputs", archive: Path | str | None = "result
 
 
 def _unfinished(path: Path) -> bool:
-    """Whether it is a run, or may become one, whose metrics are still to come."""
+    """Whether it is a run without final metrics yet, or an empty folder."""
     if not path.is_dir() or (path / "metrics.json").exists():
         return False
     visible = [child for child in path.iterdir() if not child.name.startswith(".")]
@@ -152,14 +153,14 @@ def _own_rows(run: StoredRun, about: Mapping[str, Any]) -> Iterator[dict[str, An
     images = run.data.get("images") or {}
     for metric, value in run.metrics.items():
         split = metric.rpartition("/")[0]
-        whole = split == COMPLETE
+        complete = split == COMPLETE
         yield _row(
             about,
             metric=metric,
             value=value,
             protocol=run.protocol(metric),
-            tested_on="none" if whole else run.mask,
-            images=images.get("test" if whole else split),
+            tested_on="none" if complete else run.mask,
+            images=images.get("test" if complete else split),
         )
 
 
@@ -168,13 +169,13 @@ def _evaluation_rows(run: StoredRun, about: Mapping[str, Any]) -> Iterator[dict[
         left_out(path, reason)
     for name, record in run.evaluations.items():
         mask = str(record["mask"]["name"])
-        there = {key: record.get(key, about[key]) for key in ("lossless", "fingerprint", "budget")}
-        there["complete"] = about["complete"] and record.get("complete")
-        there |= {"evaluation": name, "images": record.get("images"), "tested_on": mask}
+        own = {key: record.get(key, about[key]) for key in ("lossless", "fingerprint", "budget")}
+        own["complete"] = about["complete"] and record.get("complete")
+        own |= {"evaluation": name, "images": record.get("images"), "tested_on": mask}
         for quantity, value in record["metrics"].items():
             metric = f"{record['split']}/{quantity}"
             protocol = phrase(metric, mask, about["task"])
-            yield _row(about, metric=metric, value=float(value), protocol=protocol, **there)
+            yield _row(about, metric=metric, value=float(value), protocol=protocol, **own)
 
 
 def _row(about: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How and where to run: everything that is not in a recipe."""
+"""How and where to run: the settings that are not in a recipe."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ LOGGERS = ("disk", "wandb")
 
 @dataclass(frozen=True)
 class Settings:
-    """Folders, network, and the ``trainer`` and ``logger`` groups of the configuration.
+    """Folders, and the ``trainer`` and ``logger`` groups of the config.
+
+    Args:
+        output: folder of runs.
+        data_root: folder of prepared data.
+        download: whether data may be downloaded.
+        trainer: the config group.
+        logger: the config group.
 
     Raises:
-        LacunaError: a value out of its range.
+        LacunaError: a value is out of its range.
     """
 
     output: Path = Path("outputs")
@@ -30,8 +37,8 @@ class Settings:
         name = self.logger.get("name", "disk")
         if name not in LOGGERS:
             raise LacunaError(f"logger.name={name} is neither disk nor wandb: choose with logger=disk or logger=wandb.")
-        least = {"eval_batch_size": 1, "checkpoint_seconds": 0, "resident_gb": 0, "cache_gb": 0}
-        for key, smallest in least.items():
+        minimum = {"eval_batch_size": 1, "checkpoint_seconds": 0, "resident_gb": 0, "cache_gb": 0}
+        for key, smallest in minimum.items():
             value = self.option(key, smallest)
             if isinstance(value, bool) or not isinstance(value, int | float) or value < smallest:
                 raise LacunaError(f"trainer.{key}={value} must be a number of at least {smallest}.")
@@ -41,7 +48,7 @@ class Settings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
-        """From a composed configuration."""
+        """From a composed config."""
         for key, value in (("output", config["output"]), ("data.root", config["data"]["root"])):
             if not value:
                 raise LacunaError(f"{key} is empty: set it to a folder.")
@@ -55,10 +62,10 @@ class Settings:
 
     @property
     def devices(self) -> int:
-        """How many devices of this machine train one run, each in a process of its own if there are several."""
+        """Number of devices that train one run; several have a process each."""
         return int(self.option("devices", 1))
 
     def option(self, name: str, default: Any) -> Any:
-        """One key of ``trainer``."""
+        """The value of a key of ``trainer``, or ``default`` where it is null or missing."""
         value = self.trainer.get(name)
         return default if value is None else value

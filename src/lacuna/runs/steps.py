@@ -1,4 +1,4 @@
-"""How much training a run is: epochs, batches, steps. Known from its recipe and the number of images, without torch."""
+"""Epochs, batches and steps of a run, from its recipe and the number of images, without torch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lacuna.runs.protocol import official_counts
 from lacuna.runs.recipe import Recipe
 
 EM = ("smfa.FitSMFA",)
-"""Tasks that go through all images and then compute new parameters, instead of taking steps."""
+"""Tasks that train by EM: one update from all images, instead of steps."""
 FULL_BATCHES = ("misgan.TrainMisGAN", "pbigan.TrainPBiGAN")
-"""Tasks that do not learn from a last batch that is not full."""
+"""Tasks that skip a last batch that is not full."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a run trains.
+    """The amount of training of a run.
 
     Args:
-        epochs: how many; where ``early``, at most.
-        batches: of an epoch that are learned from; None: not known. A batch is one step, also where several optimisers
-            move on it.
+        epochs: their number; the largest possible one where ``early``.
+        batches: batches of an epoch that are trained on; None: not known. A batch is one step, also with several
+            optimisers.
         passes: whether an epoch is a pass of EM, which takes no steps.
         early: whether training may end before the last epoch.
     """
@@ -39,7 +39,7 @@ class Training:
 
     @property
     def steps(self) -> int | None:
-        """Of the whole training; 0 of EM, None: not known."""
+        """Steps of the whole training; 0 for EM, None: not known."""
         if self.passes:
             return 0
         return None if self.batches is None else self.epochs * self.batches
@@ -53,7 +53,7 @@ class Training:
 
 
 class Trainings:
-    """How runs train, whether their data are on this machine or not (then by the published counts).
+    """The amount of training of runs; data that are not on this machine count as published.
 
     Args:
         root: the data folder.
@@ -64,7 +64,7 @@ class Trainings:
         self._counts: dict[str, Mapping[str, int]] = {}
 
     def __call__(self, recipe: Recipe) -> Training | None:
-        """How a run trains; None where it trains nothing: it is fitted at most, or measures."""
+        """The amount of training of a run; None where it only fits or measures."""
         if recipe.measured or not recipe.training:
             return None
         data = recipe.config["data"]
@@ -75,7 +75,7 @@ class Trainings:
 
 
 def training(recipe: Recipe, counts: Mapping[str, int]) -> Training:
-    """How a recipe with a ``training`` trains.
+    """The amount of training of a recipe that has a ``training``.
 
     Args:
         recipe: the recipe.
@@ -91,30 +91,32 @@ def training(recipe: Recipe, counts: Mapping[str, int]) -> Training:
 
 
 def training_images(data: Mapping[str, Any], counts: Mapping[str, int]) -> int | None:
-    """Training images of a recipe's ``data``, without those set aside: as :class:`lacuna.data.module.IncompleteData`.
+    """Number of training images of a recipe's ``data``, without validation images; None where not known.
+
+    It is that of :class:`lacuna.data.module.IncompleteData`.
 
     Args:
         data: of the recipe.
-        counts: images per stored split; empty: not known, and nor is the answer.
+        counts: images per stored split; empty: not known.
     """
     if "train" not in counts:
         return None
-    images, asked = counts["train"], int(data.get("validation") or 0)
+    images, validation = counts["train"], int(data.get("validation") or 0)
     if "validation" not in counts:
         official = official_counts(data).get("train", images)
-        images -= asked if images >= official else round(asked * images / official)
+        images -= validation if images >= official else round(validation * images / official)
     limit = data.get("train_images")
     return max(0, images if limit is None else min(images, int(limit)))
 
 
 def stored_counts(data: Mapping[str, Any], root: Path | str) -> Mapping[str, int]:
-    """Images per split of a recipe's ``data``: as prepared in ``root``, otherwise as published; empty: not known."""
+    """Number of images per split of a recipe's ``data``: as prepared in ``root``, or as published; empty: not known."""
     try:
         folder = source_of({key: value for key, value in data.items() if key != "fingerprint"}).folder(root)
         if PreparedData.exists(folder):
             provenance = PreparedData(folder).provenance
             if provenance.fingerprint == data.get("fingerprint"):
                 return provenance.counts
-    except LacunaError:  # damaged, or a file that is no longer there
+    except LacunaError:  # the data are damaged or gone
         pass
     return official_counts(data)

@@ -1,4 +1,4 @@
-"""The file that a training resumes from: who it belongs to, and reading it without executing code from it."""
+"""Reading the file that a training resumes from, without executing code from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training of one run in this process: data, task, Trainer, and what is stored at its end."""
+"""Training and evaluation of one run in this process, and storing its results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import save_weights
 from lacuna.training.loading import make_task, on_cuda, open_data
-from lacuna.training.loggers import DiskLogger, WandbMirror, wandb_logger
+from lacuna.training.loggers import DiskLogger, WandbRunLogger, wandb_logger
 from lacuna.training.measure import measure
 from lacuna.training.progress import QUIET_TRAINER, Progress, quiet_lightning
 from lacuna.training.resume import Resume
@@ -32,75 +32,78 @@ from lacuna.training.synced_norm import SyncedNorms
 
 
 def perform(recipe: Recipe, settings: Settings) -> None:
-    """Train and judge in this process, alone or as a rank; the lock and the record are the caller's.
+    """Train and evaluate in this process, alone or as one rank of several.
+
+    Args:
+        recipe: of the run.
+        settings: where and on what device; the caller holds the lock of the run's folder.
 
     Raises:
-        LacunaError: the training came to nothing, or its results cannot be stored.
+        LacunaError: a metric is not finite, or the results cannot be stored.
     """
     folder = RunFolder.of(settings.output, recipe)
     quiet_lightning()
     torch.manual_seed(recipe.config["seed"])
     if recipe.measured:
-        measure(recipe, settings, folder, _mirrors(recipe, settings, folder))
+        measure(recipe, settings, folder, _wandb_loggers(recipe, settings, folder))
         return
     data = open_data(recipe, settings)
     task = make_task(recipe, settings, data)
-    if distributed.ranks() > 1:  # what is dropped or drawn at random is another thing on every rank
+    if distributed.ranks() > 1:  # so that dropout and noise differ between ranks
         torch.manual_seed(key("rank", recipe.config["seed"], distributed.rank()))
     resume = Resume(folder.checkpoints, recipe.identity, settings.option("checkpoint_seconds", 60))
     latest = resume.latest()
-    mirrors = _mirrors(recipe, settings, folder)
+    wandb_loggers = _wandb_loggers(recipe, settings, folder)
     exit_code = 1
     try:
         if recipe.training:
-            loggers = [DiskLogger(folder.path), *mirrors] if distributed.rank() == 0 else []
+            loggers = [DiskLogger(folder.path), *wandb_loggers] if distributed.rank() == 0 else []
             trainer = _trainer(recipe, settings, loggers, resume)
             if settings.option("compile", False):
                 task.model.compile()
             _fit(trainer, task, data, latest)
-        else:  # what is only fitted needs no steps
+        else:  # it is fitted, not trained by steps
             task.to(data.device)
             task.prepare()
-        distributed.on_first_rank(lambda: _conclude(task, data, folder, mirrors))
+        distributed.on_first_rank(lambda: _store_results(task, data, folder, wandb_loggers))
         exit_code = 0
     finally:
-        for mirror in mirrors:
-            mirror.close(exit_code)
+        for logger in wandb_loggers:
+            logger.close(exit_code)
 
 
 def _fit(trainer: pl.Trainer, task: Task, data: IncompleteData, latest: Path | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=latest, weights_only=True)
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
+    except SystemExit as error:  # Lightning turns Ctrl-C into SystemExit
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         raise
 
 
-def _conclude(task: Task, data: IncompleteData, folder: RunFolder, mirrors: list[WandbMirror]) -> None:
-    """Store weights, pictures and, last, the metrics that mark the run as done; then tell the mirrors."""
+def _store_results(task: Task, data: IncompleteData, folder: RunFolder, wandb_loggers: list[WandbRunLogger]) -> None:
+    """Store weights, pictures and, last, the metrics that mark the run as finished; then log them to W&B."""
     task.to(data.device)
     recipe = folder.recipe
     results = task.results()
-    wrong = [name for name, value in results.items() if not math.isfinite(value)]
-    if wrong:
-        lr = recipe.training.get("lr")
-        made = task.component
-        cure = f"lower {made}.training.lr (now {lr})" if lr else f"change the settings of the {made}"
-        raise LacunaError(f"{wrong[0]} came out as {results[wrong[0]]}: {cure}.")
+    not_finite = [name for name, value in results.items() if not math.isfinite(value)]
+    if not_finite:
+        lr, component = recipe.training.get("lr"), task.component
+        advice = f"lower {component}.training.lr (now {lr})" if lr else f"change the settings of the {component}"
+        raise LacunaError(f"{not_finite[0]} came out as {results[not_finite[0]]}: {advice}.")
     files.write_json(folder.path / "model.json", task.sizes.plain())
     save_weights(folder.path / "model.safetensors", task.model, task.prerequisites, recipe.identity)
     pictures = task.draw(folder.pictures)
     record = {"metrics": results, "data": _data_record(data), "budget": recipe.config["budget"]}
     folder.finish(record | ({"protocols": task.protocols} if task.protocols else {}))
-    for mirror in mirrors:
+    for logger in wandb_loggers:
         for name, picture in pictures.items():
-            mirror.log_images(name, picture)
-        mirror.log_summary(results)
+            logger.log_images(name, picture)
+        logger.log_summary(results)
 
 
 def _data_record(data: IncompleteData) -> dict[str, Any]:
-    """Which images the numbers are about; ``complete`` means: all of the published set."""
+    """The images behind the metrics; ``complete``: all test images of the published set."""
     provenance = data.provenance
     used = {name: len(data.positions(name)[1]) for name in ("train", "test")}
     return {
@@ -131,16 +134,16 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
         )
     except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:
         reason = " ".join(str(error).split())
-        raise LacunaError(f"trainer.* or precision asks for what cannot be had here: {reason}") from error
+        raise LacunaError(f"trainer.* or precision cannot be used on this machine: {reason}") from error
 
 
 def _devices(settings: Settings) -> dict[str, Any]:
-    """The Trainer's arguments for the one device of this process, or for the ranks of which it is one."""
+    """The Trainer's arguments for one device, or for this rank of several."""
     if distributed.ranks() == 1:
         return {"accelerator": settings.option("accelerator", "auto"), "devices": 1}
     cuda = on_cuda(settings)
-    # to look for unused weights costs little; without it gradients are packed in another order after the first step, so
-    # that a resumed run would differ from an uninterrupted one in the last digit
+    # without find_unused_parameters, gradients are packed in another order after the first step, and a resumed run
+    # would differ from an uninterrupted one in the last digit
     strategy = DDPStrategy(cluster_environment=LightningEnvironment(), find_unused_parameters=True)
     return {
         "accelerator": "cuda" if cuda else "cpu",
@@ -150,11 +153,12 @@ def _devices(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _mirrors(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[WandbMirror]:
+def _wandb_loggers(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[WandbRunLogger]:
+    """One logger, or none where W&B was not asked for or another rank has it."""
     spec = settings.logger
     if spec.get("name") != "wandb" or distributed.rank():
         return []
-    mirror = wandb_logger(
+    logger = wandb_logger(
         run_id=recipe.identity,
         name=folder.path.name,
         group=spec.get("group") or f"{recipe.group}-{recipe.family}",
@@ -164,4 +168,4 @@ def _mirrors(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[Wand
         offline=spec.get("offline"),
         project=spec.get("project", "lacuna"),
     )
-    return [mirror]
+    return [logger]

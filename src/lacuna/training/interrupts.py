@@ -1,4 +1,4 @@
-"""An interrupt during training waits for the end of the batch, so that the state is saved and nothing done is lost."""
+"""Interrupts (SIGINT, SIGTERM) wait for the end of a batch during training, so that a checkpoint is written first."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import FrameType
 from typing import Any
 
 PATIENCE = 20.0
-"""Seconds that an interrupt waits for a checkpoint: less than a worker's parent waits for the worker to end."""
+"""Seconds that an interrupt waits for a checkpoint; less than a parent process waits for its worker to end."""
 
 
 class OneInterrupt:
-    """A handler of SIGINT that raises KeyboardInterrupt once and ignores later ones.
+    """A handler of SIGINT that raises KeyboardInterrupt once and ignores later signals.
 
-    For worker processes: the terminal and the parent may both send it, and saving takes a moment.
+    For worker processes: the terminal and the parent may both send SIGINT, and saving takes a moment.
     """
 
     def __init__(self) -> None:
@@ -29,65 +29,67 @@ class OneInterrupt:
 
 
 class Interrupts:
-    """Notes SIGINT and SIGTERM while it is installed; the training asks between two batches, saves, and answers.
+    """Records SIGINT and SIGTERM while installed; the training checks between batches, saves, and calls :meth:`stop`.
 
-    Where the training does not come to answer within ``patience`` seconds (a very long batch, or a validation), it is
-    interrupted where it is, and goes on later from the checkpoint before. A second Ctrl-C interrupts it at once, except
-    where :class:`OneInterrupt` was installed. Nothing is installed outside the main thread, where Python handles no
-    signals, and where SIGINT is ignored.
+    If that takes longer than ``patience`` seconds (a very long batch, or a validation), the training is interrupted at
+    once and resumes later from the checkpoint before. A second Ctrl-C interrupts it at once, too, except where
+    :class:`OneInterrupt` was installed. Nothing is installed outside the main thread, where Python handles no signals,
+    or where SIGINT is ignored.
 
     Args:
-        patience: seconds.
+        patience: seconds from a signal to an interrupt at once.
     """
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self.patience = patience
-        self.asked = False
-        """Whether somebody wants the training to stop."""
-        self._late = False
-        self._before: dict[int, Any] = {}
+        self.requested = False
+        """Whether a signal to stop has come."""
+        self._overdue = False
+        self._handlers: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
 
     def install(self) -> None:
-        """Note interrupts from now on instead of raising KeyboardInterrupt."""
+        """Record signals from now on, instead of raising KeyboardInterrupt."""
         if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
             return
-        self.asked = self._late = False
+        self.requested = self._overdue = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+            self._handlers[number] = signal.signal(number, self._record)
 
     def remove(self) -> None:
-        """Put the handlers that were there before back, unless somebody has put others in place meanwhile."""
+        """Restore the handlers from before, unless others have been installed since."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for number, handler in self._before.items():
-            if signal.getsignal(number) == self._note and handler is not None:
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) == self._record and handler is not None:
                 signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}
 
-    def answer(self) -> None:
-        """Stop here.
+    def stop(self) -> None:
+        """Stop the training here.
 
         Raises:
             KeyboardInterrupt: always.
         """
-        handler = self._before.get(signal.SIGINT)
+        handler = self._handlers.get(signal.SIGINT)
         self.remove()
-        if callable(handler):  # it takes note that it was called
+        if callable(handler):  # OneInterrupt must know that it was called
             handler(signal.SIGINT, None)
         raise KeyboardInterrupt
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        again = self.asked and signum == signal.SIGINT and not isinstance(self._before.get(signum), OneInterrupt)
-        if self._late or again:
-            self.answer()
-        if not self.asked:
-            self.asked = True
-            self._timer = threading.Timer(self.patience, self._insist)
+    def _record(self, signum: int, frame: FrameType | None) -> None:
+        repeated = (
+            self.requested and signum == signal.SIGINT and not isinstance(self._handlers.get(signum), OneInterrupt)
+        )
+        if self._overdue or repeated:
+            self.stop()
+        if not self.requested:
+            self.requested = True
+            self._timer = threading.Timer(self.patience, self._interrupt_now)
             self._timer.daemon = True
             self._timer.start()
 
-    def _insist(self) -> None:
-        self._late = True
+    def _interrupt_now(self) -> None:
+        self._overdue = True
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Where the metrics of a run go: a line of JSON each on disk, first and always; Weights & Biases as a mirror."""
+"""Loggers of a run's metrics: always JSON lines on disk, and Weights & Biases where it is asked for."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ HISTORY = "metrics.jsonl"
 
 
 class DiskLogger(Logger):
-    """Appends one JSON object a line to ``folder/metrics.jsonl``: ``{"step": 12, "epoch": 0, "loss": 0.3}``.
+    """Appends JSON lines to ``folder/metrics.jsonl``: ``{"step": 12, "epoch": 0, "loss": 0.3}``.
 
-    Lines hold no time stamps, so the history of a resumed run equals that of an uninterrupted one byte by byte. A
-    value that is not finite is written as a string, ``"nan"``, ``"inf"`` or ``"-inf"``; :func:`read_history` turns it
-    back.
+    Lines have no time stamps, so the history of a resumed run equals that of an uninterrupted one byte by byte. Values
+    that are not finite are the strings ``"nan"``, ``"inf"`` and ``"-inf"``; :func:`read_history` reads them as numbers.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -37,7 +36,7 @@ class DiskLogger(Logger):
         self.lines = len(lines)
         self._inherited = len(lines)
         if self.path.exists() and self.path.stat().st_size != sum(len(line.encode()) + 1 for line in lines):
-            # A kill in the middle of a write leaves half a line behind.
+            # a process killed while it wrote leaves half a line
             self._rewrite(lines)
 
     @property
@@ -52,12 +51,12 @@ class DiskLogger(Logger):
 
     @property
     def save_dir(self) -> str:
-        """Where Lightning puts things of this logger."""
+        """Folder for files of this logger."""
         return str(self.folder)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one line; it is with the operating system when this returns."""
+        """Append one line, written when this returns."""
         row: dict[str, Any] = {} if step is None else {"step": int(step)}
         row |= {key: _plain(value) for key, value in metrics.items()}
         with disk_errors(self.path):
@@ -67,7 +66,7 @@ class DiskLogger(Logger):
         self.lines += 1
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the recipe on disk is the record of the configuration."""
+        """Do nothing: the configuration is stored in ``recipe.json``."""
 
     @rank_zero_only
     def truncate(self, lines: int) -> None:
@@ -78,13 +77,13 @@ class DiskLogger(Logger):
 
     @rank_zero_only
     def drop_inherited(self) -> None:
-        """Drop the lines that were there when this logger was opened: those of an attempt that left no checkpoint."""
+        """Drop the lines from before this logger: those of an attempt that left no checkpoint."""
         if self._inherited:
             self._rewrite(_whole_lines(self.path)[self._inherited :])
         self._inherited = 0
 
     def close(self, exit_code: int = 0) -> None:
-        """Nothing is held open between lines."""
+        """Do nothing: the file is not kept open."""
 
     def _rewrite(self, lines: list[str]) -> None:
         write_text(self.path, "".join(line + "\n" for line in lines))
@@ -108,7 +107,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """Complete lines without their ends; a line that a kill cut short has none and is left out."""
+    """Lines that end in a line break, without it."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
@@ -122,8 +121,8 @@ def _plain(value: Any) -> Any:
     return number if math.isfinite(number) else str(number)
 
 
-class WandbMirror(WandbLogger):
-    """Lightning's W&B logger with one owner: opened late, closed once with an exit code, never Lightning's to close."""
+class WandbRunLogger(WandbLogger):
+    """Lightning's W&B logger, which stays open over several fits and is closed by its owner with an exit code."""
 
     @rank_zero_only
     def log_images(self, name: str, images: Any) -> None:
@@ -136,11 +135,11 @@ class WandbMirror(WandbLogger):
 
     @rank_zero_only
     def log_summary(self, metrics: Mapping[str, float]) -> None:
-        """Set the final metrics, which are what a dashboard compares."""
+        """Set the final metrics, which W&B's dashboard compares."""
         self.experiment.summary.update(dict(metrics))
 
     def finalize(self, status: str) -> None:
-        """Nothing: one fit's end is not the run's end."""
+        """Do nothing at the end of a fit: the run goes on."""
 
     def close(self, exit_code: int = 0) -> None:
         """Finish the W&B run; ``exit_code != 0`` shows it as failed. May be called twice."""
@@ -158,14 +157,17 @@ def wandb_logger(
     folder: Path | str,
     offline: bool | None = None,
     project: str = "lacuna",
-) -> WandbMirror:
-    """The W&B mirror of a run; call ``close(exit_code)`` in a ``finally``.
+) -> WandbRunLogger:
+    """The W&B logger of a run; call ``close(exit_code)`` in a ``finally``.
 
     Args:
-        run_id: the recipe's hash; the same run keeps its id when it is resumed.
+        run_id: identity of the recipe; a resumed run keeps it.
+        name: of the run.
+        group: of W&B, for repetitions with other seeds.
+        tags: of W&B.
         config: the resolved recipe as plain values.
         folder: the run folder; W&B's files go to ``folder/wandb``.
-        offline: None means offline where there is no key (neither WANDB_API_KEY nor an entry in netrc).
+        offline: None: offline where there is no key (neither WANDB_API_KEY nor an entry in netrc).
         project: W&B's project.
 
     Raises:
@@ -177,10 +179,10 @@ def wandb_logger(
         raise LacunaError("logger=wandb needs the package wandb: pip install wandb, or use logger=disk.") from error
     offline = not has_key() if offline is None else offline
     if offline and "WANDB_MODE" not in os.environ and getattr(rank_zero_only, "rank", 0) == 0:
-        later = f"wandb sync {Path(folder) / 'wandb'}/offline-run-* sends it later"
-        print(f"W&B has no key: logging offline ({later}).", file=sys.stderr)
+        command = f"wandb sync {Path(folder) / 'wandb'}/offline-run-*"
+        print(f"There is no W&B key: logging offline; `{command}` uploads it later.", file=sys.stderr)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    mirror = WandbMirror(
+    logger = WandbRunLogger(
         name=name,
         save_dir=str(folder),
         version=run_id,
@@ -193,9 +195,9 @@ def wandb_logger(
         resume=None if offline else "allow",
         settings=wandb.Settings(silent=True, console="off"),
     )
-    # Lightning still passes this on; wandb no longer knows it and says so at every start.
-    mirror._wandb_init.pop("anonymous", None)
-    return mirror
+    # Lightning passes an argument that wandb no longer has, with a warning at every start
+    logger._wandb_init.pop("anonymous", None)
+    return logger
 
 
 def has_key() -> bool:

@@ -1,4 +1,4 @@
-"""A run that measures: from its recipe to its metrics, without data, training or anything to resume."""
+"""A run that measures times, say: it has no data and trains nothing."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.measurement import Measurement
-from lacuna.training.loggers import WandbMirror
+from lacuna.training.loggers import WandbRunLogger
 
 
 def open_measurement(recipe: Recipe, settings: Settings) -> Measurement:
-    """What a recipe measures, ready to begin.
+    """The measurement of a recipe.
 
     Raises:
-        LacunaError: it is to be measured on another machine, or cannot be measured at all.
+        LacunaError: the recipe names other hardware, or torch cannot use it.
     """
     accelerator = settings.option("accelerator", "auto")
-    here, wanted = hardware(accelerator), recipe.config["hardware"]
-    if here != wanted:
-        raise LacunaError(f"{recipe.name} is to be measured on {wanted}, and this is {here}: start it there.")
+    here, required = hardware(accelerator), recipe.config["hardware"]
+    if here != required:
+        raise LacunaError(f"{recipe.name} is to be measured on {required}, and this is {here}: start it there.")
     on_gpu = here != hardware("cpu")
     if on_gpu and not torch.cuda.is_available():
         raise LacunaError(f"torch cannot use the {here} of this machine: set trainer.accelerator=cpu.")
@@ -34,8 +34,8 @@ def open_measurement(recipe: Recipe, settings: Settings) -> Measurement:
     return measurement
 
 
-def measure(recipe: Recipe, settings: Settings, folder: RunFolder, mirrors: Sequence[WandbMirror]) -> None:
-    """Measure, draw, and store the metrics that mark the run as done; then tell the mirrors and close them."""
+def measure(recipe: Recipe, settings: Settings, folder: RunFolder, wandb_loggers: Sequence[WandbRunLogger]) -> None:
+    """Measure, draw, and store the metrics that mark the run as finished; then log them to W&B and close it."""
     exit_code = 1
     try:
         measurement = open_measurement(recipe, settings)
@@ -43,11 +43,11 @@ def measure(recipe: Recipe, settings: Settings, folder: RunFolder, mirrors: Sequ
         pictures = measurement.draw(folder.pictures)
         data = {**recipe.config["data"], "note": f"measured on {recipe.config['hardware']}"}
         folder.finish({"metrics": results, "data": data, "budget": recipe.config["budget"]})
-        for mirror in mirrors:
+        for logger in wandb_loggers:
             for name, picture in pictures.items():
-                mirror.log_images(name, picture)
-            mirror.log_summary(results)
+                logger.log_images(name, picture)
+            logger.log_summary(results)
         exit_code = 0
     finally:
-        for mirror in mirrors:
-            mirror.close(exit_code)
+        for logger in wandb_loggers:
+            logger.close(exit_code)

@@ -1,7 +1,7 @@
-"""Archives and run folders of earlier versions, rewritten in today's words (:mod:`lacuna.runs.migration`).
+"""Migration of archive files and run folders to the present version (:mod:`lacuna.runs.migration`).
 
 A run's identity is the hash of its recipe, so files and folders get new names, too. Every file is replaced atomically.
-In a run folder ``recipe.json`` comes last: a migration that was interrupted goes on with the same command.
+In a run folder ``recipe.json`` is written last, so that an interrupted migration can be repeated.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DEFAULTS: Mapping[str, Any] = {"results": "results", "output": "outputs", "check
 
 @dataclass
 class MigrationReport:
-    """What became of the files of an archive and the run folders of an output.
+    """The outcome for archive files or run folders.
 
     Args:
         migrated: old name -> new name.
-        current: names of those that are of today's version already.
-        failed: path -> why it cannot be migrated; these are left as they are.
+        current: names of those that are of the present version already.
+        failed: path -> why it cannot be migrated; it is left unchanged.
     """
 
     migrated: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class MigrationReport:
     @property
     def counts(self) -> str:
         """``5 migrated, 0 up to date, 0 left alone``."""
-        return f"{len(self.migrated)} migrated, {len(self.current)} up to date, {len(self.failed)} left alone"
+        return f"{len(self.migrated)} migrated, {len(self.current)} up to date, {len(self.failed)} left unchanged"
 
 
 def migrate_archive(results: Path | str, check: bool = False) -> MigrationReport:
@@ -49,7 +49,7 @@ def migrate_archive(results: Path | str, check: bool = False) -> MigrationReport
 
     Args:
         results: the archive's folder.
-        check: change nothing, only report what would be done.
+        check: only report what would be migrated.
     """
     return _migrate_all(sorted(Path(results).glob("*.json")), lambda path: _migrate_archived(path, check))
 
@@ -59,14 +59,14 @@ def migrate_runs(output: Path | str, check: bool = False) -> MigrationReport:
 
     Args:
         output: the folder in which ``runs/`` lies.
-        check: change nothing, only report what would be done.
+        check: only report what would be migrated.
     """
     folders = sorted(path.parent for path in (Path(output) / "runs").glob("*/recipe.json"))
     return _migrate_all(folders, lambda path: _migrate_run(RunFolder(path), check))
 
 
 def _migrate_all(paths: Sequence[Path], migrate_one: Callable[[Path], str]) -> MigrationReport:
-    """Migrate some paths; ``migrate_one`` gives the new name of a path, or its own where there is nothing to do."""
+    """Migrate some paths; ``migrate_one`` returns the new name of a path, or the same name where nothing is to do."""
     report = MigrationReport()
     for path in paths:
         try:
@@ -108,7 +108,7 @@ def _migrate_run(folder: RunFolder, check: bool) -> str:
     if target.exists() and target != folder.path:
         raise LacunaError(f"{target} exists already: delete one of the two.")
     if folder.in_use:
-        raise LacunaError("a process is at work in it: wait for its end.")
+        raise LacunaError("a process is running it: wait for its end.")
     evaluations = {path: files.read_json(path) for path in sorted(folder.path.glob("evaluations/*.json"))}
     renamed = {path: migrate_evaluation(path.stem, record) for path, record in evaluations.items()}
     if check:
@@ -128,8 +128,8 @@ def _migrate_run(folder: RunFolder, check: bool) -> str:
     return recipe.name
 
 
-def _migrate_weights(path: Path, earlier: str, today: str) -> None:
-    """Store weights under today's names and identity; those of today stay as they are."""
+def _migrate_weights(path: Path, earlier: str, present: str) -> None:
+    """Store weights with the present names and identity, unless they have them."""
     if not path.exists():
         return
     from safetensors import SafetensorError, safe_open
@@ -141,44 +141,44 @@ def _migrate_weights(path: Path, earlier: str, today: str) -> None:
             state = {renamed_weight(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise LacunaError(f"{path} is damaged ({error}).") from error
-    if _is_current(path, owner, earlier, today):
+    if _is_current(path, owner, earlier, present):
         return
     with files.replacing(path) as temporary:
-        save_file(state, temporary, {"recipe": today})
+        save_file(state, temporary, {"recipe": present})
 
 
-def _migrate_checkpoint(path: Path, earlier: str, today: str) -> None:
-    """The same of a checkpoint to resume from."""
+def _migrate_checkpoint(path: Path, earlier: str, present: str) -> None:
+    """Store a checkpoint with the present names and identity, unless it has them."""
     import torch
 
     from lacuna.training import checkpoint
 
     state = checkpoint.read(path)
-    ours = state[checkpoint.KEY]
-    if _is_current(path, ours["recipe"], earlier, today):
+    own_state = state[checkpoint.KEY]
+    if _is_current(path, own_state["recipe"], earlier, present):
         return
-    ours["recipe"] = today
-    for rank in ours["ranks"]:
+    own_state["recipe"] = present
+    for rank in own_state["ranks"]:
         rank["modules"] = {renamed_weight(name): value for name, value in rank["modules"].items()}
     state["state_dict"] = {renamed_weight(name): weight for name, weight in state["state_dict"].items()}
     with files.replacing(path) as temporary:
         torch.save(state, temporary)
 
 
-def _is_current(path: Path, owner: str | None, earlier: str, today: str) -> bool:
-    """Whether a file of a run says that it is today's."""
-    if owner not in (earlier, today):
+def _is_current(path: Path, owner: str | None, earlier: str, present: str) -> bool:
+    """Whether a file of a run has the present identity; an error if it has another run's."""
+    if owner not in (earlier, present):
         raise LacunaError(f"{path} belongs to recipe {owner}, not to this run's {earlier}.")
-    return owner == today
+    return owner == present
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """The command line of ``scripts/migrate.py``; 1 where something could not be migrated.
 
     Raises:
-        LacunaError: a mistake the user can mend.
+        LacunaError: a wrong argument.
     """
-    config = read_key_values(words, DEFAULTS)
+    config = read_key_values(arguments, DEFAULTS)
     check = config["check"]
     if not isinstance(check, bool):
         raise LacunaError(f"check={check} must be true or false.")
@@ -199,4 +199,4 @@ def main(words: Sequence[str]) -> int:
 def _failures(reports: Mapping[str, MigrationReport]) -> Iterator[str]:
     for report in reports.values():
         for path, reason in report.failed.items():
-            yield f"left alone: {reason}" if str(path) in reason else f"left alone: {path}: {reason}"
+            yield f"left unchanged: {reason}" if str(path) in reason else f"left unchanged: {path}: {reason}"

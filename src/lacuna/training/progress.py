@@ -1,4 +1,4 @@
-"""One progress bar for a whole run, and a Trainer that says nothing else."""
+"""The progress of a run: one bar on a terminal, or a few lines; Lightning itself prints nothing."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 
-# Lightning's own checkpoints, bar, table and trial validation: lacuna has its own, or needs none.
+from lacuna.drawing.durations import duration
+
 QUIET_TRAINER: dict[str, Any] = {
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
 }
+"""Arguments of a Trainer without Lightning's checkpoints, bar, table and trial validation."""
 
-_NOISE = (
+IRRELEVANT_WARNINGS = (
     ".*does not have many workers.*",
     ".*smaller than the logging interval.*",
     r".*module\(s\) in eval mode.*",
@@ -35,24 +37,31 @@ _NOISE = (
 )
 
 
+SEPARATOR = " · "
+
+
 def quiet_lightning() -> None:
-    """Silence Lightning's advertisements and the warnings that do not apply to lacuna; errors stay."""
+    """Silence Lightning's tips and the warnings that do not apply to lacuna; errors stay."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)
-    for pattern in _NOISE:
+    for pattern in IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=pattern)
 
 
 class Progress(Callback):
-    """Epochs, share done, time left and the latest metrics of a whole fit.
+    """Share done, epoch, loss, time left and the latest metrics of a run.
 
-    On a terminal one bar; elsewhere plain lines: at the start, at most one every ``line_every`` seconds, at the end.
-    The loss is read from the device at most every ``read_every`` seconds, so no step waits for it.
+    On a terminal one bar, ``digits-square-zero  ━━━━━━  34 %  epoch 3/10 · loss 0.123 · ~4 min left``; elsewhere plain
+    lines: at the start, at most one every ``line_every`` seconds, at the end. The loss is read from the device at most
+    every ``read_every`` seconds, so no step waits for it.
 
     Args:
         title: what is being trained, in a word or two.
-        metrics: names to show after the loss; the default shows the first three that the module logs at epoch ends.
+        metrics: names to show at the end of the line; by default the first three that the module logs at epoch ends.
+        console: where to print; by default standard error.
+        read_every: seconds between two readings of the loss.
+        line_every: seconds between two lines, where there is no terminal.
     """
 
     def __init__(
@@ -71,89 +80,87 @@ class Progress(Callback):
         self.line_every = line_every
         self._bar: Bar | None = None
         self._task = TaskID(0)
-        self._on = True
-        self._facts = ""
+        self._enabled = True
+        self._logged: list[str] = []
         self._loss: float | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the bar where the run stands."""
-        self._on = trainer.is_global_zero
-        if not self._on:
+        """Show where the run starts: at 0 %, or where it was interrupted."""
+        self._enabled = trainer.is_global_zero
+        if not self._enabled:
             return
         self._total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
-        self._done = self._begun = trainer.fit_loop.total_batch_idx + 1
-        self._start = self._read_at = self._line_at = time.monotonic()
-        self._loss, self._facts = None, ""
+        self._done = self._done_before = trainer.fit_loop.total_batch_idx + 1
+        self._started = self._last_read = self._last_line = time.monotonic()
+        self._loss, self._logged = None, []
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 TextColumn("{task.percentage:>3.0f} %"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[facts]}"),
+                TextColumn("{task.fields[state]}"),
             )
-            # No refresh thread: it would fight the training for the interpreter.
-            self._bar = Bar(*columns, console=self.console, auto_refresh=False, speed_estimate_period=120)
-            self._task = self._bar.add_task(self.title, total=self._total, completed=self._done, facts="")
+            # no refresh thread: it would take time from the training
+            self._bar = Bar(*columns, console=self.console, auto_refresh=False)
+            self._task = self._bar.add_task(self.title, total=self._total, completed=self._done, state="")
             self._bar.start()
         else:
-            begun = f", going on at {self._percent()} %" if self._begun else ""
-            self._print(f"{trainer.max_epochs} epochs of {trainer.num_training_batches} steps{begun}")
+            resumed = f", resumed at {self._percent()} %" if self._done_before else ""
+            self._print(f"{trainer.max_epochs} epochs of {trainer.num_training_batches} steps{resumed}")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count; now and then look at the loss and draw."""
-        if not self._on:
+        """Count the step; every ``read_every`` seconds read the loss and show it."""
+        if not self._enabled:
             return
         self._done += 1
         now = time.monotonic()
-        if now - self._read_at < self.read_every:
+        if now - self._last_read < self.read_every:
             return
-        self._read_at = now
+        self._last_read = now
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         self._loss = float(loss) if loss is not None else None
         self._show(trainer, now)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Read the epoch's metrics and draw."""
-        if self._on:
+        """Show the metrics of the epoch."""
+        if self._enabled:
             self._read_metrics(trainer)
             self._show(trainer, time.monotonic())
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say how long it took."""
-        if not self._on:
+        """Print how long the training took, with the last loss and metrics."""
+        if not self._enabled:
             return
         self._stop()
         self._read_metrics(trainer)
-        self._print(f"done in {clock(time.monotonic() - self._start)}{self._after()}")
+        trained = f"trained in {clock(time.monotonic() - self._started)}"
+        self._print(SEPARATOR.join([trained, *self._loss_text(), *self._logged]))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal clean for the error."""
+        """Remove the bar before the error is printed."""
         self._stop()
 
     def _read_metrics(self, trainer: pl.Trainer) -> None:
         logged = trainer.callback_metrics
         names = self.metrics if self.metrics is not None else tuple(logged)[:3]
-        self._facts = "  ".join(f"{name} {float(logged[name]):.4g}" for name in names if name in logged)
+        self._logged = [f"{name} {float(logged[name]):.4g}" for name in names if name in logged]
 
     def _show(self, trainer: pl.Trainer, now: float) -> None:
         epoch = f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs or 1)}/{trainer.max_epochs}"
+        seconds_per_step = (now - self._started) / max(self._done - self._done_before, 1)
+        left = f"~{duration(seconds_per_step * (self._total - self._done))} left"
+        state = SEPARATOR.join([epoch, *self._loss_text(), left, *self._logged])
         if self._bar is not None:
-            self._bar.update(
-                self._task, completed=self._done, description=f"{self.title}  {epoch}", facts=self._after().strip()
-            )
+            self._bar.update(self._task, completed=self._done, state=state)
             self._bar.refresh()
-        elif now - self._line_at >= self.line_every:
-            self._line_at = now
-            steps = max(self._done - self._begun, 1)
-            left = clock((now - self._start) / steps * (self._total - self._done))
-            self._print(f"{epoch}  {self._percent()} %  {left} left{self._after()}")
+        elif now - self._last_line >= self.line_every:
+            self._last_line = now
+            self._print(f"{self._percent()} %{SEPARATOR}{state}")
 
-    def _after(self) -> str:
-        loss = f"  loss {self._loss:.4g}" if self._loss is not None else ""
-        return loss + (f"  {self._facts}" if self._facts else "")
+    def _loss_text(self) -> list[str]:
+        return [] if self._loss is None else [f"loss {self._loss:.4g}"]
 
     def _percent(self) -> int:
         return 100 * self._done // max(self._total, 1)

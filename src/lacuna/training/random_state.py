@@ -1,4 +1,4 @@
-"""The state of all random number generators of a process: torch on the CPU and one CUDA device, NumPy, Python."""
+"""The states of all random number generators of a process: torch (CPU and one CUDA device), NumPy, Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Every random state as plain values and tensors, for ``weights_only`` loading takes nothing else."""
+    """All states as plain values and tensors, which ``torch.load(weights_only=True)`` can read."""
     _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -21,7 +21,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Take back what :func:`random_state` gave."""
+    """Restore states from :func:`random_state`."""
     torch.set_rng_state(state["torch"].cpu())
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)

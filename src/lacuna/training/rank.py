@@ -1,6 +1,6 @@
-"""One of several processes that train one run together, as :mod:`lacuna.training.ranks` starts them.
+"""One of several processes (ranks) that train one run together; :mod:`lacuna.training.ranks` starts them.
 
-``python -m lacuna.training.rank FOLDER`` reads its job from the folder and leaves there what went wrong.
+``python -m lacuna.training.rank FOLDER`` reads its job from the folder and writes its failure there.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from lacuna.runs.settings import Settings
 
 JOB = "job.json"
 PATIENCE = datetime.timedelta(days=7)
-"""How long a rank waits for the others, which may be judging a large set; a dead one is noticed by the parent."""
+"""How long a rank waits for the others, which may be evaluating a large set; the parent notices dead ranks."""
 
 MISTAKE, INTERRUPTED, CRASH = "mistake", "interrupted", "crash"
 
 
 def rank_file(folder: Path, rank: int, suffix: str = "txt") -> Path:
-    """Where a rank leaves its output (``txt``) or how it failed (``json``)."""
+    """File of a rank's output (``txt``) or failure (``json``)."""
     return folder / f"rank-{rank}.{suffix}"
 
 
 def report_failure(error: BaseException, folder: Path) -> None:
-    """Leave what went wrong in this rank for the parent to find."""
+    """Write the failure of this rank for the parent to read."""
     kind = MISTAKE if isinstance(error, LacunaError) else CRASH
     if isinstance(error, KeyboardInterrupt):
         kind = INTERRUPTED
@@ -49,13 +49,12 @@ def report_failure(error: BaseException, folder: Path) -> None:
 
 
 def main(folder: Path) -> int:
-    """The life of a rank: its share of one run."""
+    """Train as one rank; 1 after a failure."""
     obey_parent(folder)
     try:
         job = files.read_json(folder / JOB)
-        given = job["settings"]
-        places = {name: Path(given[name]) for name in ("output", "data_root")}
-        settings = Settings(**{**given, **places})
+        stored = job["settings"]
+        settings = Settings(**{**stored, **{name: Path(stored[name]) for name in ("output", "data_root")}})
 
         from lacuna.runs.environment import set_up
         from lacuna.training.loading import on_cuda
@@ -65,20 +64,20 @@ def main(folder: Path) -> int:
             from lacuna.training.fit import perform
 
             perform(Recipe(job["recipe"]), settings)
-    except BaseException as error:  # a SystemExit out of a library is a failure, too
+    except BaseException as error:  # a SystemExit from a library is a failure, too
         report_failure(error, folder)
         return 1
     return 0
 
 
 def obey_parent(temporary: Path | None = None) -> None:
-    """Stop when the parent says so (SIGINT) or is gone (then remove its ``temporary`` folder), and for nobody else."""
-    # what Lightning makes of a SIGTERM to every process of a job can hang; the parent has heard it, too
+    """Stop on the parent's SIGINT, or when it has ended (then remove its ``temporary`` folder); ignore SIGTERM."""
+    # Lightning can hang on a SIGTERM sent to every process of a job; the parent receives it, too, and passes it on
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 
     def watch() -> None:
-        os.read(0, 1)  # nothing is ever written there: this returns when the parent's end is closed
+        os.read(0, 1)  # nothing is written there: this returns when the parent has ended
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         os._exit(1)
@@ -88,7 +87,7 @@ def obey_parent(temporary: Path | None = None) -> None:
 
 @contextlib.contextmanager
 def process_group(folder: Path, cuda: bool) -> Iterator[None]:
-    """Torch's group of all ranks; they meet at a file, for a port could be somebody else's by then."""
+    """Torch's process group of all ranks; they meet at a file, for a port could be taken by another process."""
     import torch
     from torch import distributed
 
@@ -96,7 +95,7 @@ def process_group(folder: Path, cuda: bool) -> Iterator[None]:
     if cuda:
         torch.cuda.set_device(rank)
     distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo",  # plain values go by gloo: no GPU is kept busy with waiting
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",  # gloo for plain values, so that waiting keeps no GPU busy
         store=distributed.FileStore(str(folder / "store"), count),  # type: ignore[attr-defined]
         rank=rank,
         world_size=count,
@@ -104,7 +103,7 @@ def process_group(folder: Path, cuda: bool) -> Iterator[None]:
         device_id=torch.device("cuda", rank) if cuda else None,
     )
     yield
-    # not after a failure: the others may never come
+    # not after a failure, for the other ranks may not come to it
     distributed.destroy_process_group()
 
 

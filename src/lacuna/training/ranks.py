@@ -1,11 +1,11 @@
-"""Several processes for one run: the parent starts one for each device, waits for them, and ends them together.
+"""Several processes (ranks) for one run: the parent starts one for each device, waits for them, and ends them together.
 
-The parent holds the run's lock and records how the run ends; the ranks train, and rank 0 writes. Each is a fresh
-``python -m lacuna.training.rank FOLDER``, so this works in every process that executes a run, whatever its command
-line. ``FOLDER`` is a temporary folder with the job, what the ranks say of their failures, and the file they meet at.
+The parent holds the run's lock and records how the run ends; the ranks train, and rank 0 writes. Each rank is a new
+``python -m lacuna.training.rank FOLDER``, so this works whatever the parent's command line is. ``FOLDER`` is a
+temporary folder with the job, the ranks' failures, and the file at which they meet.
 
-Whatever happens to one of them happens to all: a rank that fails ends the others, an interrupt reaches every rank, and
-ranks whose parent is gone end at once, since somebody else may have the run's lock by then.
+A rank that fails ends the others, an interrupt reaches every rank, and ranks whose parent has ended stop at once, since
+another process may have the run's lock by then.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lacuna.training.rank import CRASH, INTERRUPTED, JOB, MISTAKE, rank_file
 
 TICK = 0.05
 GRACE = 15.0
-"""Seconds that ranks have to close their files when they are told to stop."""
+"""Seconds that ranks have to close their files after SIGINT, before they are killed."""
 
 
 class RankError(RuntimeError):
@@ -50,9 +50,9 @@ def run_ranks(recipe: Recipe, settings: Settings) -> None:
     """Train a recipe on ``settings.devices`` devices of this machine; the caller has the run's lock.
 
     Raises:
-        LacunaError: the mistake that a rank found, or it was killed.
+        LacunaError: a mistake that a rank found, or a rank was killed.
         RankError: a rank crashed.
-        KeyboardInterrupt: this process, or a rank, was told to stop (SIGINT or SIGTERM).
+        KeyboardInterrupt: this process, or a rank, received SIGINT or SIGTERM.
     """
     import torch
 
@@ -77,9 +77,10 @@ def start(command: Sequence[str], count: int, folder: Path, threads: int = 1) ->
     """Run ``command`` in ``count`` processes with RANK, LOCAL_RANK and WORLD_SIZE set, until all have ended.
 
     Args:
-        folder: where they report failures (:func:`lacuna.training.rank.report_failure`); the output of all but rank 0
-            goes there, too.
-        threads: of each, for OpenMP.
+        command: of each rank.
+        count: of ranks.
+        folder: for their failures (:func:`lacuna.training.rank.report_failure`) and the output of all but rank 0.
+        threads: of each rank, for OpenMP.
 
     Raises:
         As :func:`run_ranks`.
@@ -97,30 +98,27 @@ def start(command: Sequence[str], count: int, folder: Path, threads: int = 1) ->
 def _process(command: Sequence[str], rank: int, count: int, folder: Path, threads: int) -> subprocess.Popen[bytes]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "NODE_RANK": 0, "OMP_NUM_THREADS": threads}
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
-    # as multiprocessing does: what the parent can import its children can
+    # the ranks can import what the parent can, as with multiprocessing
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(lacuna.__file__).parents[1]), *filter(None, sys.path)])
     environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if sys.platform == "linux":
-        # gloo would listen at the address of the machine's name, if that has one
+        # otherwise gloo listens at the address of the machine's name, if it has one
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with open(rank_file(folder, rank), "wb") as output:
         return subprocess.Popen(
             command,
             env=environment,
-            stdin=subprocess.PIPE,  # whose end is the end of this process: see _end_with_parent
+            stdin=subprocess.PIPE,  # closed when this process ends: see obey_parent in rank.py
             stdout=None if rank == 0 else output,
             stderr=None if rank == 0 else subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which passes it on
+            start_new_session=True,  # so that Ctrl-C in a terminal reaches this process only, which passes it on
         )
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
-    """Until all have ended well.
-
-    Raises what the first one that failed says.
-    """
+    """Wait until all ranks have ended; raises the failure of the first one that failed."""
     while True:
-        # a rank that was killed shows in the codes by the time that another one reports what came of it
+        # reports first: a rank that was killed has an exit code before another one reports the consequences
         reports = _reports(folder, range(len(processes)))
         codes = [process.poll() for process in processes]
         failed = {rank: code for rank, code in enumerate(codes) if code}
@@ -132,7 +130,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let nothing of it go on: say stop, wait a little, then kill."""
+    """End all ranks: SIGINT first, SIGKILL after ``GRACE`` seconds."""
     try:
         for process in processes:
             if process.poll() is None:
@@ -140,7 +138,7 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         until = time.monotonic() + GRACE
         while any(process.poll() is None for process in processes) and time.monotonic() < until:
             time.sleep(TICK)
-    finally:  # told to stop once more: at once
+    finally:  # also after a second interrupt
         for process in processes:
             if process.poll() is None:
                 process.kill()
@@ -151,14 +149,14 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM, which would end this process at once, becomes an interrupt for a while."""
+    """SIGTERM raises KeyboardInterrupt inside, where it would end this process at once."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield  # somebody else's business
+        yield  # another handler is installed
         return
     signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -167,11 +165,8 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-# ---------------------------------------------------------------------- failures
-
-
 def _failure(codes: Mapping[int, int], reports: Mapping[int, dict[str, Any]], folder: Path) -> BaseException:
-    """What to raise: a mistake says most, then a rank that died without a word; the others' troubles come of it."""
+    """The error to raise: a mistake first, then an interrupt, a rank that died without a report, a crash."""
     order = {MISTAKE: 0, INTERRUPTED: 1, CRASH: 3}
     found = [(order[report["kind"]], report["time"], rank) for rank, report in reports.items()]
     found += [(2, 0.0, rank) for rank in codes if rank not in reports]
@@ -190,11 +185,11 @@ def _failure(codes: Mapping[int, int], reports: Mapping[int, dict[str, Any]], fo
 def _death(rank: int, code: int, folder: Path) -> Exception:
     if code == -signal.SIGKILL:
         return LacunaError(
-            f"The process of rank {rank} was killed, perhaps for want of memory: free some, and run the same command "
-            "again to go on from the last checkpoint."
+            f"The process of rank {rank} was killed, perhaps for lack of memory: free some, and run the same command "
+            "again to resume from the last checkpoint."
         )
-    why = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-    error = RankError(f"rank {rank} ended {why}")
+    how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    error = RankError(f"rank {rank} ended {how}")
     with contextlib.suppress(OSError):
         error.__cause__ = RemoteTraceback(rank_file(folder, rank).read_text(encoding="utf-8", errors="replace")[-4000:])
     return error

@@ -1,7 +1,7 @@
-"""Batch normalisation over the batch of all ranks, on the CPU: torch's own ``SyncBatchNorm`` is for GPUs only.
+"""Batch normalisation over the batches of all ranks on the CPU; torch's own ``SyncBatchNorm`` is for GPUs only.
 
-Without it a network with batch normalisation would learn something else on two ranks than on one: every rank would
-normalise by the statistics of its own part of the batch.
+Without it every rank would normalise by the statistics of its own part of the batch, and training on two ranks would
+differ from training on one.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SyncedNorms(LayerSync):
-    """Lightning's plugin: every batch normalisation of a model looks at all ranks while the model is trained.
+    """A plugin of Lightning: batch normalisations use the statistics of all ranks while the model is trained.
 
-    No module is replaced, so the names of the weights, and who refers to which module, stay.
+    No module is replaced, so the names of weights and references to modules stay valid.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Synchronise."""
+        """Synchronise every batch normalisation of the model."""
         for norm in _norms(model):
             vars(norm)["forward"] = partial(_forward, norm)
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Leave the model as it was."""
+        """Undo :meth:`apply`."""
         for norm in _norms(model):
             vars(norm).pop("forward", None)
         return model
 
 
 def synced_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
-    """What ``norm`` makes of this rank's share ``x`` (B, C, ...) of a batch when it is trained on all of the batch.
+    """Normalise this rank's share ``x`` (B, C, ...) of a batch by the statistics of the whole batch.
 
     Every rank must call it; the shares may differ in size. Running statistics are updated with those of the whole
-    batch, the variance unbiased as in ``nn.BatchNorm2d``, so all ranks hold the same ones.
+    batch, the variance unbiased as in ``nn.BatchNorm2d``, so they are equal on all ranks.
     """
     dims = [0, *range(2, x.dim())]
     shape = [1, -1, *[1] * (x.dim() - 2)]
@@ -48,7 +48,7 @@ def synced_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
     n = sums[-1].detach()
     mean = sums[:-1] / n
     centred = x - mean.view(shape)
-    # two passes: the difference of large sums of squares would lose digits
+    # in two passes: a difference of large sums of squares loses digits
     variance = _SumOverRanks.apply(centred.square().sum(dims)) / n
     _update(norm, mean.detach(), variance.detach() * n / (n - 1).clamp(min=1))
     normal: Tensor = centred * (variance + norm.eps).rsqrt().view(shape)
@@ -56,7 +56,7 @@ def synced_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum of every rank's tensor; each rank's loss depends on all of them, so gradients are summed, too."""
+    """The sum of all ranks' tensors; the loss of each rank depends on all of them, so gradients are summed, too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

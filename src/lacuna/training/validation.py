@@ -31,7 +31,7 @@ def validate(recipe: Recipe, settings: Settings) -> None:
     """Check a recipe and all its prerequisites, with their data at hand.
 
     Raises:
-        LacunaError: what would have failed later, maybe after hours.
+        LacunaError: a mistake that would have stopped the run later.
     """
     if recipe.measured:
         open_measurement(recipe, settings)
