@@ -40,8 +40,30 @@ TYPES = {
 }
 """Values of ``type`` in a recipe of version 2 -> those in version 3."""
 
-MODULES = {"stem.front": "stem.frozen"}
-"""Modules (dotted, at any depth) whose weights version 2 stored under another name -> their names in version 3."""
+MODULES = {
+    "stem.front": "stem.frozen",
+    "alternation": "alternating",
+    "boards": "checkerboards",
+    "coarser": "down",
+    "enter": "input",
+    "finer": "up",
+    "halves": "coupling_masks",
+    "inform": "context",
+    "inwards": "encoder",
+    "kept": "mask",
+    "leave": "output",
+    "means.nll": "means.flow_nll",  # before the next
+    "means.unlikely": "means.nll",
+    "means.unfaithful": "means.reconstruction",
+    "means.rough": "means.prior",
+    "middle": "hidden",
+    "outwards": "decoder",
+    "seen": "image",
+    "shown": "donor_mask",
+    "watched": "imputed_validation",
+}
+"""Modules and buffers (dotted, at any depth) that version 2 stored under another name -> their names in version 3,
+applied in this order."""
 
 NESTED = "needs"
 """Key of a recipe of version 2 that holds whole recipes, by the component that they train."""
