@@ -22,9 +22,10 @@ COPIES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", 
 """Pages of the site -> files of the repository."""
 LINKS = (
     ("](../results/README.md)", "](results.md)"),
-    ("](results/README.md)", "](results.md)"),
     ("](CHANGELOG.md)", "](changelog.md)"),
+    ("](../../CONTRIBUTING.md", "](../contributing.md"),
     ("](../CONTRIBUTING.md", "](contributing.md"),
+    ("](../../configs/search)", f"](../{REFERENCE}/search.md)"),
     ("](docs/", "]("),
 )
 """Links that are right in the repository -> on the site."""
