@@ -5,7 +5,6 @@ The config groups, the commands, CONTRIBUTING, CHANGELOG and the archive's READM
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,13 @@ COPIES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", 
 """Pages of the site -> files of the repository."""
 LINKS = (
     ("](../results/README.md)", "](results.md)"),
-    ("](results/README.md)", "](results.md)"),
     ("](CHANGELOG.md)", "](changelog.md)"),
+    ("](../../CONTRIBUTING.md", "](../contributing.md"),
     ("](../CONTRIBUTING.md", "](contributing.md"),
+    ("](../../configs/search)", f"](../{REFERENCE}/search.md)"),
     ("](docs/", "]("),
 )
 """Links that are right in the repository -> on the site."""
-ROLES = re.compile(r":(?:class|func|meth|mod|data|attr|exc):(?=<code>)")
-"""Sphinx's roles in docstrings, in front of the name."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -58,8 +56,3 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for old, new in LINKS:
         markdown = markdown.replace(old, new)
     return markdown
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """Leave the roles of docstrings out."""
-    return ROLES.sub("", html)
