@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lacuna.drawing.html_page import Picture, Section, Table, Text, render_page, write_page
+from lacuna.drawing.html_page import Picture, PictureRows, Section, Table, Text, render_page, write_page
 from lacuna.errors import LacunaError
 
 EVIL = "<script>alert(\"1\")</script> & 'x'"
@@ -99,3 +99,15 @@ def test_reports_need_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_titles_of_picture_rows_are_text_and_pictures_keep_their_pixels() -> None:
+    image = Image.effect_noise((30, 10), 60).convert("RGB")
+    reader = read(render_page("t", [PictureRows([(EVIL, image), ("second row", image)], caption="c", heading="h")]))
+    assert EVIL in reader.text and reader.text.index("second row") > reader.text.index(EVIL)
+    sources = [str(attributes["src"]) for tag, attributes in reader.tags if tag == "img"]
+    assert len(sources) == 2
+    for source in sources:
+        data = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+        with Image.open(io.BytesIO(data)) as shown:
+            assert shown.convert("RGB").tobytes() == image.tobytes()

@@ -17,6 +17,7 @@ from PIL import Image
 from lacuna.errors import LacunaError
 from lacuna.report import figures
 from lacuna.report.figures import draw_figure
+from lacuna.report.imputation_rows import FILE, imputation_rows
 from lacuna.report.render import render, text
 from lacuna.tables.gather import gather
 from lacuna.tables.plan import DONE, TODO, Plan
@@ -134,6 +135,16 @@ def test_uncertainty_adds_only_and_only_where_it_reaches(trained: Plan) -> None:
     near = np.any([padded[1 + i : 9 + i, 1 + j : 9 + j] for i in (-1, 0, 1) for j in (-1, 0, 1)], axis=0)
     assert added.min() > -1e-5 and added[:, near].max() > 1e-3
     np.testing.assert_allclose(added[:, ~near], 0, atol=1e-6)
+
+
+def test_runs_keep_their_test_images_for_the_top_of_a_page(trained: Plan) -> None:
+    (result,) = gather(trained)
+    (panel,) = imputation_rows(result)
+    both, uncertainty = "MFA imputation and MisConv", "uncertainty: standard deviation of the density (MisConv)"
+    assert [title for title, _ in panel.rows] == ["truth", "observed", both, uncertainty]
+    misconv = next(cell for cell in result.cells if cell.cell.row.key == "misconv")
+    with np.load(misconv.done[0].folder.pictures / FILE) as kept:
+        assert (kept["deviation"][kept["mask"]] == 0).all() and (kept["deviation"][~kept["mask"]] > 0).all()
 
 
 def test_first_layers_share_a_scale_and_may_be_missing(trained: Plan, tmp_path: Path) -> None:

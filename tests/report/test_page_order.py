@@ -93,8 +93,8 @@ def test_damaged_images_are_left_out(bytes_: bytes, digits_root: Path, tmp_path:
 def test_the_verdict_follows_the_marks(digits_root: Path, tmp_path: Path) -> None:
     (result,) = gather(filled(digits_root, tmp_path))
     assert verdict(result) == [
-        "square: MisConv is best (test accuracy 0.900), significantly better than zero.",
-        "noise: MisConv has the best mean (test accuracy 0.801), not significantly different from zero.",
+        "square: MisConv is best: 0.900, significantly better than zero.",
+        "noise: MisConv has the best mean, 0.801, not significantly different from zero.",
     ]
 
 

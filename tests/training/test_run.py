@@ -59,7 +59,7 @@ def test_what_a_run_leaves_behind(misconv: RunFolder, make: Callable[..., Recipe
     assert names - {".lock"} == {
         "recipe.json", "status.json", "environment.json", "metrics.jsonl", "metrics.json", "model.json",
         "model.safetensors", "pictures/first_layer.png", "pictures/first_layer.npz",
-            "pictures/imputations.png",
+        "pictures/imputations.png", "pictures/imputations.npz",
     }  # fmt: skip
     assert misconv.finished and misconv.path == output / "runs" / make("stem=misconv").name
     assert misconv.recipe.identity == make("stem=misconv").identity

@@ -34,11 +34,11 @@ def _verdict(result: TableResult, group: Group, rivals: Sequence[CellResult]) ->
     tied = [_name(result, rival) for rival in marked if rival is not first]
     # a number of one seed has no mark, but nothing was tested
     worse = [_name(result, rival) for rival in rivals if rival not in marked and sample_of(rival) is not None]
-    mean, metric = number(first.mean or 0.0, first.cell.digits), first.cell.metric.replace("/", " ")
+    mean = number(first.mean or 0.0, first.cell.digits)
     where = group.axis.label or group.axis.key
     if BEST in given:
-        return f"{where}: {_name(result, first)} is best ({metric} {mean}), significantly better than {listed(worse)}."
-    said = f"{where}: {_name(result, first)} has the best mean ({metric} {mean})"
+        return f"{where}: {_name(result, first)} is best: {mean}, significantly better than {listed(worse)}."
+    said = f"{where}: {_name(result, first)} has the best mean, {mean}"
     said += f", significantly better than {listed(worse)}" if worse else ""
     return f"{said}{', but' if worse else ','} not significantly different from {listed(tied)}." if tied else f"{said}."
 
