@@ -20,7 +20,7 @@ from lacuna.report.gaps_page import gaps_page
 from lacuna.tables.gaps import PROPOSALS
 from lacuna.tables.gather import gather
 from lacuna.tables.plan import plan_tables
-from lacuna.tables.request import find_tables, wishes
+from lacuna.tables.request import find_tables, run_options
 from lacuna.tables.spec import TableSpec
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -35,7 +35,7 @@ def page(paper: str, words: list[str]) -> str:
     if not any((spec.paper or "").startswith(f"{paper}/") for spec in specs):
         raise LacunaError(f"{chosen[0]} shows no number of the paper {paper}: choose another table, or --paper.")
     composer = Composer(CONFIGS, "train", cache)
-    plan = plan_tables([spec for spec in specs if _prints(spec)], composer, wishes(config, prepare=False))
+    plan = plan_tables([spec for spec in specs if _prints(spec)], composer, run_options(config, prepare=False))
     composer.save()
     return gaps_page(gather(plan), paper)
 

@@ -13,7 +13,7 @@ from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.runs.budget import source_of
-from lacuna.tables.plan import Plan, Wishes
+from lacuna.tables.plan import Plan, RunOptions
 from lacuna.tables.spec import TableSpec, table_spec
 
 BEGUN, ENDED = "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"
@@ -55,7 +55,7 @@ def grid(rows: int, columns: int) -> TableSpec:
     )
 
 
-def wishes(root: Path, output: Path, seeds: int = 1) -> Wishes:
+def run_options(root: Path, output: Path, seeds: int = 1) -> RunOptions:
     """Budget quick; everything in folders of our own."""
     config: dict[str, Any] = compose(CONFIGS, "reproduce", ["budget=quick"])
     infrastructure = {
@@ -64,7 +64,7 @@ def wishes(root: Path, output: Path, seeds: int = 1) -> Wishes:
         "logger": config["logger"],
         "data": {"root": str(root), "download": False},
     }
-    return Wishes(budget=config["budget"], seeds=tuple(range(seeds)), infrastructure=infrastructure)
+    return RunOptions(budget=config["budget"], seeds=tuple(range(seeds)), infrastructure=infrastructure)
 
 
 def finish(plan: Plan) -> None:

@@ -62,14 +62,14 @@ def start(turns: int, place: Path) -> bool:
 
 def plan(turns: int, place: Path) -> bool:
     """Every published table, and as many cells as nobody has."""
-    from _places import grid, make_up_data, tables, wishes  # type: ignore[import-not-found]
+    from _places import grid, make_up_data, run_options, tables  # type: ignore[import-not-found]
 
     from lacuna.config.composer import Composer
     from lacuna.config.paths import CONFIGS
     from lacuna.tables.plan import plan_tables
 
     make_up_data(place / "data")
-    wanted = wishes(place / "data", place / "out")
+    wanted = run_options(place / "data", place / "out")
     specs = tables("all", Composer(CONFIGS, "reproduce"))
     seconds = []
     for _ in range(2):  # the second one finds the compositions of the first one on disk
@@ -93,7 +93,7 @@ def plan(turns: int, place: Path) -> bool:
 
 def store(turns: int, place: Path) -> bool:
     """The same plan with nothing done and with everything done."""
-    from _places import finish, make_up_data, wishes
+    from _places import finish, make_up_data, run_options
 
     from lacuna.config.composer import Composer
     from lacuna.config.paths import CONFIGS
@@ -113,7 +113,7 @@ def store(turns: int, place: Path) -> bool:
             "columns": {"digits": {}},
         }
     )
-    wanted = wishes(place / "data", place / "out", seeds=RUNS)
+    wanted = run_options(place / "data", place / "out", seeds=RUNS)
     made = plan_tables([table], composer, wanted)
     finish(made)
     looking = min(timed(lambda: find_states(made))[0] for _ in range(turns))
@@ -126,7 +126,7 @@ def store(turns: int, place: Path) -> bool:
         "to read its numbers (us)": 1e6 * (reading - looking) / RUNS,
     }
     show(**row)
-    return not again.open()
+    return not again.unfinished()
 
 
 def step(turns: int, place: Path) -> bool:

@@ -11,7 +11,7 @@ from lacuna.config.composer import Composer
 from lacuna.executors.base import Job
 from lacuna.executors.processes import Processes
 from lacuna.executors.schedule import BLOCKED, FAILED, WAITING, Schedule, Task
-from lacuna.executors.time_box import TimeBox, work_off
+from lacuna.executors.time_limit import TimeLimit, run_until_limit
 from lacuna.gpu.deadline import Clock
 from lacuna.gpu.planning import plan_of
 from lacuna.gpu.priority import TIERS, Wanted, in_order, wanted_runs
@@ -90,8 +90,8 @@ class Making:
                 resources = self.executor.resources(1)
                 for recipe, run in order:
                     schedule.add(Job(recipe, self.plan.runs[recipe.identity].settings, resources), run.cells)
-                box = TimeBox(max(1.0, self.clock.part_left - grace) / 60)
-                work_off(schedule, box, lambda: self._keep_news(schedule), self.clock.say)
+                box = TimeLimit(max(1.0, self.clock.part_left - grace) / 60)
+                run_until_limit(schedule, box, lambda: self._keep_news(schedule), self.clock.say)
         finally:
             find_states(self.plan)
             unfinished = any(self.plan.runs[run.recipe.identity].state not in THERE for run in self.wanted)

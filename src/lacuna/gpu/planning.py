@@ -9,7 +9,7 @@ from typing import Any
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.gpu.child_environment import ROOT
-from lacuna.tables.plan import Plan, Wishes, plan_tables
+from lacuna.tables.plan import Plan, RunOptions, plan_tables
 from lacuna.tables.request import find_tables
 
 
@@ -39,7 +39,7 @@ def plan_of(
         "data": {"root": str(root), "download": False},
     }
     plan = plan_tables(
-        specs, composer, Wishes(config["budget"], (0,), infrastructure=infrastructure, archive=ROOT / "results")
+        specs, composer, RunOptions(config["budget"], (0,), infrastructure=infrastructure, archive=ROOT / "results")
     )
     composer.save()
     verb.save()

@@ -72,7 +72,7 @@ class Loop:
     def _may_ask(self) -> bool:
         if self.stopped or len(self.study.of_state(FINISHED)) + len(self._begun) >= self.wanted:
             return False
-        unended = sum(not task.ended_for_good for task in self.schedule.tasks.values())
+        unended = sum(not task.final for task in self.schedule.tasks.values())
         return unended < self.schedule.executor.slots
 
     def _begin(self, trial: Trial) -> None:
@@ -110,7 +110,7 @@ class Loop:
         elif ended[FAILED]:
             self._begun.remove(begun)
             self._fail(begun.trial, _reason(ended[FAILED][0]))
-        elif all(task.ended_for_good for task in tasks):
+        elif all(task.final for task in tasks):
             self._begun.remove(begun)
             self._tell(begun, trained=bool(tasks))
 
