@@ -181,7 +181,7 @@ def test_the_caption_says_that_one_seed_is_not_compared(
     fill(found, {where: (0.5, 0.51, 0.52) for where in recipes(found)})
     rule = marks_rule(gather(found)[0])
     assert rule.startswith(f"bold: significantly better than all others in its {line};") and "Welch" in rule
-    assert f"5% for each {line}, not corrected for the number of {line}s" in rule and "one seed" not in rule
+    assert f"5% for each {line}, without correction for the number of {line}s" in rule and "one seed" not in rule
 
 
 def test_the_interval_of_a_difference_to_print_is_students(digits_root: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plans for a machine: tables, a budget and folders, without ``reproduce.py``'s command line."""
+"""Plans from tables, a budget and folders, without the command line of ``reproduce.py``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lacuna.tables.request import find_tables
 def plan_of(
     tables: Sequence[str], composer: Composer, budget: str, root: Path, output: Path, trainer: Mapping[str, Any]
 ) -> Plan:
-    """The plan of some tables at a budget, with one seed; what the repository's archive has counts as done.
+    """The plan of some tables at a budget, with one seed. Runs in the repository's archive count as done.
 
     Args:
         tables: choices of the group ``table``.
         composer: of ``train``'s configurations.
-        budget: its name.
-        root: data folder; sets that are not prepared there are left out.
+        budget: name of the budget.
+        root: data folder; cells of data sets that are not prepared there have no runs.
         output: folder of the runs.
-        trainer: settings of ``trainer`` besides its own.
+        trainer: settings of ``trainer`` that replace its own.
 
     Raises:
         LacunaError: a table that does not exist.
