@@ -38,11 +38,11 @@ def test_options_are_read_and_mistakes_are_one_sentence(tmp_path: Path) -> None:
     assert (read.minutes, read.parts, read.shares, read.runs) == (0.5, ("steps", "cells"), (30, 45), 3)
     for word, message in {
         "minuts=1": "did you mean minutes=?",
-        "minutes=soon": "give a number",
+        "minutes=soon": "it must be a number",
         "minutes=0": "above 0",
-        "accelerator=tpu": "none of auto, cuda, cpu",
+        "accelerator=tpu": "one of auto, cuda, cpu",
         "parts=cells,tables": "parts=tables must be one of",
-        "cells=celeba64": "none of mnist, cifar10, svhn",
+        "cells=celeba64": "one of mnist, cifar10, svhn",
         "shares=1,2": "4 numbers above 0",
         "data=nowhere": "is not a folder",
         "data=" + str(ROOT / "docs"): "has no load.py",
