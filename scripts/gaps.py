@@ -1,8 +1,8 @@
-"""Write which of a paper's published gaps the finished runs reproduce: docs/misconv_gaps.md, docs/prflow_gaps.md.
+"""Write which published gaps of a paper the finished runs reproduce: docs/misconv_gaps.md, docs/prflow_gaps.md.
 
 python scripts/gaps.py output=outputs seeds=5                   MisConv, runs of the paper's setting
 python scripts/gaps.py --paper prflow output=outputs seeds=5    PRFlow
-python scripts/gaps.py output=outputs budget=quick seeds=3      any word that reproduce.py takes before --
+python scripts/gaps.py output=outputs budget=quick seeds=3      any override of reproduce.py before --
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from lacuna.report.gaps_page import gaps_page
 from lacuna.tables.gaps import PROPOSALS
 from lacuna.tables.gather import gather
 from lacuna.tables.plan import plan_tables
-from lacuna.tables.request import find_tables, wishes
+from lacuna.tables.request import find_tables, run_options
 from lacuna.tables.spec import TableSpec
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def page(paper: str, words: list[str]) -> str:
-    """The page of the runs that ``reproduce.py words`` would show; nothing is trained."""
+    """The page from the runs of ``reproduce.py words``; nothing is trained."""
     chosen = words if any(word.startswith("table=") for word in words) else [f"table={paper}/all", *words]
     config = compose(CONFIGS, "reproduce", chosen)
     cache = Path(config["output"]) / ".cache"
     specs = find_tables(config["table"], Composer(CONFIGS, "reproduce", cache))
     if not any((spec.paper or "").startswith(f"{paper}/") for spec in specs):
-        raise LacunaError(f"{chosen[0]} shows no number of the paper {paper}: choose another table, or --paper.")
+        raise LacunaError(f"{chosen[0]} has no number of the paper {paper}: choose another table, or --paper.")
     composer = Composer(CONFIGS, "train", cache)
-    plan = plan_tables([spec for spec in specs if _prints(spec)], composer, wishes(config, prepare=False))
+    plan = plan_tables([spec for spec in specs if _prints(spec)], composer, run_options(config, prepare=False))
     composer.save()
     return gaps_page(gather(plan), paper)
 
 
 def _prints(spec: TableSpec) -> bool:
-    """Whether a table is the one of its name in the paper, so that each printed number is counted once."""
+    """Whether a table has the name of the paper's table, so that each published number is counted once."""
     paper, _, rest = (spec.paper or "").partition("/")
     return spec.name == f"{paper}/{rest.replace('/', '_')}"
 

@@ -1,4 +1,4 @@
-"""One command on a machine with a GPU, torch and Lightning, but no network: `python scripts/gpu.py --help`."""
+"""One command for a machine with a GPU, torch and Lightning, but no network: `python scripts/gpu.py --help`."""
 
 import sys
 from pathlib import Path

@@ -39,7 +39,7 @@ def recipes() -> dict[str, dict[str, Any]]:
                 continue
             for row in spec.rows:
                 for column in spec.columns:
-                    base = composer.base(spec.words(row, column))
+                    base = composer.base(spec.choices(row, column))
                     config = composer.with_values(base, spec.values(row, column), spec.name)
                     recipe = resolve({**config, "budget": budget}, "0" * 12)
                     for one in everything(recipe):

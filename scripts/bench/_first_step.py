@@ -1,4 +1,4 @@
-"""``train.py`` up to its first training step, in a process of its own, with a note of when each stage was over.
+"""Run ``train.py`` up to its first training step, in a separate process, and record when each stage ends.
 
     BENCH_START=<time.time()> python scripts/bench/_first_step.py experiment=digits_zero ...
 
@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-BEGUN = float(os.environ["BENCH_START"])
+STARTED = float(os.environ["BENCH_START"])
 marks: dict[str, float] = {}
 
 
 def mark(stage: str) -> None:
-    marks[stage] = time.time() - BEGUN
+    marks[stage] = time.time() - STARTED
 
 
-Note = Callable[[], None]
+Hook = Callable[[], None]
 
 
-def around(owner: Any, name: str, before: Note | None = None, after: Note | None = None) -> None:
-    """Let a function of a module or class say when it begins or ends."""
+def around(owner: Any, name: str, before: Hook | None = None, after: Hook | None = None) -> None:
+    """Call hooks before and after a function of a module or class."""
     function = getattr(owner, name)
 
-    @functools.wraps(function)  # Lightning looks at the parameters of training_step
+    @functools.wraps(function)  # Lightning inspects the parameters of training_step
     def called(*args: Any, **kwargs: Any) -> Any:
         if before is not None:
             before()
@@ -52,7 +52,7 @@ def composed() -> None:
 
 
 def imported() -> None:
-    """Torch, Lightning and all of lacuna are there now."""
+    """Torch, Lightning and all of lacuna are imported now."""
     import pytorch_lightning as pl
 
     from lacuna.tasks.base import Task

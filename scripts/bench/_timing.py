@@ -1,7 +1,7 @@
-"""How the benchmarks measure: turn about, and the best turn of each.
+"""How the benchmarks measure: functions take turns, and the fastest turn of each counts.
 
-What else a machine does only ever adds time, and to threads that wait for each other it adds a lot: on a busy machine
-the median measures the neighbours.
+Other load on the machine only adds time, and a lot to threads that wait for each other. On a busy machine the median
+measures that load.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from lacuna.runs.environment import tune_malloc
 
 TURN = 0.02
-"""A turn of a short function is repeated until it lasts about this many seconds."""
+"""Least seconds of a turn; a short function is repeated."""
 
 
 def layer_options(description: str, turns: int) -> argparse.Namespace:
-    """What a benchmark of a layer or a density takes from the command line; sets torch up accordingly."""
+    """Read the options of a benchmark of a layer or a density, and set up torch accordingly."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--size", type=int, default=32)
@@ -35,10 +35,9 @@ def layer_options(description: str, turns: int) -> argparse.Namespace:
 
 
 def best(functions: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Seconds a call of every function takes, at best.
+    """Seconds per call of every function, in its fastest turn.
 
-    The functions take turns, so that whatever else the machine does meets all of them alike. The first call of each
-    is not counted.
+    The functions take turns, so that other load affects all of them equally. The first call of each is not counted.
     """
     calls = {name: max(1, round(TURN / _seconds(function, 1, warm=True))) for name, function in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}

@@ -1,9 +1,9 @@
-"""ACFlow's speed: milliseconds an image for a training step, a likelihood and a sample, and what its parts cost.
+"""Speed of ACFlow: milliseconds per image for a training step, a likelihood and a sample.
 
     python scripts/bench/flows.py [--flow acflow_mnist] [--batch 16] [--threads 1] [--device cpu]
 
-A flow of ``configs/flow``, made-up images with a square hole of a quarter of the area. Prints one row for each way to
-run it: plain, with the images' channels last, and in bfloat16.
+A flow of ``configs/flow``, on random images with a missing square of a quarter of the area. Prints a row for each way
+to run it: plain, channels last, and bfloat16. The last column is the share of the weights' normalisation.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from lacuna.runs.environment import tune_malloc
 SHAPES = {"acflow_cifar10": (3, 32, 32), "acflow_celeba64": (3, 64, 64), "acflow_digits": (1, 8, 8)}
 
 
-def ways(flow: ACFlow, x: Tensor, mask: Tensor, precision: AbstractContextManager[Any]) -> dict[str, Callable[[], Any]]:
-    """What is timed."""
+def functions(
+    flow: ACFlow, x: Tensor, mask: Tensor, precision: AbstractContextManager[Any]
+) -> dict[str, Callable[[], Any]]:
+    """The timed functions."""
 
     def step() -> None:
         flow.zero_grad()
@@ -69,7 +71,7 @@ def main() -> None:
     torch.manual_seed(0)
     shape = SHAPES.get(options.flow, (1, 28, 28))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Hydra's, of a group's file composed on its own
+        warnings.simplefilter("ignore")  # Hydra warns when the file of a group is composed alone
         spec = compose(CONFIGS, f"flow/{options.flow}", [])["flow"]
     flow = ACFlow(shape, **{key: value for key, value in spec.items() if key not in NOT_ARGUMENTS}).to(options.device)
     x = torch.rand(options.batch, *shape).to(options.device)
@@ -79,7 +81,7 @@ def main() -> None:
         form = torch.channels_last if name == "channels last" else torch.contiguous_format
         flow, x = flow.to(memory_format=form), x.to(memory_format=form)
         bf16 = torch.autocast(options.device, torch.bfloat16) if name == "bfloat16" else contextlib.nullcontext()
-        times = best(ways(flow, x, mask, bf16), options.turns)
+        times = best(functions(flow, x, mask, bf16), options.turns)
         row = {what: f"{1e3 * times[what] / options.batch:.2f}" for what in ("step", "likelihood", "sample")}
         row["norms of the weights"] = f"{times['norms'] / times['step']:.1%} of a step"
         rows.append({"ms an image": name, **row})

@@ -1,9 +1,9 @@
-"""k-NN imputation: lacuna's batched KNN against scikit-learn's KNNImputer, same definition and same values.
+"""k-NN imputation: lacuna's batched KNN against scikit-learn's KNNImputer, with equal values.
 
     python scripts/bench/knn.py [--queries 300] [--donors 5000] [--size 28] [--device cpu]
 
-Made-up smooth 8-bit images with square holes of a quarter of the area, in the queries and in the donors. Prints one
-row; exits with 1 if the values differ or lacuna is less than 3 times as fast.
+Random smooth 8-bit images; a square of a quarter of the area is missing in queries and donors. Prints one row. Exits
+with 1 if the values differ or lacuna is less than 3 times as fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXPECTED = 3.0
 
 
 def images(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """Blends of few smooth patterns with noise, (n,1,size,size), multiples of 1/255."""
+    """Blends of a few smooth patterns with noise, (n,1,size,size), multiples of 1/255."""
     patterns = torch.nn.functional.interpolate(
         torch.rand(20, 1, 7, 7, generator=generator), (size, size), mode="bicubic"
     )
@@ -33,8 +33,8 @@ def images(n: int, size: int, generator: torch.Generator) -> Tensor:
     return (noisy.clamp(0, 1) * 255).round().view(n, 1, size, size) / 255
 
 
-def square_holes(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """Masks (n,1,size,size) whose hidden square of half the side stands anywhere."""
+def square_masks(n: int, size: int, generator: torch.Generator) -> Tensor:
+    """Masks (n,1,size,size) with a missing square of half the side at a random place."""
     side = size // 2
     corner = torch.randint(0, size - side + 1, (n, 2, 1, 1), generator=generator)
     row = torch.arange(size).view(1, size, 1) - corner[:, 0]
@@ -50,22 +50,22 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
-    every = images(options.donors + options.queries, options.size, generator)
-    mask = square_holes(len(every), options.size, generator)
-    donors, queries = every[: options.donors], every[options.donors :]
+    pool = images(options.donors + options.queries, options.size, generator)
+    mask = square_masks(len(pool), options.size, generator)
+    donors, queries = pool[: options.donors], pool[options.donors :]
     donors_mask, queries_mask = mask[: options.donors], mask[options.donors :]
 
     knn = KNN().to(options.device)
     knn.fit(donors.to(options.device), donors_mask.to(options.device))
-    asked = queries.to(options.device), queries_mask.to(options.device)
-    ours = knn.impute(*asked).cpu()
+    batch = queries.to(options.device), queries_mask.to(options.device)
+    ours = knn.impute(*batch).cpu()
 
     nan = torch.tensor(float("nan"), dtype=torch.float64)
     reference = KNNImputer(n_neighbors=5)
     reference.fit(torch.where(donors_mask, donors.double(), nan).flatten(1).numpy())
     rows = torch.where(queries_mask, queries.double(), nan).flatten(1).numpy()
     theirs = torch.from_numpy(reference.transform(rows)).view_as(queries)
-    times = best({"ours": lambda: knn.impute(*asked), "theirs": lambda: reference.transform(rows)}, turns=5)
+    times = best({"ours": lambda: knn.impute(*batch), "theirs": lambda: reference.transform(rows)}, turns=5)
     our_time, their_time = times["ours"], times["theirs"]
 
     difference = (ours - theirs).abs().max().item()

@@ -1,16 +1,16 @@
-"""What the machinery around the mathematics costs: starting, planning, finished runs, Lightning.
+"""Overhead of the framework: start, planning, finished runs, Lightning.
 
     python scripts/bench/machinery.py [start] [plan] [store] [step] [--turns 3]
 
-Every part runs in a process of its own and prints a row. All but the first take processor time, in one thread: on an
-idle machine that is the time that passes, and a busy one does not change it.
+Every part runs in a separate process and prints a row. All but the first measure processor time of one thread, which
+other load on the machine hardly changes.
 
-* start: seconds from ``train.py experiment=digits_zero`` to its first training step, and the stages they go to;
+* start: seconds from ``train.py experiment=digits_zero`` to its first training step, by stage;
 * plan: seconds and memory to plan every table of both papers, and to plan 10 000 cells;
-* store: what one finished run among 1000 costs, when it is planned and found done, and when a table reads it;
-* step: a training step of the digits' classifier, Lightning's trainer as lacuna sets it up against a bare loop.
+* store: time per finished run of 1000, to find it done when planning, and to read it for a table;
+* step: a training step of the digits' classifier, with Lightning's trainer as lacuna sets it up, against a bare loop.
 
-Exits with 1 if 10 000 cells take more than a minute or a step more than twice the bare one.
+Exits with 1 if 10 000 cells take more than a minute, or a step more than twice the time of the bare one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def show(**row: Any) -> None:
 
 
 def start(turns: int, place: Path) -> bool:
-    """The quickest of some cold starts (a first one, not counted, prepares the digits)."""
+    """The fastest of some cold starts. A first one, not counted, prepares the digits."""
     words = [
         f"data.root={place / 'data'}",
         f"output={place / 'out'}",
@@ -61,18 +61,18 @@ def start(turns: int, place: Path) -> bool:
 
 
 def plan(turns: int, place: Path) -> bool:
-    """Every published table, and as many cells as nobody has."""
-    from _places import grid, make_up_data, tables, wishes  # type: ignore[import-not-found]
+    """Every published table, and a table of 10 000 cells."""
+    from _setup import grid, run_options, tables, write_random_data  # type: ignore[import-not-found]
 
     from lacuna.config.composer import Composer
     from lacuna.config.paths import CONFIGS
     from lacuna.tables.plan import plan_tables
 
-    make_up_data(place / "data")
-    wanted = wishes(place / "data", place / "out")
+    write_random_data(place / "data")
+    wanted = run_options(place / "data", place / "out")
     specs = tables("all", Composer(CONFIGS, "reproduce"))
     seconds = []
-    for _ in range(2):  # the second one finds the compositions of the first one on disk
+    for _ in range(2):  # the second turn finds the compositions of the first one on disk
         composer = Composer(CONFIGS, "train", place / "cache")
         seconds.append(timed(lambda composer=composer: plan_tables(specs, composer, wanted))[0])  # type: ignore[misc]
         composer.save()
@@ -93,7 +93,7 @@ def plan(turns: int, place: Path) -> bool:
 
 def store(turns: int, place: Path) -> bool:
     """The same plan with nothing done and with everything done."""
-    from _places import finish, make_up_data, wishes
+    from _setup import finish, run_options, write_random_data
 
     from lacuna.config.composer import Composer
     from lacuna.config.paths import CONFIGS
@@ -101,7 +101,7 @@ def store(turns: int, place: Path) -> bool:
     from lacuna.tables.plan import find_states, plan_tables
     from lacuna.tables.spec import table_spec
 
-    make_up_data(place / "data")
+    write_random_data(place / "data")
     composer = Composer(CONFIGS, "train")
     table = table_spec(
         {
@@ -113,7 +113,7 @@ def store(turns: int, place: Path) -> bool:
             "columns": {"digits": {}},
         }
     )
-    wanted = wishes(place / "data", place / "out", seeds=RUNS)
+    wanted = run_options(place / "data", place / "out", seeds=RUNS)
     made = plan_tables([table], composer, wanted)
     finish(made)
     looking = min(timed(lambda: find_states(made))[0] for _ in range(turns))
@@ -126,11 +126,11 @@ def store(turns: int, place: Path) -> bool:
         "to read its numbers (us)": 1e6 * (reading - looking) / RUNS,
     }
     show(**row)
-    return not again.open()
+    return not again.unfinished()
 
 
 def step(turns: int, place: Path) -> bool:
-    """Turn about, the quickest turn of each."""
+    """In turns; the fastest turn of each counts."""
     import torch
 
     from lacuna.runs.environment import set_up
@@ -155,8 +155,8 @@ def step(turns: int, place: Path) -> bool:
     bare, ours = (1e6 * min(measured) for measured in times.values())
     row = {
         "steps": f"{EPOCHS} epochs, batch {recipe.training['batch_size']}",
-        "bare loop (us a step)": round(bare),
-        "lacuna (us a step)": round(ours),
+        "bare loop (us per step)": round(bare),
+        "lacuna (us per step)": round(ours),
         "more (us)": round(ours - bare),
         "times slower": ours / bare,
         "device": f"cpu, {torch.get_num_threads()} thread(s)",
@@ -166,7 +166,7 @@ def step(turns: int, place: Path) -> bool:
 
 
 def bare_seconds(recipe: Any, settings: Any) -> float:
-    """A step of the shortest loop that trains the same network on the same batches."""
+    """Seconds per step of the shortest loop that trains the same network on the same batches."""
     import torch
 
     from lacuna.training.loading import make_task, open_data
@@ -187,7 +187,7 @@ def bare_seconds(recipe: Any, settings: Any) -> float:
 
 
 def trained_seconds(recipe: Any, settings: Any, folder: Path) -> float:
-    """A step of lacuna's trainer with its logger and its checkpoints, the ends of epochs included."""
+    """Seconds per step of lacuna's trainer with logger and checkpoints, ends of epochs included."""
     import pytorch_lightning as pl
     import torch
 
@@ -225,7 +225,7 @@ def first(pair: tuple[float, Any]) -> float:
 
 
 def peak_mb() -> float:
-    """The most memory that this process ever had (the kernel counts in KiB, macOS in bytes)."""
+    """Peak memory of this process in MB (the kernel counts in KiB, macOS in bytes)."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

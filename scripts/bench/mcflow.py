@@ -1,12 +1,13 @@
-"""MCFlow's speed: one training batch, beside a straightforward port of the update order in its public code.
+"""Speed of MCFlow: one training step, against a straightforward port of the public code's update order.
 
     python scripts/bench/mcflow.py [--side 28] [--batch 64] [--threads 1] [--turns 3] [--device cpu] [--compile]
 
-The port makes a second pass through the flow for J1, lets the imputer's losses go through the flow's weights, takes the
-prior's density from a full covariance on the CPU, and reads every loss on the host. (Both its backward passes come
-before the steps, for the published order stops on any PyTorch since 1.5.) All start from the same weights. The
-processor's time of this process counts on a CPU, and the clock on a GPU. On a GPU, and on a CPU with ``--compile``,
-ours is timed compiled as well, as ``trainer.compile=true`` does it; on a CPU that takes minutes and a C++ compiler.
+The port makes a second pass through the flow for J1, propagates the imputer's losses through the flow's weights,
+evaluates the prior's density with a full covariance on the CPU, and copies every loss to the host. Both backward passes
+come before the optimiser steps, because the published order fails on every PyTorch since 1.5. All versions start from
+the same weights. On a CPU the processor time of this process counts, on a GPU the elapsed time. On a GPU, and on a CPU
+with ``--compile``, lacuna's step is also timed compiled, as with ``trainer.compile=true``; on a CPU that takes minutes
+and a C++ compiler.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ NO_PRIOR = {"rule": "fixed", "weight": 0.0, "warm_up": 1, "largest": 20.0, "alph
 
 
 def ours(model: MCFlow, x: Tensor, mask: Tensor, *, compiled: bool = False) -> Callable[[], None]:
-    """A step as :mod:`lacuna.tasks.mcflow.step` takes it."""
+    """A step of :mod:`lacuna.tasks.mcflow.step`."""
     if compiled:
         model.compile()
     optimizers = [torch.optim.Adam(net.parameters(), 1e-4, fused=True) for net in (model.flow, model.net)]
@@ -45,7 +46,7 @@ def ours(model: MCFlow, x: Tensor, mask: Tensor, *, compiled: bool = False) -> C
 
 
 def published(model: MCFlow, x: Tensor, mask: Tensor) -> Callable[[], None]:
-    """A step as the public code takes it."""
+    """A step of the public code."""
     flow_optimizer, net_optimizer = (torch.optim.Adam(net.parameters(), 1e-4) for net in (model.flow, model.net))
     size = model.size
     prior = torch.distributions.MultivariateNormal(torch.zeros(size), torch.eye(size))
@@ -70,7 +71,7 @@ def published(model: MCFlow, x: Tensor, mask: Tensor) -> Callable[[], None]:
 
 
 def seconds(step: Callable[[], None], device: str) -> float:
-    """Of one step."""
+    """Seconds of one step."""
     if device == "cpu":
         start = time.process_time()
         step()
@@ -103,7 +104,7 @@ def main() -> None:
         steps["ours, compiled"] = ours(copy.deepcopy(model), x, mask, compiled=True)
     steps["ours"] = ours(model, x, mask)
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(options.turns + WARM):  # turn about; the first ones make the optimiser's state, and compile
+    for _ in range(options.turns + WARM):  # in turns; the first steps create the optimiser's state, and compile
         for name, step in steps.items():
             times[name].append(seconds(step, options.device))
     best = {name: min(found[WARM:]) for name, found in times.items()}

@@ -1,12 +1,11 @@
-"""Peak memory of every kind of run at the papers' sizes: images, networks and batches as published, a few steps.
+"""Peak memory of every kind of run at the papers' sizes of images, networks and batches, in a few steps.
 
     python scripts/bench/memory.py [--only celeba64_wae ...] [--threads 1]
 
-Every run goes through the real command in a process of its own, on made-up images of the right shape: two training
-steps, then judging of one batch. Printed are the most memory that the process ever had, and what the complete data set
-adds when all its images lie in memory as bytes, as they do by default (``trainer.resident_gb``). What a density says of
-training images is kept besides, up to ``trainer.cache_gb`` (4). Exits with 1 if a run needs more than 24 GiB with all
-of that.
+Every run is the real command in a separate process, on random images of the right shape: two training steps, then
+the evaluation of one batch. Printed are the peak memory of the process, and the memory of the complete data set as
+bytes, which stays in memory by default (``trainer.resident_gb``). The cache of a density's outputs adds up to
+``trainer.cache_gb`` (4). Exits with 1 if a run needs more than 24 GiB in all.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _places import NOT_ARGUMENTS  # type: ignore[import-not-found]
 
 from lacuna import registry
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.drawing.text_table import text_table
+from lacuna.registry import NOT_ARGUMENTS
 
 GIB = 2.0**30
 AT_MOST = 24.0
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
-FEWER = ("data.test_images=130",)  # a flow completes each image 8 times: as many as it takes at once
+FEWER = ("data.test_images=130",)  # a flow imputes each image 8 times: as many as it does at once
 CASES: dict[str, tuple[str, ...]] = {
     "mnist_dmfa": (),
     "svhn_dmfa": (),
@@ -48,23 +47,25 @@ CASES: dict[str, tuple[str, ...]] = {
     "svhn_wae": (),
     "celeba64_wae": (),
 }
-"""Experiment -> further words."""
+"""Experiment -> further overrides."""
 
 
-def make_up(root: Path, data: dict[str, Any], images: int) -> tuple[int, int]:
-    """Random images under the data set's name; bytes of one image and number of images of the published set."""
+def write_random_images(root: Path, data: dict[str, Any], images: int) -> tuple[int, int]:
+    """Prepare random images under the data set's name; bytes per image and number of images of the published set."""
     source = registry.build("data", {k: v for k, v in data.items() if k not in NOT_ARGUMENTS})
     splits = {}
     for split, n in (("train", images), ("validation", 10), ("test", 250)):
         pixels = np.random.default_rng(n).integers(0, 256, (n, *source.shape), dtype=np.uint8)
         splits[split] = Arrays(pixels, None if source.classes is None else np.arange(n) % source.classes)
     if not (source.folder(root) / "provenance.json").exists():
-        write(source.folder(root), Description(source.set_name, source.classes, "made up", complete=False), splits)
+        write(
+            source.folder(root), Description(source.set_name, source.classes, "random numbers", complete=False), splits
+        )
     return int(np.prod(source.shape)), sum(source.official_counts.values())
 
 
 def peak(words: list[str]) -> float:
-    """The most memory, in GiB, that the command ever had.
+    """Peak memory of a command in GiB.
 
     Raises:
         SystemExit: the command failed.
@@ -94,7 +95,7 @@ def main() -> int:
             config = compose(CONFIGS, "train", [f"experiment={name}", *CASES[name]])
             part = "net" if config["task"]["name"] in ("classify", "generate") else config["task"]["name"]
             batch = config[part]["training"]["batch_size"]
-            each, images = make_up(root / name, config["data"], 2 * max(batch, 128))
+            each, images = write_random_images(root / name, config["data"], 2 * max(batch, 128))
             words = [f"experiment={name}", *CASES[name], f"data.root={root / name}", f"output={root / 'out'}"]
             words += [f"data.train_images={2 * batch}", "data.validation_images=10"]
             words += [] if CASES[name] else ["data.test_images=250"]

@@ -28,7 +28,7 @@ def test_marks_and_second_lines() -> None:
     rows = [
         {"": "a", "x": Cell("0.5", extra="± 0.1", below="paper 0.4", mark="best")},
         {"": "b", "x": Cell("0.4", mark="tie")},
-        {"": "c", "x": Cell("to do", mark="hole")},
+        {"": "c", "x": Cell("to do", mark="missing")},
     ]
     tex = latex_table(rows, caption="C.", stressed="No.", label="a/b c", rules={2}, notes=["100 %"])
     assert r"\caption{C. \textbf{No.}}" in tex and r"\label{tab:a-b-c}" in tex and r"100 \%" in tex

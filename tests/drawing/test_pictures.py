@@ -7,7 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from lacuna.drawing.pictures import GAP, HOLE, MARGIN, Row, colour_scale, first_layer_grid, image_grid, row_picture
+from lacuna.drawing.pictures import (
+    GAP,
+    MARGIN,
+    MISSING_COLOURS,
+    Row,
+    colour_scale,
+    first_layer_grid,
+    image_grid,
+    row_picture,
+)
 from lacuna.errors import LacunaError
 
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -30,11 +39,11 @@ def test_pixels_are_shown_as_they_are_and_holes_in_their_own_colour(tmp_path: Pa
         truth, incomplete = rightmost(picture, 2, 4)
         expected = (IMAGES[2, 0].numpy() * 255).round().astype(np.uint8).repeat(4, 0).repeat(4, 1)
         assert (truth == expected[..., None]).all()
-        hole = ~MASK[2, 0].numpy().repeat(4, 0).repeat(4, 1)
-        assert (incomplete[~hole] == truth[~hole]).all()
-        colours = {tuple(int(v) for v in colour) for colour in np.unique(incomplete[hole], axis=0)}
-        assert colours == {tuple(int(v) for v in colour) for colour in HOLE}
-    assert not any(r == g == b for r, g, b in HOLE)
+        missing = ~MASK[2, 0].numpy().repeat(4, 0).repeat(4, 1)
+        assert (incomplete[~missing] == truth[~missing]).all()
+        colours = {tuple(int(v) for v in colour) for colour in np.unique(incomplete[missing], axis=0)}
+        assert colours == {tuple(int(v) for v in colour) for colour in MISSING_COLOURS}
+    assert not any(r == g == b for r, g, b in MISSING_COLOURS)
     assert path.stat().st_size < 10_000
 
 
@@ -42,7 +51,7 @@ def test_what_is_missing_in_one_channel_only_leaves_the_others() -> None:
     colour, mask = torch.full((1, 3, 8, 8), 0.2), torch.ones(1, 3, 8, 8, dtype=torch.bool)
     mask[:, 1] = False
     (shown,) = rightmost(image_grid([Row("x", colour, mask)], scale=2), 1, 2)
-    assert (shown[..., [0, 2]] == 51).all() and set(np.unique(shown[..., 1])) == set(HOLE[:, 1])
+    assert (shown[..., [0, 2]] == 51).all() and set(np.unique(shown[..., 1])) == set(MISSING_COLOURS[:, 1])
 
 
 def test_nan_in_a_hole_is_harmless_and_rows_may_differ_in_length() -> None:

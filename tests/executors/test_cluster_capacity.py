@@ -6,7 +6,7 @@ import pytest
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Resources
-from lacuna.executors.cluster_capacity import Node, require, room
+from lacuna.executors.cluster_capacity import Node, check_fits, free_slots
 
 CLUSTER = [Node(8, 2), Node(4, 0)]
 
@@ -27,22 +27,22 @@ CLUSTER = [Node(8, 2), Node(4, 0)]
     ],
 )
 def test_room_on_an_empty_cluster(asked: Resources, number: int) -> None:
-    assert room(CLUSTER, [], asked) == number
+    assert free_slots(CLUSTER, [], asked) == number
     # one after another, each takes one place, and then they are too many
     for running in range(number + 3):
-        assert room(CLUSTER, [asked] * running, asked) == number - running
+        assert free_slots(CLUSTER, [asked] * running, asked) == number - running
 
 
 def test_room_beside_others() -> None:
-    assert room(CLUSTER, [Resources(8)], Resources(1)) == 4
-    assert room(CLUSTER, [Resources(8)], Resources(1, 0.5)) == 0
-    assert room(CLUSTER, [Resources(1, 0.5)], Resources(1, 1)) == 1
-    assert room([], [], Resources(1)) == 0
+    assert free_slots(CLUSTER, [Resources(8)], Resources(1)) == 4
+    assert free_slots(CLUSTER, [Resources(8)], Resources(1, 0.5)) == 0
+    assert free_slots(CLUSTER, [Resources(1, 0.5)], Resources(1, 1)) == 1
+    assert free_slots([], [], Resources(1)) == 0
 
 
 def test_what_a_machine_could_hold_is_not_refused() -> None:
     for asked in (Resources(8, 2), Resources(4), Resources(1, 0.1)):
-        require(asked, CLUSTER)
+        check_fits(asked, CLUSTER)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_what_a_machine_could_hold_is_not_refused() -> None:
 )
 def test_what_none_could_hold_is(asked: Resources, said: str) -> None:
     with pytest.raises(LacunaError) as error:
-        require(asked, [*CLUSTER, Node(16, 0)] if asked.cpus == 16 else CLUSTER)
+        check_fits(asked, [*CLUSTER, Node(16, 0)] if asked.cpus == 16 else CLUSTER)
     assert said in str(error.value)
 
 
 def test_there_may_be_no_gpu_at_all() -> None:
     with pytest.raises(LacunaError, match="no machine on Ray has any GPUs: lower"):
-        require(Resources(1, 0.5), [Node(4, 0)])
+        check_fits(Resources(1, 0.5), [Node(4, 0)])

@@ -16,7 +16,7 @@ from lacuna.errors import LacunaError
 from lacuna.executors import inline
 from lacuna.executors.base import Job, Outcome, Resources
 from lacuna.executors.inline import Inline
-from lacuna.executors.worker import work
+from lacuna.executors.worker import run_job
 from lacuna.runs.machine import cores
 from tests.executors.jobs import alive, do, finish, follow_orders, job, told, wait_for
 from tests.runs.real import ROOT
@@ -171,7 +171,7 @@ class TestWork:
     """What the real worker makes of errors."""
 
     def test_a_sentence_for_mistakes(self, tmp_path: Path) -> None:
-        outcome = work(job(tmp_path, "a", threads="many"))
+        outcome = run_job(job(tmp_path, "a", threads="many"))
         assert outcome.error == "trainer.threads=many must be null or a whole number of at least 1."
         assert not outcome.interrupted
 
@@ -193,4 +193,4 @@ class TestWork:
 
         monkeypatch.setattr("lacuna.training.run.execute", execute)
         monkeypatch.setattr("lacuna.runs.environment.set_up", lambda threads: None)  # of this process
-        return work(job(tmp_path, "a", threads=1))
+        return run_job(job(tmp_path, "a", threads=1))

@@ -103,13 +103,17 @@ def test_a_terminal_shows_the_graph_and_what_runs(tmp_path: Path) -> None:
         lines = frame(console)
         assert "5 runs: 2 done, 2 running, 1 waiting, 0 failed" in lines[0]
         assert "left" not in lines[0], "nothing is known yet, and nothing is made up"
-        assert len(lines) == 3 and "digits-square-a, seed 0" in lines[1] and "digits-square-b, seed 0" in lines[2]
+        assert (
+            len(lines) == 3
+            and "digits · square · a · seed 0" in lines[1]
+            and "digits · square · b · seed 0" in lines[2]
+        )
         assert "epoch 0/10" in lines[1] and "t1: MisConv, MNIST and 1 more" in lines[1]
         clock.now += 40
         log(first, 3, **{"train/loss": 0.25, "validation/accuracy": 0.9, "validation/loss": 1.0})
         view.tick([first, second])
         lines = frame(console)
-        assert "epoch 4/10" in lines[1] and "60 s left" in lines[1]
+        assert "epoch 4/10" in lines[1] and "~60 s left" in lines[1]
         assert "train/loss 0.25  validation/accuracy 0.9" in lines[1]
         assert "epoch 0/10" in lines[2] and "left" not in lines[2]
         change(view, first, DONE, clock)
@@ -136,10 +140,10 @@ def test_without_a_terminal_a_line_when_something_happens(tmp_path: Path) -> Non
         change(view, bad, FAILED, clock, error="Traceback:\n  line 3\nValueError: [not] a [bold]number[/bold]")
         change(view, late, BLOCKED, clock, error="needs bad, which failed")
         assert said(console).splitlines() == [
-            "started: digits-square-good, seed 0 (for t1: good)",
-            "done: digits-square-good, seed 0 after 15 s, test/accuracy 0.875",
-            "started: digits-square-bad, seed 0 (for t1: bad)",
-            "failed: digits-square-bad, seed 0 (for t1: bad) after 2 s",
+            "started: digits · square · good · seed 0 (for t1: good)",
+            "done: digits · square · good · seed 0 after 15 s, test/accuracy 0.875",
+            "started: digits · square · bad · seed 0 (for t1: bad)",
+            "failed: digits · square · bad · seed 0 (for t1: bad) after 2 s",
             "  Traceback:",
             "    line 3",
             "  ValueError: [not] a [bold]number[/bold]",
@@ -162,8 +166,8 @@ def test_without_a_terminal_it_says_once_a_minute_that_it_lives(tmp_path: Path) 
             view.tick([one])
     lines = said(console).splitlines()
     assert lines[1:-1] == [
-        "2 runs: 0 done, 1 running, 1 waiting, 0 failed; about 4 min left",
-        "2 runs: 0 done, 1 running, 1 waiting, 0 failed; about 3 min left",
+        "2 runs: 0 done, 1 running, 1 waiting, 0 failed; ~4 min left",
+        "2 runs: 0 done, 1 running, 1 waiting, 0 failed; ~3 min left",
     ]
 
 
@@ -178,7 +182,8 @@ def test_an_error_is_shown_at_once_above_the_display(tmp_path: Path) -> None:
         change(view, bad, FAILED, clock, error="Traceback:\nOSError: no space")
         new = said(console)[before:]
         assert (
-            "failed: digits-square-bad, seed 0 (for misconv/table1: k-NN, SVHN)" in new and "OSError: no space" in new
+            "failed: digits · square · bad · seed 0 (for misconv/table1: k-NN, SVHN)" in new
+            and "OSError: no space" in new
         )
         view.tick([])
         assert "1 failed" in frame(console)[0] and len(frame(console)) == 1
@@ -223,7 +228,7 @@ def test_it_follows_a_schedule(tmp_path: Path) -> None:
         schedule = Schedule(executor, [view])
         for job in jobs:
             schedule.add(job)
-        while schedule.open:
+        while schedule.active:
             schedule.advance(0.01)
             view.tick(schedule.running())
     lines = said(console).splitlines()

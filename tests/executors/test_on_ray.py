@@ -133,7 +133,7 @@ def test_a_graph_of_jobs(executor: OnRay, tmp_path: Path) -> None:
     schedule = Schedule(executor)
     for each in jobs:
         schedule.add(each)
-    while schedule.open:
+    while schedule.active:
         schedule.advance(1.0)
     states = [task.state for task in schedule.tasks.values()]
     assert states == [FAILED if i == 3 else DONE for i in range(10)]
@@ -186,9 +186,9 @@ def test_at_the_end_of_a_time_box_what_runs_stops_and_what_waits_is_left(executo
     workers = [told(tmp_path / name)[0]["pid"] for name in ("a", "b")]
     schedule.stop()
     until = time.monotonic() + 120
-    while schedule.open and time.monotonic() < until:
+    while schedule.active and time.monotonic() < until:
         schedule.advance(1.0)
-    assert {task.state for task in schedule.tasks.values()} <= {INTERRUPTED, WAITING} and not schedule.open
+    assert {task.state for task in schedule.tasks.values()} <= {INTERRUPTED, WAITING} and not schedule.active
     assert all((tmp_path / f"{name}.interrupted").exists() for name in ("a", "b"))
     assert not told(tmp_path / "c") and not told(tmp_path / "d")
     wait_for(lambda: not any(map(alive, workers)))

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Any]:
     """A head without cores, as clusters have it, and two machines of one core each."""
-    ray_cluster.keep_out_others()
+    ray_cluster.require_token()
     utils = importlib.import_module("ray.cluster_utils")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -54,7 +54,7 @@ def test_runs_on_all_machines_end_with_us_and_the_cluster_goes_on(machines: Any,
             executor.submit(job(output, name, seconds=600))
         while not (told(output / "a") and told(output / "b")):
             assert executor.wait(0.1) == []
-        assert len({place.node for place in executor._places}) == 2
+        assert len({place.node for place in executor._workers}) == 2
         executor.close()
         pids = [int(told(output / name)[0]["pid"]) for name in ("a", "b")]
         wait_for(lambda pids=pids: not any(alive(pid) for pid in pids))

@@ -13,7 +13,7 @@ from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.executors import ray_cluster
 from lacuna.executors.on_ray import OnRay
-from lacuna.executors.ray_cluster import Cluster, reach
+from lacuna.executors.ray_cluster import Cluster, check_reachable
 from lacuna.executors.ray_worker import Worker
 from tests.executors.jobs import follow_orders, job
 
@@ -49,22 +49,22 @@ class TestAddress:
     @pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "ray://head:10001", "head:port"])
     def test_that_is_none(self, address: str) -> None:
         with pytest.raises(LacunaError, match=r"must be null, auto, or host:port"):
-            reach(address)
+            check_reachable(address)
 
     def test_of_a_cluster_that_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-        reach("auto")  # Ray may find one
+        check_reachable("auto")  # Ray may find one
         (tmp_path / "ray").mkdir()
         (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
         with pytest.raises(LacunaError, match=r"^executor\.address=auto: no Ray cluster answers at 127\.0\.0\.1:1"):
-            reach("auto")
+            check_reachable("auto")
 
     def test_that_ray_refuses(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def init(**options: object) -> None:
             raise RuntimeError("Version mismatch: ...\nand much more")
 
-        monkeypatch.setattr(ray_cluster, "reach", lambda address: None)
+        monkeypatch.setattr(ray_cluster, "check_reachable", lambda address: None)
         other = ModuleType("ray")
         other.init = init  # type: ignore[attr-defined]
         with pytest.raises(
@@ -76,7 +76,7 @@ class TestAddress:
 def test_the_output_folder_must_be_the_same_everywhere(tmp_path: Path) -> None:
     [there, elsewhere] = [job(tmp_path / name, "a") for name in ("there", "elsewhere")]
     executor = OnRay(address="head:1")
-    executor._mark(there.settings.output)
+    executor._write_marker(there.settings.output)
     [marker] = (tmp_path / "there").iterdir()
     worker = Worker.__new__(Worker)  # in this process, which is to stay as it is
     assert worker.do(follow_orders, there, marker).done

@@ -67,7 +67,7 @@ def run(executor: Fake, *contents: dict) -> dict[str, Task]:
     for one in contents:
         schedule.add(job(one), [f"cell of {one['density']['name']}"])
     rounds = 0
-    while schedule.open:
+    while schedule.active:
         schedule.advance(0.01)
         rounds += 1
         assert rounds < 1000
@@ -122,8 +122,8 @@ def test_jobs_may_come_later_and_twice() -> None:
     first = schedule.add(job(D), ["one"])
     assert schedule.add(job(D), ["two"]) is first and first.cells == ("one", "two")
     schedule.add(job(A))
-    while schedule.open:
+    while schedule.active:
         schedule.advance(0.01)
     late = schedule.add(job(B))
-    assert late.state == BLOCKED and not schedule.open
+    assert late.state == BLOCKED and not schedule.active
     assert executor.log == ["d", "a"]

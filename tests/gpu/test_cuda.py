@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.gpu.pool import Pool
-from lacuna.gpu.random_images import make_up, shortened
+from lacuna.gpu.random_images import shortened, write_random_images
 from lacuna.gpu.step_kinds import batch_size
-from lacuna.gpu.stopwatch import Order
+from lacuna.gpu.stopwatch import TimingRequest
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.prepare import prepare_data
 from lacuna.runs.recipe import Recipe
@@ -158,15 +158,15 @@ def test_bfloat16_is_finite_and_close(name: str, device: str, tmp_path: Path, di
     assert all(relative(a, b) < BF16 for a, b in zip(full["losses"], half["losses"], strict=True))
 
 
-def order(name: str, root: Path, output: Path, *words: str, accelerator: str) -> Order:
+def order(name: str, root: Path, output: Path, *words: str, accelerator: str) -> TimingRequest:
     config = compose(CONFIGS, "train", [f"experiment={name}", f"data.root={root}", "data.download=false", *words])
     run = resolve(config, prepare_data(config))
-    return Order(shortened(run, batch_size(run)), root, output, 0.2, 0.1, accelerator, 1)
+    return TimingRequest(shortened(run, batch_size(run)), root, output, 0.2, 0.1, accelerator, 1)
 
 
 @pytest.mark.gpu
 def test_memory_of_a_step(tmp_path: Path) -> None:
-    make_up(tmp_path / "data")
+    write_random_images(tmp_path / "data")
     with Pool(1) as pool:
         for name, most in MEMORY.items():
             assert pool.grow(1)

@@ -17,11 +17,11 @@ from lacuna.gpu.gpu_tests import files_with_gpu_tests, summary
 from lacuna.gpu.handover import pack_runs, unpack_runs
 from lacuna.gpu.options import PARTS, parse
 from lacuna.gpu.pool import Pool
-from lacuna.gpu.priority import Tier, Wanted, in_order, wanted_runs
-from lacuna.gpu.projection import best_number, keep_rows, kept_rows, projection, seconds_of
-from lacuna.gpu.random_images import make_up, shortened
+from lacuna.gpu.priority import Tier, WantedRun, cheapest_first, wanted_runs
+from lacuna.gpu.projection import best_number, load_rows, projection, save_rows, seconds_of
+from lacuna.gpu.random_images import shortened, write_random_images
 from lacuna.gpu.step_kinds import Kind, kind_key, kinds_of, steps_of, train_images
-from lacuna.gpu.stopwatch import Order
+from lacuna.gpu.stopwatch import TimingRequest
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.prepare import prepare_data
 from lacuna.runs.recipe import Recipe
@@ -40,17 +40,17 @@ def test_options_are_read_and_mistakes_are_one_sentence(tmp_path: Path) -> None:
     assert (read.minutes, read.parts, read.shares, read.runs) == (0.5, ("steps", "cells"), (30, 45), 3)
     for word, message in {
         "minuts=1": "did you mean minutes=?",
-        "minutes=soon": "give a number",
+        "minutes=soon": "it must be a number",
         "minutes=0": "above 0",
-        "accelerator=tpu": "none of auto, cuda, cpu",
-        "parts=cells,tables": "parts=tables is none of",
-        "cells=celeba64": "none of mnist, cifar10, svhn",
+        "accelerator=tpu": "one of auto, cuda, cpu",
+        "parts=cells,tables": "parts=tables must be one of",
+        "cells=celeba64": "one of mnist, cifar10, svhn",
         "shares=1,2": "4 numbers above 0",
-        "data=nowhere": "is no folder",
+        "data=nowhere": "is not a folder",
         "data=" + str(ROOT / "docs"): "has no load.py",
-        "resume=nowhere": "is no file",
+        "resume=nowhere": "is not a file",
         "runs=0": "at least 1",
-        "output=x": "given twice",
+        "output=x": "appears twice",
     }.items():
         with pytest.raises(LacunaError, match=message.replace("?", r"\?")):
             parse([f"output={tmp_path}", word])
@@ -108,10 +108,10 @@ def test_what_was_measured_is_kept_for_the_same_hardware(tmp_path: Path) -> None
     zero, partial = made("experiment=mnist_zero"), made("experiment=mnist_partial")
     row = {"ms": 9.0, "begin_seconds": 2.0, "images": 6_000, "side_by_side": {2: 10.0, 4: 30.0}}
     rows = {kind_key(zero): row, kind_key(partial): {"error": "no memory"}}
-    keep_rows(tmp_path / "rows.json", "A GPU", rows)
-    kept = kept_rows(tmp_path / "rows.json", "A GPU")
+    save_rows(tmp_path / "rows.json", "A GPU", rows)
+    kept = load_rows(tmp_path / "rows.json", "A GPU")
     assert kept == {kind_key(zero): row} and best_number(kept) == 2  # 2 / 10 > 4 / 30 > 1 / 9
-    assert kept_rows(tmp_path / "rows.json", "another") == {} == kept_rows(tmp_path / "none.json", "A GPU")
+    assert load_rows(tmp_path / "rows.json", "another") == {} == load_rows(tmp_path / "none.json", "A GPU")
     assert seconds_of(zero, kept) == pytest.approx(steps_of(zero) * 0.009 + 2.0 * train_images(zero) / 6_000)
     assert seconds_of(partial, kept) is None and best_number({}) is None
 
@@ -121,17 +121,17 @@ def test_cheapest_per_printed_number_first_and_prerequisites_before() -> None:
     density = misconv.prerequisites["density"]
     cost = {misconv.identity: 10.0, mean.identity: 5.0, zero.identity: 12.0, density.identity: 100.0}
     runs = [
-        Wanted(made("experiment=cifar10_zero"), 1, numbers=9),
-        Wanted(misconv, 0, numbers=2),
-        Wanted(mean, 0, numbers=1),
-        Wanted(zero, 0, numbers=1),
+        WantedRun(made("experiment=cifar10_zero"), 1, numbers=9),
+        WantedRun(misconv, 0, numbers=2),
+        WantedRun(mean, 0, numbers=1),
+        WantedRun(zero, 0, numbers=1),
     ]
     cost[runs[0].recipe.identity] = 0.1
-    found = in_order(runs, lambda recipe: cost[recipe.identity], lambda recipe: False)
+    found = cheapest_first(runs, lambda recipe: cost[recipe.identity], lambda recipe: False)
     # zero costs 12 a number; misconv (100 + 10) / 2, and pays for the density that mean needs as well
     assert [each for each, _ in found] == [zero, density, misconv, mean, runs[0].recipe]
     # where the density is there, mean costs 5 a number, as misconv does, and zero most
-    done = in_order(runs, lambda recipe: cost[recipe.identity], lambda recipe: recipe == density)
+    done = cheapest_first(runs, lambda recipe: cost[recipe.identity], lambda recipe: recipe == density)
     assert [each for each, _ in done] == [misconv, mean, zero, runs[0].recipe]
 
 
@@ -180,16 +180,16 @@ def test_a_foreign_archive_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_steps_are_timed_alone_and_side_by_side_and_an_error_ends_nothing(tmp_path: Path) -> None:
-    make_up(tmp_path / "data")
+    write_random_images(tmp_path / "data")
     words = ["budget=smoke", f"data.root={tmp_path / 'data'}", "data.download=false"]
     zero = config("experiment=digits_zero", *words)
     content = shortened(resolve(zero, prepare_data(zero)), 16)
-    order = Order(content, tmp_path / "data", tmp_path / "out", 0.2, 0.5, "cpu", 1)
-    broken = dataclasses.replace(order, content={**content, "net": {**content["net"], "type": "nothing.Net"}})
+    request = TimingRequest(content, tmp_path / "data", tmp_path / "out", 0.2, 0.5, "cpu", 1)
+    broken = dataclasses.replace(request, config={**content, "net": {**content["net"], "type": "nothing.Net"}})
     with Pool(2) as pool:
         assert pool.grow(2, 400)
         for number in (1, 2):
-            answers = pool.measure(order, number, 120)
+            answers = pool.measure(request, number, 120)
             assert len(answers) == number
             for answer in answers:  # steps in whole, and no more time than was asked for but for the last of them
                 assert (

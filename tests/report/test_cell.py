@@ -9,14 +9,14 @@ from tests.drawing.test_html_page import EVIL, read
 ROWS = [
     {"name": "a", "x": Cell("0.50", extra="± 0.10", below="paper 0.4", mark="best")},
     {"name": "b", "x": Cell("0.4", mark="tie")},
-    {"name": "c", "x": Cell("to do", mark="hole")},
+    {"name": "c", "x": Cell("to do", mark="missing")},
 ]
 
 
 def test_a_hole_is_no_number_and_does_not_make_its_column_text() -> None:
     assert [cell_number(row["x"]) for row in ROWS] == [0.5, 0.4, None]
     assert is_numeric(ROWS, "x") and not is_numeric(ROWS[2:], "x")
-    assert cell_number(Cell("3 failed", mark="hole")) is None
+    assert cell_number(Cell("3 failed", mark="missing")) is None
 
 
 def test_in_a_terminal() -> None:
@@ -34,7 +34,7 @@ def test_on_a_page() -> None:
     table = Table(ROWS, heads={"x": "of 500"}, row_heads=True, rules={1})
     page = render_page("t", [table])
     assert '<td class="number best"><span class="value"><strong>0.50</strong></span>' in page
-    assert '<td class="number tie">' in page and '<td class="number hole">' in page
+    assert '<td class="number tie">' in page and '<td class="number missing">' in page
     assert page.count('<th scope="row">') == 3 and page.count('<tr class="rule">') == 1
     assert "of 500" in read(page).text
 

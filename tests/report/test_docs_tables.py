@@ -79,8 +79,8 @@ def test_a_table_shows_our_numbers_beside_the_papers_and_holes(results: Path) ->
     values = [0.90, 0.91, 0.95]
     mean, sd = sum(values) / 3, statistics.stdev(values)
     position = printed["columns"].index("mnist")
-    assert found["zero"] == [f"{mean:.3f} ± {sd:.3f} (3)", f"{printed['rows']['zero'][position]:.3f}"]
-    assert found["mask"] == ["–", f"{printed['rows']['mask'][position]:.3f}"]
+    assert found["zero imputation"] == [f"{mean:.3f} ± {sd:.3f} (3)", f"{printed['rows']['zero'][position]:.3f}"]
+    assert found["zero imputation + mask channel"] == ["–", f"{printed['rows']['mask'][position]:.3f}"]
     assert (
         "table=misconv/table1" in text
         and "A CPU" in text
@@ -92,10 +92,10 @@ def test_a_table_shows_our_numbers_beside_the_papers_and_holes(results: Path) ->
 def test_one_value_alone_has_no_spread(results: Path, recipe: Recipe) -> None:
     for seed in (1, 2):
         (results / f"{recipe.with_seed(seed).name}.json").unlink()
-    assert cells(DocsTables(results).filled(BLOCK, "x"))["zero"][0] == "0.900 (1)"
+    assert cells(DocsTables(results).filled(BLOCK, "x"))["zero imputation"][0] == "0.900 (1)"
     (results / f"{recipe.name}.json").unlink()
     text = DocsTables(results).filled(BLOCK, "x")
-    assert cells(text)["zero"][0] == "–" and "Nothing of it is measured yet" in text
+    assert cells(text)["zero imputation"][0] == "–" and "Nothing is measured yet" in text
 
 
 def test_writing_is_done_once_and_checking_writes_nothing(results: Path, tmp_path: Path) -> None:
@@ -121,12 +121,12 @@ def test_writing_is_done_once_and_checking_writes_nothing(results: Path, tmp_pat
         (MARKER, "no <!-- end -->"),
         (f"{MARKER}\n{BLOCK}", "no <!-- end -->"),
         ("<!-- table misconv/table99 -->\n<!-- end -->", "table99"),
-        ("<!-- table columns=mnist -->\n<!-- end -->", "names a table first"),
+        ("<!-- table columns=mnist -->\n<!-- end -->", "begins with the name of a table"),
         ("<!-- table misconv/table1 columns=fish -->\n<!-- end -->", "fish"),
         ("<!-- table misconv/table1 rows=fish -->\n<!-- end -->", "fish"),
         ("<!-- table misconv/table1 colour=red -->\n<!-- end -->", "colour"),
-        ("<!-- table misconv/figure2 -->\n<!-- end -->", "no figure"),
-        ("<!-- table misconv/all -->\n<!-- end -->", "not one table"),
+        ("<!-- table misconv/figure2 -->\n<!-- end -->", "a figure or several tables"),
+        ("<!-- table misconv/all -->\n<!-- end -->", "a figure or several tables"),
     ],
 )
 def test_a_wrong_marker_is_named_by_file_and_line(text: str, part: str, tmp_path: Path) -> None:

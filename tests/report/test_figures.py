@@ -178,7 +178,7 @@ def test_masks_are_drawn_on_the_data_without_any_run(digits_root: Path, tmp_path
     absent = planned(tmp_path / "nothing", tmp_path, **changes)
     assert absent.missing_data == ("digits",)
     (result,) = gather(absent)
-    assert result.cells[0].reason == "the data are not here" and draw_figure(result).width > 100
+    assert result.cells[0].reason == "the data are not on this machine" and draw_figure(result).width > 100
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from lacuna.report import table_page as page
-from lacuna.report.cells import spanned
+from lacuna.report.cells import interval_text
 from lacuna.report.curves import mean_curve, panels_of
 from lacuna.report.render import render, text
 from lacuna.runs.recipe import Recipe
@@ -125,8 +125,8 @@ def test_one_seed_shows_its_difference_alone_and_no_mark(digits_root: Path, tmp_
     for row in csv.DictReader(io.StringIO(forms["table.csv"])):
         assert (row["mark"], row["difference_low"], row["difference_high"]) == ("", "", "")
         assert float(row["difference"]) == pytest.approx(float(row["mean"]) - 0.85)
-    assert "of one seed, so that it has no interval" in forms["table.md"]
-    assert "nothing can be compared" in forms["table.md"]
+    assert "one seed, so there is no interval" in forms["table.md"]
+    assert "none: a comparison needs" in forms["table.md"]
 
 
 @pytest.mark.parametrize(("interval", "shown"), [
@@ -134,7 +134,7 @@ def test_one_seed_shows_its_difference_alone_and_no_mark(digits_root: Path, tmp_
     (None, ""),
 ])  # fmt: skip
 def test_a_bound_keeps_its_sign_where_it_rounds_to_zero(interval: tuple[float, float] | None, shown: str) -> None:
-    assert spanned(interval, 3) == shown
+    assert interval_text(interval, 3) == shown
 
 
 def test_winner_and_tie_in_every_form(digits_root: Path, tmp_path: Path) -> None:

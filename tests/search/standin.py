@@ -17,7 +17,7 @@ from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.runs.recipe import Recipe
 from lacuna.search.problem import Problem
 from lacuna.search.study import Study, Trial
-from lacuna.verbs.sweep import search
+from lacuna.search.sweep import run_trials
 
 COMPOSER = Composer(CONFIGS, "sweep")
 Objective = Callable[[Recipe], float]
@@ -135,7 +135,7 @@ class Analytic(Executor):
 def sweep(problem: Problem, executor: Executor, wanted: int) -> tuple[list[Trial], str | None]:
     """Do a sweep; its trials and why some are missing."""
     with Study.opened(problem) as study:
-        stopped = search(problem, study, executor, wanted)
+        stopped = run_trials(problem, study, executor, wanted)
         return study.trials, stopped
 
 

@@ -67,9 +67,9 @@ def test_what_the_command_line_sets_is_not_searched(make: Any) -> None:
     assert [parameter.key for parameter in searched.parameters] == ["net.training.lr", "net.hidden"]
     (recipe,) = searched.recipes(RAW)
     assert recipe.config["net"]["dropout"] == 0.3 and recipe.config["net"]["training"]["batch_size"] == 7
-    with pytest.raises(LacunaError, match="nothing that could vary"):
+    with pytest.raises(LacunaError, match="no parameter to search"):
         make("net.dropout=0.3", "net.training.batch_size=7", "net.hidden=16", "net.training.lr=0.1")
-    with pytest.raises(LacunaError, match="nothing that could vary"):
+    with pytest.raises(LacunaError, match="no parameter to search"):
         make(*(f"search.parameters={{{key}: null}}" for key in RAW))
 
 
@@ -113,13 +113,13 @@ def test_the_density_is_searched_as_a_task_of_its_own(make: Any) -> None:
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("search=null",), "search is empty: choose one, for instance search=classifier"),
-    (("search.metric=test/accuracy",), "search.metric=test/accuracy would choose by test images"),
-    (("search.metric=complete/accuracy",), "search.metric=complete/accuracy would choose by test images"),
+    (("search.metric=test/accuracy",), "search.metric=test/accuracy would select by test images"),
+    (("search.metric=complete/accuracy",), "search.metric=complete/accuracy would select by test images"),
     (("search.metric=accuracy",), "search.metric=accuracy must be a validation/... metric"),
     (("search.direction=max",), "search.direction=max must be maximize or minimize"),
     (("experiment=digits_dmfa",), "search=classifier is for task=classify, and this is task=density"),
     (("search=dmfa",), "search=dmfa is for task=density, and this is task=classify"),
-    (("net=lenet_digits",), "there is no key net.dropout in this experiment: leave it out with"),
+    (("net=lenet_digits",), "this experiment has no key net.dropout: leave it out with"),
     (("seeds=0",), "seeds=0"),
     (("seeds=null",), "seeds=None"),
     (("data.validation=0",), "needs validation images: set data.validation"),
@@ -141,7 +141,7 @@ def test_mistakes_are_one_sentence_before_anything_starts(
 @pytest.mark.parametrize(
     ("key", "spec", "words", "sentence"),
     [
-        ("density.factors", {"low": 1, "high": 4}, (), "belongs to what is trained first: search it with task=density"),
+        ("density.factors", {"low": 1, "high": 4}, (), "belongs to a prerequisite: search it with task=density"),
         (
             "density.factors",
             {"low": 1, "high": 4},
@@ -149,9 +149,9 @@ def test_mistakes_are_one_sentence_before_anything_starts(
             "density.factors changes nothing",
         ),
         ("trainer.eval_batch_size", {"low": 1, "high": 4}, (), "trainer.eval_batch_size changes nothing"),
-        ("mask.fraction", {"low": 0.1, "high": 0.5}, (), "mask.fraction says what is compared"),
-        ("seed", {"low": 0, "high": 5}, (), "seed says what is compared"),
-        ("net.sizes", {"low": 0, "high": 5}, (), "there is no key net.sizes"),
+        ("mask.fraction", {"low": 0.1, "high": 0.5}, (), "mask.fraction cannot be searched"),
+        ("seed", {"low": 0, "high": 5}, (), "seed cannot be searched"),
+        ("net.sizes", {"low": 0, "high": 5}, (), "this experiment has no key net.sizes"),
         ("net.training.lr", {"choices": [1e-3, "high"]}, (), "net.training.lr=high must be a number"),
         ("net", {"choices": [1, 2]}, (), "set key by key"),
     ],
@@ -203,7 +203,7 @@ def test_a_metric_is_final_or_of_the_last_epoch(tmp_path: Path) -> None:
     assert final_metric(run, "validation/loss") == 2.0
     assert final_metric(run, "validation/nll") == 3.0
     assert final_metric(run, "validation/psnr") != final_metric(run, "validation/psnr")
-    with pytest.raises(LacunaError, match=r"validation/acc is no metric of run.* validation/loss, validation/nll"):
+    with pytest.raises(LacunaError, match=r"validation/acc is not a metric of run.* validation/loss, validation/nll"):
         final_metric(run, "validation/acc")
 
 

@@ -99,11 +99,11 @@ def test_kinds_come_from_the_configuration() -> None:
         ({"low": 0.1, "high": 1.0, "log": "yes"}, 1.0, "log of a.b"),
         ({"low": 0.1, "high": 1.0, "step": 0}, 1.0, "step must fit"),
         ({"low": 0.1, "high": 1.0, "step": 2.0}, 1.0, "step must fit"),
-        ({"low": 0.5, "high": 4}, 3, "must be whole numbers, for it is one (now 3)"),
+        ({"low": 0.5, "high": 4}, 3, "must be whole numbers, because its value is one (now 3)"),
         ({"choices": [1]}, 1, "at least two different choices"),
         ({"choices": [1, 1]}, 1, "at least two different choices"),
         ({"choices": "ab"}, 1, "at least two different choices"),
-        (None, 1, "nothing that could vary"),
+        (None, 1, "no parameter to search"),
     ],
 )
 def test_mistakes_are_one_sentence(spec: object, old: object, sentence: str) -> None:

@@ -118,7 +118,7 @@ def test_a_journal_damaged_in_the_middle_is_one_sentence(make: Any) -> None:
 
 def test_one_process_at_a_time(make: Any) -> None:
     searched = make()
-    with Study.opened(searched), pytest.raises(LacunaError, match=r"Another sweep.py is at work in .*executor=ray"):
+    with Study.opened(searched), pytest.raises(LacunaError, match=r"Another sweep.py is running in .*executor=ray"):
         trials(searched)
     assert trials(searched) == []
 
@@ -206,7 +206,7 @@ def test_what_all_need_is_trained_once_and_first(digits_root: Path, tmp_path: Pa
 def test_if_what_all_need_fails_the_trials_are_kept_for_the_next_command(digits_root: Path, tmp_path: Path) -> None:
     searched = problem(digits_root, tmp_path, "experiment=digits_misconv")
     found, stopped = sweep(searched, Analytic(slots=3, needs_fail=True), 4)
-    assert stopped == "digits-square-dmfa-smoke, seed 0: the density broke."
+    assert stopped == "digits · square 25 % · DMFA · budget smoke · seed 0: the density broke."
     assert {trial.state for trial in found} == {RUNNING}
     again, stopped = sweep(searched, Analytic(slots=3), 4)
     assert stopped is None and [trial.state for trial in again] == [FINISHED] * 4
@@ -216,7 +216,9 @@ def test_if_what_all_need_fails_the_trials_are_kept_for_the_next_command(digits_
 def test_an_interrupted_run_is_taken_up_by_the_next_command(make: Any, whole: list[tuple[Any, ...]]) -> None:
     searched = make()
     found, stopped = sweep(searched, Analytic(interrupt=2), WANTED)
-    assert stopped is not None and stopped.startswith("digits-square-zero-smoke, seed 0: interrupted")
+    assert stopped is not None and stopped.startswith(
+        "digits · square 25 % · zero imputation · budget smoke · seed 0: interrupted"
+    )
     assert [trial.state for trial in found] == [FINISHED, FINISHED, RUNNING]
     found, _ = sweep(searched, Analytic(), WANTED)
     assert summary(found) == whole
@@ -269,7 +271,7 @@ def test_a_space_may_grow_and_shrink(make: Any) -> None:
 def test_a_metric_that_no_run_has_ends_it_at_once_and_nothing_is_lost(make: Any) -> None:
     wrong = make("search.metric=validation/accurcy")
     executor = Analytic()
-    with pytest.raises(LacunaError, match=r"validation/accurcy is no metric of .* validation/accuracy"):
+    with pytest.raises(LacunaError, match=r"validation/accurcy is not a metric of .* validation/accuracy"):
         sweep(wrong, executor, 5)
     assert len(executor.trained) == 1
     again = Analytic()

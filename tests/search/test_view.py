@@ -40,11 +40,11 @@ def test_elsewhere_a_line_a_trial(searched: Problem) -> None:
     assert lines == [
         f"[3/6] trial 2: 0.25  {values}",  # it took no time, which says nothing of the others
         # ten minutes for the first of the three that are missing: twenty more for the other two
-        f"[4/6] trial 3: 0.75 (the best so far)  {values}, 20 min left",
+        f"[4/6] trial 3: 0.75 (best so far)  {values}, ~20 min left",
         f"trial 4 failed: {values}",
         "  one reason",
         "  of two lines",
-        f"[5/6] trial 5: 0.5  {values}, 10 min left",
+        f"[5/6] trial 5: 0.5  {values}, ~10 min left",
     ]
 
 
@@ -57,12 +57,15 @@ def test_on_a_terminal_a_bar(searched: Problem) -> None:
         view.tick(2)
     text = out.getvalue()
     assert "0/4" in text and "1/4" in text and "2 running" in text
-    assert "best validation/accuracy 0.625" in text and "trial 0: 0.625 (the best so far)" in text
+    assert "best validation/accuracy 0.625" in text and "trial 0: 0.625 (best so far)" in text
 
 
 def test_what_all_trials_build_on_is_announced(digits_root: Path, tmp_path: Path) -> None:
     searched = problem(digits_root, tmp_path, "experiment=digits_misconv")
     out = io.StringIO()
     (recipe,) = searched.recipes(RAW)
-    SweepView(searched, 0, 1, console=Console(file=out)).first(recipe.prerequisites["density"])
-    assert "first of all: digits-square-dmfa-smoke, seed 0" in out.getvalue()
+    SweepView(searched, 0, 1, console=Console(file=out)).prerequisite(recipe.prerequisites["density"])
+    assert (
+        "trained first, as a prerequisite of the trials: digits · square 25 % · DMFA · budget smoke · seed 0"
+        in out.getvalue()
+    )

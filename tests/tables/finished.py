@@ -14,9 +14,9 @@ from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
-from lacuna.tables.plan import Plan, Wishes, plan_tables
+from lacuna.tables.plan import Plan, RunOptions, plan_tables
 from lacuna.tables.spec import TableSpec
-from tests.tables.planning import spec, wishes
+from tests.tables.planning import run_options, spec
 
 ATTEMPT: dict[str, Any] = {
     "commit": "abc123", "cpu": "A CPU", "threads": 2, "gpus": [], "started": "2026-11-20T10:00:00+00:00",
@@ -33,16 +33,16 @@ def _composer() -> Composer:
 
 
 @functools.cache
-def _wishes(root: Path) -> Wishes:
-    return wishes(root, root)
+def _run_options(root: Path) -> RunOptions:
+    return run_options(root, root)
 
 
 def plan(root: Path, output: Path, *specs: TableSpec, seeds: tuple[int, ...] = (0,), **more: Any) -> Plan:
     """As :func:`tests.tables.planning.plan`."""
-    wished = _wishes(root)
-    here = {**wished.infrastructure, "output": str(output)}
+    options = _run_options(root)
+    here = {**options.infrastructure, "output": str(output)}
     return plan_tables(
-        specs or [spec()], _composer(), dataclasses.replace(wished, seeds=seeds, infrastructure=here, **more)
+        specs or [spec()], _composer(), dataclasses.replace(options, seeds=seeds, infrastructure=here, **more)
     )
 
 

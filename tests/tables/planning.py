@@ -8,7 +8,7 @@ from typing import Any
 from lacuna.config.compose import compose
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
-from lacuna.tables.plan import Plan, Wishes, plan_tables
+from lacuna.tables.plan import Plan, RunOptions, plan_tables
 from lacuna.tables.spec import TableSpec, table_spec
 
 TABLE: dict[str, Any] = {
@@ -26,7 +26,7 @@ def spec(**changes: Any) -> TableSpec:
     return table_spec({**TABLE, **changes})
 
 
-def wishes(root: Path, output: Path, seeds: tuple[int, ...] = (0,), **more: Any) -> Wishes:
+def run_options(root: Path, output: Path, seeds: tuple[int, ...] = (0,), **more: Any) -> RunOptions:
     """Smoke budget, CPU, no downloads."""
     config = compose(CONFIGS, "reproduce", ["table=demo", "budget=smoke", "trainer.accelerator=cpu"])
     infrastructure = {
@@ -35,10 +35,10 @@ def wishes(root: Path, output: Path, seeds: tuple[int, ...] = (0,), **more: Any)
         "logger": config["logger"],
         "data": {"root": str(root), "download": False},
     }
-    return Wishes(budget=config["budget"], seeds=seeds, infrastructure=infrastructure, **more)
+    return RunOptions(budget=config["budget"], seeds=seeds, infrastructure=infrastructure, **more)
 
 
 def plan(root: Path, output: Path, *specs: TableSpec, **more: Any) -> Plan:
     """The plan of some tables, by default of the one above."""
     composer = Composer(CONFIGS, "train")
-    return plan_tables(specs or [spec()], composer, wishes(root, output, **more))
+    return plan_tables(specs or [spec()], composer, run_options(root, output, **more))

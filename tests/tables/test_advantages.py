@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lacuna.report.facts import _advantages, protocol
+from lacuna.report.table_notes import _advantages, protocol
 from lacuna.runs.recipe import Recipe
 from lacuna.tables.gather import gather
 from tests.tables.finished import finish
@@ -26,7 +26,7 @@ def test_a_flow_trained_on_complete_images_is_an_advantage(digits_root, tmp_path
     assert said(digits_root, tmp_path, rows) == [
         (
             "ACFlow",
-            "an advantage: the flow behind it was trained on complete images, which others do not see (square, noise)",
+            "an advantage: its flow was trained on complete images, which the other methods do not see (square, noise)",
         )
     ]
 
@@ -39,7 +39,7 @@ def test_a_flow_that_saw_holes_and_complete_references_have_none(digits_root, tm
 def test_complete_donors_are_an_advantage(digits_root, tmp_path, key):
     rows = {"knn": {"label": "k-NN", "set": {f"stem.imputer.{key}": True}}, "acflow": {}}
     ((row, how),) = said(digits_root, tmp_path, rows)
-    assert row == "k-NN" and "filled from complete training images" in how
+    assert row == "k-NN" and "imputed from complete training images" in how
     assert "48 of 48 training images, 100%, are donors" in how.replace("\u00a0", " ")
 
 

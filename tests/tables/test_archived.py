@@ -48,7 +48,7 @@ def states(found: Plan) -> dict[str, str]:
 
 def test_what_is_archived_is_not_run_and_its_numbers_are_there(digits_root: Path, tmp_path: Path) -> None:
     found = archived(digits_root, tmp_path)
-    assert set(states(found).values()) == {ARCHIVED} and found.open() == []
+    assert set(states(found).values()) == {ARCHIVED} and found.unfinished() == []
     assert found.counts == {ARCHIVED: len(found.runs)}
     text = plan_text(found, lambda recipe: 1.0)
     assert f"{len(found.runs)} runs: {len(found.runs)} archived" in text and "time left" not in text
@@ -84,7 +84,7 @@ def test_weights_are_made_only_where_something_needs_them(digits_root: Path, tmp
     classifier = next(run for run in found.runs.values() if density.recipe.identity in _needs(run.recipe))
     (tmp_path / "results" / f"{classifier.recipe.name}.json").unlink()
     gathering.find_states(found)
-    assert [run.recipe.identity for run in found.open()] == [density.recipe.identity, classifier.recipe.identity]
+    assert [run.recipe.identity for run in found.unfinished()] == [density.recipe.identity, classifier.recipe.identity]
     assert (density.state, classifier.state) == (TODO, TODO)
     # its training may fail: what needs it is blocked, and its own archived number stays
     path = begin(density.recipe, tmp_path / "outputs", {"state": "failed", "attempts": 1, "error": "OOM"})
@@ -97,7 +97,7 @@ def test_weights_are_made_only_where_something_needs_them(digits_root: Path, tmp
     shutil.rmtree(path)
     only = archived(digits_root, tmp_path / "second", only="digits-square-misconv")
     made = {run.recipe.task for run in only.runs.values() if run.state == UNNEEDED}
-    assert made == {"density"} and not any(run.recipe.identity == density.recipe.identity for run in only.open())
+    assert made == {"density"} and not any(run.recipe.identity == density.recipe.identity for run in only.unfinished())
 
 
 def density_table() -> TableSpec:
@@ -115,18 +115,18 @@ def test_a_figure_needs_more_than_numbers(digits_root: Path, tmp_path: Path) -> 
         name="tests/figure", metric=None, figure={"kind": "panels"}, rows={"zero": {}}, columns={"square": {}}
     )
     found = archived(digits_root, tmp_path, figure)
-    assert [run.state for run in found.runs.values()] == [TODO] and len(found.open()) == 1
+    assert [run.state for run in found.runs.values()] == [TODO] and len(found.unfinished()) == 1
     (result,) = gather(found)
     assert result.cells[0].state == TODO and "archived" in result.cells[0].reason and not result.cells[0].done
-    finish(found.open()[0].recipe, tmp_path / "outputs", {})
+    finish(found.unfinished()[0].recipe, tmp_path / "outputs", {})
     (result,) = gather(found)
-    assert result.cells[0].state == DONE and found.open() == []
+    assert result.cells[0].state == DONE and found.unfinished() == []
 
 
 def test_without_the_data_the_archive_says_which_they_were(digits_root: Path, tmp_path: Path) -> None:
     there = archived(digits_root, tmp_path)
     here = plan(tmp_path / "no-data", tmp_path / "outputs", archive=tmp_path / "results")
-    assert set(here.runs) == set(there.runs) and here.open() == [] and here.missing_data == ()
+    assert set(here.runs) == set(there.runs) and here.unfinished() == [] and here.missing_data == ()
     assert plan(tmp_path / "no-data", tmp_path / "outputs").missing_data == ("digits",)
     # a sample of the set is not mistaken for the whole of it
     run = next(iter(there.runs.values()))
@@ -144,7 +144,7 @@ def test_a_damaged_archive_is_named_once_and_its_run_is_done_anew(digits_root: P
     found = plan(digits_root, tmp_path / "outputs", archive=tmp_path / "results")
     gather(found)
     gather(found)
-    assert [run.recipe.name for run in found.open()] == [name]
+    assert [run.recipe.name for run in found.unfinished()] == [name]
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and name in err
 
@@ -167,11 +167,11 @@ def words(digits_root: Path, tmp_path: Path) -> list[str]:
 def test_reproduce_shows_archived_numbers_without_a_run(words: list[str], tmp_path: Path, capsys) -> None:
     config = compose(CONFIGS, "reproduce", ["table=demo", "rows=[zero,mask]", *words])
     from lacuna.config.composer import Composer
-    from lacuna.tables.request import find_tables, wishes
-    from lacuna.verbs.reproduce import narrowed, plan_tables
+    from lacuna.tables.request import find_tables, run_options
+    from lacuna.verbs.reproduce import plan_tables, selected
 
-    specs = narrowed(find_tables(config["table"], Composer(CONFIGS, "reproduce")), None, ["zero", "mask"])
-    for run in plan_tables(specs, Composer(CONFIGS, "train"), wishes(config, prepare=False)).runs.values():
+    specs = selected(find_tables(config["table"], Composer(CONFIGS, "reproduce")), None, ["zero", "mask"])
+    for run in plan_tables(specs, Composer(CONFIGS, "train"), run_options(config, prepare=False)).runs.values():
         finish(run.recipe, tmp_path / "elsewhere", {"test/accuracy": 0.5, "complete/accuracy": 0.75})
     archive_runs(tmp_path / "elsewhere", tmp_path / "results", BUDGETS)
     assert main(config) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from lacuna.report.curves import panels_of
-from lacuna.report.facts import _metrics, protocol
+from lacuna.report.table_notes import _metrics, protocol
 from lacuna.tables.gather import TableResult, gather
 from tests.tables.finished import finish, plan
 from tests.tables.planning import spec
@@ -47,11 +47,11 @@ def test_every_data_set_has_its_own_protocol() -> None:
         return _metrics(SimpleNamespace(cells=[SimpleNamespace(cell=cell, done=[one]) for one in runs]))  # type: ignore
 
     mnist, svhn, gt = run("mnist", "square", "LeNet"), run("svhn", "square", "ResNet"), run("mnist", "none", "gt")
-    wanted = [("test/fid, mnist", "LeNet; less is better"), ("test/fid, svhn", "ResNet; less is better")]
+    wanted = [("test/fid, mnist", "LeNet; lower is better"), ("test/fid, svhn", "ResNet; lower is better")]
     assert said(gt, mnist, svhn) == wanted
-    assert said(gt, mnist) == [("test/fid", "LeNet; less is better")]
+    assert said(gt, mnist) == [("test/fid", "LeNet; lower is better")]
 
 
 def test_the_protocol_of_what_is_behind_a_mask_is_printed(digits_root: Path, tmp_path: Path) -> None:
     said = dict(protocol(table(digits_root, tmp_path, {"square": "FID in LeNet", "noise": "FID in LeNet"})))
-    assert said["test/fid_best"] == "FID in LeNet; less is better"
+    assert said["test/fid_best"] == "FID in LeNet; lower is better"

@@ -10,22 +10,22 @@ import pytest
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.tables.plan import Plan, Wishes, plan_tables
-from lacuna.tables.request import wishes
+from lacuna.tables.plan import Plan, RunOptions, plan_tables
+from lacuna.tables.request import run_options
 from tests.tables import planning
 from tests.tables.finished import _composer
 
 ROWS = {"zero": {}, "misconv": {}, "mine": {"as": "misconv", "set": {"stem.formula": "exact"}}}
 
 
-def wished(root: Path, output: Path, *words: str, behind: tuple[str, ...] = ()) -> Wishes:
+def options(root: Path, output: Path, *words: str, behind: tuple[str, ...] = ()) -> RunOptions:
     own = ["table=demo", "budget=smoke", f"data.root={root}", f"output={output}", "trainer.accelerator=cpu"]
     config: dict[str, Any] = compose(CONFIGS, "reproduce", [*own, *words])
-    return wishes({**config, "overrides": list(behind)}, prepare=False)
+    return run_options({**config, "overrides": list(behind)}, prepare=False)
 
 
 def planned(root: Path, output: Path, *words: str, **more: Any) -> Plan:
-    return plan_tables([planning.spec(rows=ROWS)], _composer(), wished(root, output, *words, **more))
+    return plan_tables([planning.spec(rows=ROWS)], _composer(), options(root, output, *words, **more))
 
 
 def formulas(plan: Plan) -> dict[str, object]:
@@ -57,16 +57,16 @@ def test_the_same_runs_serve_what_a_row_says_itself(digits_root: Path, tmp_path:
 @pytest.mark.parametrize(
     ("words", "behind", "sentence"),
     [
-        (("formula=printed",), (), "formula=printed is none of exact, paper, authors"),
-        (("formula=paper",), ("stem.formula=authors",), "say the same twice"),
+        (("formula=printed",), (), "formula=printed must be one of exact, paper, authors"),
+        (("formula=paper",), ("stem.formula=authors",), "set the same key"),
     ],
 )
 def test_a_mistake_is_one_sentence(words: tuple[str, ...], behind: tuple[str, ...], sentence: str, tmp_path) -> None:
     with pytest.raises(LacunaError, match=sentence):
-        wished(tmp_path, tmp_path, *words, behind=behind)
+        options(tmp_path, tmp_path, *words, behind=behind)
 
 
 def test_what_every_row_sets_itself_cannot_be_changed(digits_root: Path, tmp_path: Path) -> None:
     only = planning.spec(rows={"mine": ROWS["mine"]})
-    with pytest.raises(LacunaError, match=r"stem\.formula: every cell of these tables that has this key sets it"):
-        plan_tables([only], _composer(), wished(digits_root, tmp_path, "formula=paper"))
+    with pytest.raises(LacunaError, match=r"stem\.formula: all cells of these tables that have this key set it"):
+        plan_tables([only], _composer(), options(digits_root, tmp_path, "formula=paper"))

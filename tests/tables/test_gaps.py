@@ -148,7 +148,7 @@ def test_one_seed_has_no_verdict(seeds: tuple[int, int], digits_root: Path, tmp_
     gap = by_rival(found)["zero"]
     assert gap.ours is not None and gap.ours > 0.6
     assert (gap.interval, gap.verdict, gap.seeds) == (None, ONE_SEED, seeds)
-    assert f"| zero | **one seed: no verdict**; in print +0.100, here +{gap.ours:.3f} |" in gaps_page(
+    assert f"| zero | **one seed: no verdict**; published +0.100, ours +{gap.ours:.3f} |" in gaps_page(
         [found], "misconv"
     )
 
@@ -177,9 +177,9 @@ def test_the_page_is_made_of_the_results(digits_root: Path, tmp_path: Path) -> N
         "Of 1 published gap in favour of MisConv: 1 reproduced. Of 1 published gap against it: 1 not measured." in page
     )
     low, high = welch(values["misconv"], values["zero"], 0.05 / 2)
-    assert f"| zero | **reproduced**; in print +0.100, here +0.200 (+{low:.3f} to +{high:.3f}) |" in page
-    assert "| mask | **not measured**; in print −0.050 |" in page
-    assert "budget smoke; corrected for 2 gaps; seeds a number: 3; test images: 500" in page
+    assert f"| zero | **reproduced**; published +0.100, ours +0.200 (+{low:.3f} to +{high:.3f}) |" in page
+    assert "| mask | **not measured**; published −0.050 |" in page
+    assert "budget smoke; corrected for 2 gaps; seeds per number: 3; test images: 500" in page
     assert "> - budget smoke: fewer images or epochs, or lighter networks, than the full setting (table)" in page
     assert "Holm's procedure" in page and "Welch" in page and "Bonferroni" in page
     assert "There are none yet" not in page and str(tmp_path) not in page
@@ -205,7 +205,7 @@ def test_the_command_writes_the_page_of_a_table(tmp_path: Path, capsys: pytest.C
     page = (tmp_path / "gaps.md").read_text(encoding="utf-8")
     # table 8 as printed: 0.931, 0.757 and 0.722 against 0.923, 0.720 and 0.716
     for published in ("+0.008", "+0.037", "+0.006"):
-        assert f"**not measured**; in print {published}" in page
+        assert f"**not measured**; published {published}" in page
     assert "There are none yet: nothing on this page is measured." in page
     assert not (tmp_path / "data").exists()
     # what stands in print once is counted once: the paper has 3 numbers for SMFA, and so many gaps
@@ -229,6 +229,6 @@ def test_the_command_writes_the_other_papers_page(tmp_path: Path, capsys: pytest
     # as printed: PBiGAN is better at 90 %, MCFlow at every rate
     assert "Of 7 published gaps in favour of PRFlow: 7 not measured. Of 5 published gaps against it: 5 not" in page
     assert "corrected for 12 gaps" in page and "| against | 60 % | 70 % | 80 % | 90 % |" in page
-    assert "| MCFlow | **not measured**; in print −0.0030 |" in page and "linear" not in page
+    assert "| MCFlow | **not measured**; published −0.0030 |" in page and "linear" not in page
     assert script().main([*table, *words]) == 2
     assert "table=prflow/table3_mnist shows no number of the paper misconv" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from lacuna.report.facts import marks_rule
+from lacuna.report.table_notes import marks_rule
 from lacuna.runs.recipe import Recipe
 from lacuna.tables import gather as gathering
 from lacuna.tables.best import paper_interval, table_marks
@@ -98,9 +98,9 @@ def test_a_metric_that_is_no_number_is_a_hole(digits_root: Path, tmp_path: Path)
         assert cell.mean is None and cell.state == "no metric"
 
 
-def test_cells_without_data_are_holes(tmp_path: Path) -> None:
+def test_cells_without_data_have_no_number(tmp_path: Path) -> None:
     (result,) = gather(plan(tmp_path / "no-data", tmp_path / "out"))
-    assert {(cell.state, cell.reason) for cell in result.cells} == {("no data", "the data are not here")}
+    assert {(cell.state, cell.reason) for cell in result.cells} == {("no data", "the data are not on this machine")}
 
 
 def test_a_table_is_a_function_of_the_directories(digits_root: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_one_seed_has_no_mark_and_leaves_its_column_without_a_winner(digits_root
     (result,) = gather(found)
     # in `square` nothing can be compared; in `noise` the mask may be better than MisConv, or worse than zeros
     assert table_marks(result) == {("misconv", "noise"): "tie"}
-    assert "a number of one seed has no winner" in marks_rule(result)
+    assert "a number of one seed has no bold number" in marks_rule(result)
     fill(found, {("mask", "noise"): (0.5, 0.501, 0.499)})
     assert table_marks(gather(found)[0]) == {("misconv", "noise"): "best"}
 
@@ -177,11 +177,11 @@ def test_the_caption_says_that_one_seed_is_not_compared(
     (result,) = gather(found)
     assert table_marks(result) == {}
     rule = marks_rule(result)
-    assert rule.startswith("none, ") and f"two numbers in a {line}, of two or more seeds" in rule
+    assert rule.startswith("none: ") and f"two numbers in a {line}, with two or more seeds" in rule
     fill(found, {where: (0.5, 0.51, 0.52) for where in recipes(found)})
     rule = marks_rule(gather(found)[0])
-    assert rule.startswith(f"bold: significantly better than every other in its {line};") and "Welch" in rule
-    assert f"5% for each {line}, not corrected for the number of {line}s" in rule and "one seed" not in rule
+    assert rule.startswith(f"bold: significantly better than all others in its {line};") and "Welch" in rule
+    assert f"5% for each {line}, without correction for the number of {line}s" in rule and "one seed" not in rule
 
 
 def test_the_interval_of_a_difference_to_print_is_students(digits_root: Path, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from lacuna.drawing.durations import duration
 from lacuna.errors import LacunaError
-from lacuna.executors.time_box import TimeBox
+from lacuna.executors.run_plan import run_plan
+from lacuna.executors.time_limit import TimeLimit
 from lacuna.report.plan_text import plan_text
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.steps import Trainings
 from lacuna.tables.plan import DONE, FAILED, PARTLY, TODO, find_states
-from lacuna.verbs.reproduce import train
 from tests.runs.real import ROOT, recipe
 from tests.tables.planning import plan, spec
 
@@ -91,7 +91,7 @@ def test_states_are_read_from_the_directories(digits_root: Path, tmp_path: Path)
     find_states(found)
     assert [done.state, failed.state, begun.state] == [DONE, FAILED, PARTLY]
     assert found.counts == {TODO: 4, DONE: 1, FAILED: 1, PARTLY: 1}
-    assert done not in found.open() and len(found.open()) == 6
+    assert done not in found.unfinished() and len(found.unfinished()) == 6
 
 
 def test_data_that_are_not_here_leave_holes_unless_results_know_them(digits_root: Path, tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_plan_text_shows_tree_counts_and_time(digits_root: Path, tmp_path: Path)
     find_states(found)
     text = plan_text(found, lambda recipe: 30.0 if recipe.task == "classify" else None, slots=2)
     lines = text.splitlines()
-    at = lines.index("digits-square-dmfa-smoke x4  [4 to do]")
-    assert lines[at + 1] == "  digits-square-misconv-smoke x4  [4 to do, about 30 s each]"
-    assert "digits-square-zero-smoke x4  [1 done, 3 to do, about 30 s each]" in lines
+    at = lines.index("digits · square 25 % · DMFA · budget smoke x 4 seeds  [4 to do]")
+    assert lines[at + 1] == "  digits · square 25 % · MisConv · budget smoke x 4 seeds  [4 to do, ~30 s each]"
+    assert "digits · square 25 % · zero imputation · budget smoke x 4 seeds  [1 done, 3 to do, ~30 s each]" in lines
     assert "seeds 0 to 3" in text
     assert lines[-2] == "28 runs: 1 done, 27 to do"
-    # 19 classifiers at 30 s, two at a time; 8 densities unknown
-    assert lines[-1] == "time left: about 5 min with 2 at a time; 8 of the runs are like none done before and not in it"
+    # 19 classifiers at 30 s, two at a time; 8 densities are unknown and count as much
+    assert lines[-1] == "time left: ~7 min with 2 at a time (19 of 27 runs timed)"
 
 
 @pytest.mark.parametrize(
@@ -133,16 +133,16 @@ def test_published_data_that_are_not_here_are_planned_from_their_counts(digits_r
     here = plan(digits_root, tmp_path)
     for run in here.runs.values():
         finish(run.folder, {**run.recipe.config, "data": {}})  # nobody can say of which data they are
-    found = plan(tmp_path / "no data", tmp_path, assume=True)
+    found = plan(tmp_path / "no data", tmp_path, assume_data=True)
     assert (found.missing_data, found.assumed_data) == ((), ("digits",))
     assert [run.recipe.group for run in found.runs.values()] == [run.recipe.group for run in here.runs.values()]
     assert found.counts == {TODO: 7} and not set(found.runs) & set(here.runs)
     text = plan_text(found, lambda recipe: None, trainings=Trainings(tmp_path / "no data"))
-    assert "data not here: digits (planned from the published counts" in text
+    assert "data not on this machine: digits (planned from the published numbers of images" in text
     # 48 training images of smoke, one epoch in batches of 24 and 32
-    assert "digits-square-zero-smoke  [to do; 1 epoch x 2 batches = 2 steps]" in text
-    with pytest.raises(ValueError, match="to be looked at only"):
-        train(found, {}, TimeBox())
+    assert "digits · square 25 % · zero imputation · budget smoke  [to do; 1 epoch x 2 batches = 2 steps]" in text
+    with pytest.raises(ValueError, match="cannot be run"):
+        run_plan(found, {}, TimeLimit())
     assert not (tmp_path / "no data").exists()
 
 

@@ -27,7 +27,7 @@ def recipes(table: TableSpec, row_key: str) -> dict[str, Recipe]:
     (row,) = [row for row in table.rows if row.key == row_key]
     found = {}
     for column in table.columns:
-        composed: dict[str, Any] = TRAIN.base([*table.words(row, column)])
+        composed: dict[str, Any] = TRAIN.base([*table.choices(row, column)])
         values = {key: value for key, value in table.values(row, column).items() if TRAIN.has(composed, key)}
         found[column.key] = resolve(TRAIN.with_values(composed, values), "0123456789ab")
     return found

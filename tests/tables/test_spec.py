@@ -63,9 +63,9 @@ def test_only_takes_rows_and_columns_in_its_order() -> None:
     found = spec(only={"rows": ["gt", "zero"], "columns": ["noise"]})
     assert found.rows == (whole.rows[2], whole.rows[0]) and found.columns == whole.columns[1:]
     assert spec(only={"rows": ["gt"]}).columns == whole.columns
-    with pytest.raises(LacunaError, match=r"only\.rows=\['gt', 'best'\] must be different ones of zero, misconv, gt"):
+    with pytest.raises(LacunaError, match=r"only\.rows=\['gt', 'best'\] must be different keys of zero, misconv, gt"):
         spec(only={"rows": ["gt", "best"]})
-    with pytest.raises(LacunaError, match=r"only\.row is no list"):
+    with pytest.raises(LacunaError, match=r"only\.row is unknown"):
         spec(only={"row": ["gt"]})
 
 
@@ -86,7 +86,7 @@ def test_rows_and_columns_may_differ_in_all_they_may() -> None:
         rows={"r": {"as": "zero", "choose": ["mask=noise"], "set": {"net.training.lr": 0.1}, "better": "min"}},
     )
     row, (a, b) = table.rows[0], table.columns
-    assert table.words(row, a) == ("experiment=digits_zero", "mask=noise")
+    assert table.choices(row, a) == ("experiment=digits_zero", "mask=noise")
     assert table.values(row, b) == {"mask.rate": 0.5, "net.training.lr": 0.1}
     assert (table.cell_metric(row, a), table.cell_metric(row, b)) == ("x", "test/accuracy")
     assert (table.cell_digits(row, a), table.cell_digits(row, b)) == (1, 3)
@@ -104,7 +104,7 @@ def test_rows_and_columns_may_differ_in_all_they_may() -> None:
         ({"rows": {"zero": {"lable": "x"}}}, "rows.zero has an unknown key 'lable'"),
         ({"figure": {"kind": "pie"}}, "needs a kind, one of panels, first_layers, masks, boxes"),
         ({"figure": "boxes"}, "needs a kind"),
-        ({"figure": {"kind": "boxes", "maps": 3}}, "figure.maps is no option of boxes; it has series"),
+        ({"figure": {"kind": "boxes", "maps": 3}}, "figure.maps is not an option of boxes; its options are series"),
     ],
 )
 def test_a_mistake_in_a_table_is_one_sentence(changes: dict, words: str) -> None:

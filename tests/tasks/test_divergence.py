@@ -19,7 +19,7 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.settings import Settings
 from lacuna.tables.gather import FAILED, gather
 from lacuna.tables.request import find_tables
-from lacuna.tables.select import narrowed
+from lacuna.tables.select import selected
 from lacuna.tasks.base import Task
 from lacuna.training.run import execute
 from tests.runs.real import recipe, train
@@ -96,7 +96,7 @@ def test_the_table_says_why_there_is_no_number(row: str, digits_root: Path, tmp_
     composer = Composer(CONFIGS, "reproduce")
     tables = find_tables(composer.base(["table=prflow/digits_rmse"])["table"], composer)
     values = {"imputer.training.lr": 1e30, "imputer.training.epochs": 3}
-    made = plan(digits_root, tmp_path, *narrowed(tables, rates=[0.8], rows=[row]), values=values)
+    made = plan(digits_root, tmp_path, *selected(tables, rates=[0.8], rows=[row]), values=values)
     (run,) = [run for run in made.runs.values() if run.recipe.task == "impute"]
     settings = Settings(tmp_path, digits_root, download=False, trainer={"accelerator": "cpu", "progress": False})
     for needed in run.recipe.prerequisites.values():

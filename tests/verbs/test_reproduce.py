@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from lacuna.errors import LacunaError
+from lacuna.executors.run_plan import prerequisites_first
 from lacuna.runs.folder import RunFolder
 from lacuna.tables.request import seeds_of
 from lacuna.verbs.command import verb
-from lacuna.verbs.reproduce import first_what_others_need
 from tests.runs.real import ROOT
 from tests.tables.planning import plan
 
@@ -96,7 +96,7 @@ def test_ray_gives_the_same_numbers(numbers: Numbers, digits_root: Path, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("executor", "minutes"), [("inline", 0.2), ("ray", 0.4)])
-def test_in_time_boxes_to_the_same_table(
+def test_with_time_limits_to_the_same_table(
     executor: str, minutes: float, numbers: Numbers, digits_root: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "boxed"
@@ -116,15 +116,15 @@ def test_in_time_boxes_to_the_same_table(
     assert table(output) == numbers
 
 
-def test_when_the_time_box_has_ended_nothing_begins_and_what_there_is_is_shown(
+def test_when_the_time_limit_is_reached_nothing_starts_and_finished_runs_are_shown(
     digits_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
     own = (f"data.root={digits_root}", f"output={output}", "budget=smoke", "table=demo", "minutes=1e-6")
     assert verb("reproduce", "lacuna.verbs.reproduce:main")(own) == 75
     assert capsys.readouterr().err == (
-        f"the time box of 1 s has ended: {RUNS} of {RUNS} runs are left. Run the same command again to go on. "
-        "That was too short for a run to get anywhere: give it more minutes.\n"
+        f"time limit of 1 s reached: {RUNS} of {RUNS} runs are left. Run the same command again to go on. "
+        "No run made progress in this time: set a higher limit with minutes=... .\n"
     )
     assert all(not row["mean"] for row in table(output)) and not (output / "runs").exists()
 
@@ -158,7 +158,7 @@ def test_one_failed_run_leaves_one_hole_and_says_so(digits_root: Path, tmp_path:
     (output / "runs" / broken.name).write_text("a file where the run's folder should be")
     done = reproduce(digits_root, output)
     assert done.returncode == 1
-    assert "1 runs are missing" in done.stderr and broken.name in done.stderr
+    assert "1 runs failed" in done.stderr and broken.name in done.stderr
     assert len(runs(output)) == RUNS - 1
     holes = [row for row in table(output) if not row["mean"]]
     assert {row["row"] for row in holes} == {"knn"}
@@ -196,7 +196,7 @@ def demo_plan(root: Path, output: Path):
 
 
 def test_what_others_need_comes_first(digits_root: Path, tmp_path: Path) -> None:
-    order = first_what_others_need(demo_plan(digits_root, tmp_path).open())
+    order = prerequisites_first(demo_plan(digits_root, tmp_path).unfinished())
     assert order[0].recipe.task == "density" and len(order) == RUNS
 
 
@@ -216,7 +216,7 @@ def test_no_seeds_are_one_sentence(given: object) -> None:
     [
         ((), "table is empty: choose one, for instance table=demo"),
         (("table=misconv/tabel1",), "There is no table 'misconv/tabel1'"),
-        (("table=demo", "--", "seed=3"), "seed is not set behind -- but before it"),
+        (("table=demo", "--", "seed=3"), "seed cannot be set after --: set it before"),
         (("table=demo", "--", "data.test_imgs=3"), "data.test_imgs: no cell of these tables has this key"),
         (("table=demo", "minutes=0"), "minutes=0 must be null or a number above 0"),
         (("table=demo", "executor=slurm"), "There is no executor 'slurm'"),

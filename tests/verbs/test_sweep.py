@@ -72,7 +72,10 @@ def whole(digits_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     every = words(digits_root, tmp_path_factory.mktemp("sweep") / "out", "trials=3")
     code, out, err = run(*every)
     assert code == 0, err
-    assert err.count("] trial ") == 3 and "first of all: digits-square-dmfa-smoke" in err
+    assert (
+        err.count("] trial ") == 3
+        and "trained first, as a prerequisite of the trials: digits · square 25 % · DMFA" in err
+    )
     return every, out
 
 
@@ -184,7 +187,7 @@ def test_trials_that_fail_are_named_and_make_it_fail(digits_root: Path, tmp_path
         (("trials=null",), "trials=None must be a whole number"),
         (("search=lr",), "There is no search 'lr'"),
         (("search=null",), "search is empty"),
-        (("search.metric=test/accuracy",), "would choose by test images"),
+        (("search.metric=test/accuracy",), "would select by test images"),
         (("net.training.learning=1",), "Unknown key 'net.training.learning'"),
         (("executor.cpus=4096",), "executor.cpus=4096"),
     ],
@@ -204,7 +207,7 @@ def test_mistakes_are_one_sentence(
 def test_what_the_command_line_fixes_is_said(digits_root: Path, tmp_path: Path, capsys: Any) -> None:
     every = words(digits_root, tmp_path / "out", "net.dropout=0.25", "executor.cpus=4096")
     assert verb("sweep", "lacuna.verbs.sweep:main")(every) == 2
-    assert "net.dropout=0.25 is fixed by the command line and not searched\n" in capsys.readouterr().err
+    assert "net.dropout=0.25 is set on the command line: it is not searched\n" in capsys.readouterr().err
 
 
 def test_the_examples_of_the_help_can_be_typed() -> None:

@@ -1,4 +1,4 @@
-"""Box plots of many measurements side by side. No torch in here."""
+"""Box plots of many measurements side by side. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lacuna.files import replacing
 
 COLOURS = ("#4c6ef5", "#f08c00", "#2f9e44", "#c2255c", "#7048e8")
 WHISKERS = (5, 95)
-"""Percentiles where the whiskers end; what lies beyond is the machine's doing and not drawn."""
+"""Percentiles at which the whiskers end. Values beyond them come from other load on the machine and are not drawn."""
 
 
 def box_plot(
@@ -27,16 +27,16 @@ def box_plot(
     """Boxes (median and quartiles) with whiskers from the 5th to the 95th percentile.
 
     Args:
-        groups: what stands together on the axis -> series -> values; every group may have other series.
+        groups: group on the axis -> series -> values. Groups may have different series.
         label: of the vertical axis, with its unit.
-        scale: what the values are multiplied with to have that unit.
-        log: a logarithmic axis, for groups of very different size; all values must be more than 0.
-        path: where to write the PNG, if anywhere.
+        scale: factor that converts the values to that unit.
+        log: whether the axis is logarithmic; all values must be above 0.
+        path: of the PNG to write; None: none.
 
     Raises:
-        LacunaError: nothing to draw.
+        LacunaError: there are no series.
     """
-    from matplotlib.figure import Figure  # here, because it is slow to load
+    from matplotlib.figure import Figure  # imported here because it is slow
 
     series = list(dict.fromkeys(name for group in groups.values() for name in group))
     if not series:

@@ -1,4 +1,4 @@
-"""Times for people."""
+"""Durations as text."""
 
 from __future__ import annotations
 

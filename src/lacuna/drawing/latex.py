@@ -1,4 +1,4 @@
-"""Tables as LaTeX, with booktabs. The text may hold anything: what pdfLaTeX has no letter for is put into ASCII."""
+"""Tables in LaTeX, with booktabs. Text may have any characters: those that pdfLaTeX lacks are replaced by ASCII."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from lacuna.drawing.text_table import BEST, HOLE, TIE, Cell, TableRow, cell_text, columns_of, is_numeric
+from lacuna.drawing.text_table import BEST, NO_NUMBER, TIE, Cell, TableRow, cell_text, columns_of, is_numeric
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -18,7 +18,7 @@ SPECIAL = {
     "³": "$^3$", "µ": r"$\mu$", "α": r"$\alpha$", "σ": r"$\sigma$", "\u00a0": "~", "ß": r"\ss{}",
 }  # fmt: skip
 ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
-"""Combining marks that every LaTeX font can put on a letter."""
+"""Combining marks that every LaTeX font has."""
 _ONE_LETTER = {"ł": r"\l{}", "Ł": r"\L{}", "ø": r"\o{}", "Ø": r"\O{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}"}
 
 
@@ -36,11 +36,11 @@ def latex_table(
 
     Args:
         rows: may be empty.
-        caption: stands above it.
-        stressed: end of the caption, in bold: what nobody may overlook.
+        caption: above the table.
+        stressed: end of the caption, in bold.
         label: for ``\ref``, without ``tab:``.
-        notes: paragraphs below, in small.
-        rules: numbers of rows above which there is a rule.
+        notes: small paragraphs below the table.
+        rules: indices of rows with a rule above them.
         digits: of plain floats.
     """
     titles = columns_of(rows)
@@ -68,7 +68,7 @@ def latex_table(
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX."""
+    """Text with the special characters of LaTeX escaped."""
     return "".join(_letter(letter) for letter in " ".join(str(text).split()))
 
 
@@ -76,7 +76,7 @@ def _cell(value: object, digits: int) -> str:
     if not isinstance(value, Cell):
         return escape(cell_text(value, digits))
     text = escape(value.text)
-    styles = {BEST: rf"\textbf{{{text}}}", TIE: rf"\underline{{{text}}}", HOLE: rf"\textit{{{text}}}"}
+    styles = {BEST: rf"\textbf{{{text}}}", TIE: rf"\underline{{{text}}}", NO_NUMBER: rf"\textit{{{text}}}"}
     text = styles.get(value.mark, text) + (rf" {{\footnotesize {escape(value.extra)}}}" if value.extra else "")
     if not value.below:
         return text

@@ -1,4 +1,4 @@
-"""Line charts as SVG for a page: text stays text, colours follow the page's light or dark setting. No script."""
+"""Line charts as SVG for a page, without script. Text stays text; colours follow the page's light or dark mode."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 36
 COLOURS = 8
-"""Colours of the page's style, ``--line0`` and so on."""
+"""Number of line colours in the page's style, ``--line0`` and so on."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "14 3", "5 2", "3 5", "8 2 2 2 2 2")
-"""Lines differ in colour and in dashes, so that they are told apart without colours, too."""
+"""Dash patterns: lines can be distinguished without colours, too."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Line:
     Args:
         label: its name in the legend.
         points: (x, y), finite, in order of x.
-        style: its number; equal numbers look alike in all panels.
-        soft: draw it in grey, as something to compare with.
+        style: index of its colour and dashes; equal indices look the same in all panels.
+        soft: draw it in grey, as a reference.
     """
 
     label: str
@@ -66,7 +66,7 @@ def panel_svg(panel: Panel) -> str:
     parts.append(f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{html.escape(panel.x_label)}</text>')
-    # what is only compared with lies behind
+    # references lie behind the other lines
     for line in sorted(panel.lines, key=lambda line: not line.soft):
         drawn = [(across(x), down(y)) for x, y in line.points]
         if len(drawn) == 1:
@@ -80,7 +80,7 @@ def panel_svg(panel: Panel) -> str:
 
 
 def legend_html(lines: Sequence[Line]) -> str:
-    """Which line is which, each label once."""
+    """The legend of some lines, each label once."""
     first = {line.label: line for line in reversed(lines)}
     entries = [
         f'<li><svg viewBox="0 0 30 8" width="30" height="8" aria-hidden="true"><g {_look(line)}>'
@@ -91,7 +91,7 @@ def legend_html(lines: Sequence[Line]) -> str:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers from ``low`` to ``high``, at most so many, a 1, 2 or 5 times a power of ten apart."""
+    """At most ``most`` round numbers from ``low`` to ``high``; their step is 1, 2 or 5 times a power of ten."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     while (high - low) / step > most - 1:
         step *= 2.5 if _leading(step) == 2 else 2
@@ -113,7 +113,7 @@ def _limits(values: Sequence[float], pad: float) -> tuple[float, float]:
 
 
 def _labels(values: Sequence[float]) -> list[str]:
-    """As many digits as it takes to tell the ticks apart, the same for all."""
+    """Labels with as many digits as needed to distinguish the ticks, the same for all."""
     step = values[1] - values[0] if len(values) > 1 else 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     texts = [f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.3g}" for value in values]

@@ -1,4 +1,4 @@
-"""How pages look: one sheet for light and dark, wide and narrow screens."""
+"""The style of pages: one sheet for light and dark mode, wide and narrow screens."""
 
 FRAME = """<!doctype html>
 <html lang="en">
@@ -56,7 +56,7 @@ tbody tr:hover, tbody tr:hover th { background: var(--band); }
 .best .value, td strong { color: var(--accent); }
 .tie .value { text-decoration: underline; text-decoration-color: var(--accent); text-decoration-thickness: 2px;
   text-underline-offset: .2em; }
-.hole .value { color: var(--soft); font-style: italic; }
+.missing .value { color: var(--soft); font-style: italic; }
 .extra, .below { color: var(--soft); font-size: .82rem; font-weight: 400; }
 .below { display: block; line-height: 1.3; }
 .notice { border: 1px solid var(--warn-line); border-left-width: 6px; border-radius: 6px; background: var(--warn-band);

@@ -1,4 +1,4 @@
-"""Pictures put together to one: a grid with titles for rows and columns, holes that say why. No torch in here."""
+"""Grids of pictures with titles for rows and columns. A missing picture shows the reason. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lacuna.errors import LacunaError
 GAP = 10
 EMPTY = (240, 241, 244)
 LEAST = (160, 48)
-"""Width and height of a hole where no picture of its row or column is larger."""
+"""Least width and height of the panel of a missing picture."""
 LETTERS = 22
-"""Of a row's title on a line."""
+"""Characters per line of a row's title."""
 
 
 def picture_panels(
@@ -30,14 +30,14 @@ def picture_panels(
     """A grid of pictures.
 
     Args:
-        panels: by row and column, a picture, or in a few words why there is none.
+        panels: by row and column, a picture, or the reason why there is none.
         rows: titles to the left.
         columns: titles above.
-        widest: pictures wider than so many pixels are made smaller, the others keep their size.
-        path: where to write the PNG, if anywhere.
+        widest: largest width in pixels; wider pictures are scaled down.
+        path: of the PNG to write; None: none.
 
     Raises:
-        LacunaError: no panels, or not one for every row and column.
+        LacunaError: there is not exactly one panel for each row and column.
     """
     if not rows or not columns or [len(row) for row in panels] != [len(columns)] * len(rows):
         raise LacunaError(f"A grid of {len(rows)} rows and {len(columns)} columns needs a panel for each.")
@@ -64,7 +64,7 @@ def picture_panels(
         pen.multiline_text((MARGIN, y + height / 2), title, INK, font(), anchor="lm")
         for x, width, panel in zip(lefts, widths, row, strict=True):
             if isinstance(panel, str):
-                _hole(pen, (x, y, x + width, y + height), panel)
+                _draw_reason(pen, (x, y, x + width, y + height), panel)
             else:
                 canvas.paste(panel, (x + (width - panel.width) // 2, y + (height - panel.height) // 2))
         y += height + GAP
@@ -72,7 +72,7 @@ def picture_panels(
 
 
 def stacked(pictures: Sequence[Image.Image], path: Path | None = None, *, gap: int = 0) -> Image.Image:
-    """Pictures under each other, flush left, with ``gap`` pixels between them.
+    """Pictures below each other, aligned to the left, with ``gap`` pixels between them.
 
     Raises:
         LacunaError: no pictures.
@@ -88,16 +88,16 @@ def stacked(pictures: Sequence[Image.Image], path: Path | None = None, *, gap: i
     return finish(canvas, path)
 
 
-def hole_picture(title: str, why: str, width: int = 640, height: int = 120) -> Image.Image:
-    """What stands where there is no picture."""
+def empty_picture(title: str, why: str, width: int = 640, height: int = 120) -> Image.Image:
+    """A picture with a title and the reason why the real one is missing."""
     canvas = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(canvas)
     pen.text((MARGIN, MARGIN), title, INK, font(), anchor="lt")
-    _hole(pen, (MARGIN, MARGIN + 24, width - MARGIN, height - MARGIN), why)
+    _draw_reason(pen, (MARGIN, MARGIN + 24, width - MARGIN, height - MARGIN), why)
     return canvas
 
 
-def _hole(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], why: str) -> None:
+def _draw_reason(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], why: str) -> None:
     pen.rectangle(box, fill=EMPTY)
     text = "\n".join(textwrap.wrap(why, max(12, (box[2] - box[0]) // 8))[: max(1, (box[3] - box[1]) // 18)])
     pen.multiline_text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), text, SOFT, font(), anchor="mm", align="center")

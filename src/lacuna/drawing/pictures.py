@@ -1,7 +1,7 @@
-"""Pictures of incomplete images: grids with titled rows, heat maps with a colour bar. No torch in here.
+"""Pictures of incomplete images: grids with titled rows, heat maps with a colour bar. Imports no torch.
 
-Images may be tensors or arrays, (N,C,H,W) with C = 1 or 3 and values in [0, 1]. All functions return a PIL image and
-write it too, atomically as PNG, where ``path`` is given.
+Images may be tensors or arrays, (N,C,H,W) with C = 1 or 3 and values in [0, 1]. All functions return a PIL image. If
+``path`` is given, they also write it as PNG, atomically.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
 
-# Holes: a colour no grey digit has and hardly any photograph; hatched, so that it reads as "nothing" even so.
-HOLE = np.array([(226, 74, 138), (240, 128, 174)], dtype=np.uint8)
+# Missing pixels are hatched in colours that grey images never have and photographs hardly ever.
+MISSING_COLOURS = np.array([(226, 74, 138), (240, 128, 174)], dtype=np.uint8)
 INK, SOFT, PAPER = (29, 33, 41), (104, 112, 125), (255, 255, 255)
 GAP, MARGIN, BAR = 3, 14, 12
 FONT_SIZE = 13
@@ -30,10 +30,10 @@ class Row:
     """One row of a grid.
 
     Attributes:
-        title: what stands left of it.
+        title: left of the row.
         images: (N,C,H,W) in [0, 1], C = 1 or 3; for a heat map (N,1,H,W), any finite values.
-        mask: (N,1,H,W) or (N,C,H,W) bool, True = observed; what is not observed is drawn as a hole.
-        heat: draw a heat map with a colour bar.
+        mask: (N,1,H,W) or (N,C,H,W) bool, True = observed; missing pixels are hatched.
+        heat: whether to draw a heat map with a colour bar.
         limits: ends of the heat map's scale; default: 0 (or the minimum, if negative) and the maximum.
     """
 
@@ -51,13 +51,13 @@ def image_grid(
     columns: Sequence[str] | None = None,
     path: Path | None = None,
 ) -> Image.Image:
-    """Rows of images under each other, each with its title to the left.
+    """Rows of images below each other, each with its title to the left.
 
     Args:
         rows: :class:`Row` objects or (title, images) pairs; rows may have different numbers of images.
-        scale: screen pixels per image pixel; default: so that an image is about 64 wide.
+        scale: screen pixels per image pixel; None: an image is about 64 wide.
         columns: titles above the columns.
-        path: where to write the PNG, if anywhere.
+        path: of the PNG to write; None: none.
 
     Raises:
         LacunaError: no rows, or images of a wrong shape.
@@ -95,11 +95,11 @@ def image_grid(
 
 
 def row_picture(row: Row, *, scale: int | None = None) -> Image.Image:
-    """The images of one row beside each other, without title and colour bar, to be put together with others.
+    """The images of one row side by side, without title and colour bar, as a part of another picture.
 
     Args:
-        row: what is drawn; give heat maps that are to be compared the same ``limits``.
-        scale: screen pixels per image pixel; default: so that an image is about 64 wide.
+        row: the images; heat maps that are compared need the same ``limits``.
+        scale: screen pixels per image pixel; None: an image is about 64 wide.
 
     Raises:
         LacunaError: images of a wrong shape.
@@ -109,12 +109,12 @@ def row_picture(row: Row, *, scale: int | None = None) -> Image.Image:
 
 
 def colour_scale(limits: tuple[float, float], title: str, *, over: bool = False, length: int = 160) -> Image.Image:
-    """What the colours of heat maps mean: a title and a bar with the ends of the scale, for below a picture.
+    """The legend of heat maps: a title and a colour bar with the ends of the scale.
 
     Args:
-        limits: the ends.
-        title: stands left of it.
-        over: whether there may be larger values, drawn as bright as its end.
+        limits: ends of the scale.
+        title: left of the bar.
+        over: whether larger values may occur; they have the colour of the upper end.
         length: screen pixels of the bar.
     """
     letters, small = font(), font(FONT_SIZE - 2)
@@ -139,15 +139,15 @@ def first_layer_grid(
     limits: tuple[float, float] | None = None,
     path: Path | None = None,
 ) -> Image.Image:
-    """What a first layer makes of one image: its channels (C,H,W) as heat maps on one common scale.
+    """The output of a first layer for one image: its channels (C,H,W) as heat maps on a common scale.
 
     Args:
         features: (C,H,W), any finite values.
-        title: stands above the grid.
+        title: above the grid.
         columns: channels in a row.
-        scale: screen pixels per feature pixel; default: about 64 a map.
-        limits: ends of the colour scale; give the same to two grids to compare them.
-        path: where to write the PNG, if anywhere.
+        scale: screen pixels per feature pixel; None: a map is about 64 wide.
+        limits: ends of the colour scale; grids that are compared need the same.
+        path: of the PNG to write; None: none.
 
     Raises:
         LacunaError: features that are not (C,H,W).
@@ -188,7 +188,7 @@ def _paint(row: Row) -> tuple[np.ndarray[Any, Any], tuple[float, float] | None]:
 
 
 def _strip(strip: np.ndarray[Any, Any], row: Row, factor: int) -> Image.Image:
-    """Painted images (N,H,W,3) beside each other, their holes hatched."""
+    """Images (N,H,W,3) side by side, with missing pixels hatched."""
     count, height, width = strip.shape[:3]
     canvas = Image.new("RGB", (count * (width * factor + GAP) - GAP, height * factor), PAPER)
     for i, pixels in enumerate(strip):
@@ -197,20 +197,20 @@ def _strip(strip: np.ndarray[Any, Any], row: Row, factor: int) -> Image.Image:
 
 
 def _enlarged(pixels: np.ndarray[Any, Any], row: Row, index: int, factor: int) -> Image.Image:
-    """One image (H,W,3) at ``factor`` times its size, its holes hatched."""
+    """One image (H,W,3) at ``factor`` times its size, with missing pixels hatched."""
     large = pixels.repeat(factor, 0).repeat(factor, 1)
     if row.mask is not None:
         mask = _array(row.mask)[index].astype(bool)
         mask = np.broadcast_to(mask, (3, *mask.shape[1:])).transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
         diagonal = np.add.outer(np.arange(large.shape[0]), np.arange(large.shape[1])) % 8 < 3
-        hatched = HOLE[diagonal.astype(np.intp)]
-        # Per channel: a pixel of which some channels are known shows those.
+        hatched = MISSING_COLOURS[diagonal.astype(np.intp)]
+        # per channel: a pixel with some observed channels shows those
         large = np.where(mask, large, hatched)
     return Image.fromarray(np.ascontiguousarray(large, dtype=np.uint8))
 
 
 def _over(row: Row, limits: tuple[float, float]) -> bool:
-    """Whether a heat map has values beyond the end of its scale, drawn as bright as that."""
+    """Whether a heat map has values above the end of its scale."""
     return bool(np.nanmax(_array(row.images)) > limits[1])
 
 
@@ -231,8 +231,8 @@ def _limits(values: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def _heat(values: np.ndarray[Any, Any], limits: tuple[float, float]) -> np.ndarray[Any, Any]:
-    """Values (...) as colours, uint8 (...,3): dark = low, bright = high; also right for the colour-blind."""
-    import matplotlib  # here, because it is slow to load and only heat maps need it
+    """Values (...) as colours, uint8 (...,3): dark = low, bright = high; suitable for colour-blind readers."""
+    import matplotlib  # imported here because it is slow and only heat maps need it
 
     low, high = limits
     share = np.nan_to_num((values.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
@@ -249,17 +249,17 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 
 @functools.cache
 def font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont:
-    """What text in pictures is written with."""
+    """The font of text in pictures."""
     import matplotlib
 
-    # matplotlib carries DejaVu Sans, which knows the Greek and the signs that titles use.
+    # matplotlib ships DejaVu Sans, which has the Greek letters and signs of the titles
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def finish(canvas: Image.Image, path: Path | None) -> Image.Image:
-    """The picture itself, also written as PNG where ``path`` is given."""
+    """The picture itself; if ``path`` is given, it is also written as PNG."""
     if path is not None:
-        # A picture of at most 256 colours (grey digits, say) is stored as a palette, at a third of the size.
+        # a picture with at most 256 colours (grey digits) is stored with a palette, at a third of the size
         few = canvas.getcolors(256) is not None
         stored = canvas.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE) if few else canvas
         with replacing(path) as temporary:

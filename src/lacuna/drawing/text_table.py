@@ -1,7 +1,7 @@
-"""Tables as text: aligned columns for a terminal, Markdown for a file. No torch in here.
+"""Tables as text: aligned columns for a terminal, Markdown for a file. Imports no torch.
 
-A table is a list of rows, a row a mapping from column title to a value: a string, a number, True/False, None (shown
-as a dash) or a :class:`Cell`. Columns appear in the order in which the rows first name them.
+A table is a list of rows. A row maps column titles to values: a string, a number, a bool, None (shown as a dash) or a
+:class:`Cell`. Columns are in the order in which the rows first name them.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from lacuna.errors import LacunaError
 
 TableRow = Mapping[str, Any]
 MISSING = "–"
-BEST, TIE, HOLE = "best", "tie", "hole"
+BEST, TIE, NO_NUMBER = "best", "tie", "missing"
 SIGNS = {BEST: "*", TIE: "†"}
 _NUMBER = re.compile(r"[-+−]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell with more to say than one value.
+    """A cell with more than one value.
 
     Args:
         text: the value.
-        extra: what stands behind it in small: ``± 0.004 (3)``.
-        below: what stands under it in small; in a terminal beside it, in brackets.
-        mark: ``best``, ``tie`` (with the best), ``hole`` (the text says why there is no number), or nothing.
-        link: where the text leads, on a page.
+        extra: small text after it: ``± 0.004 (3)``.
+        below: small text below it; in a terminal after it, in brackets.
+        mark: ``best``, ``tie`` (with the best), ``missing`` (the text says why there is no number), or empty.
+        link: target of a link on a page.
     """
 
     text: str
@@ -45,10 +45,10 @@ class Cell:
 
 
 def mean_sd(values: Iterable[float | None], digits: int = 4) -> str:
-    """``"0.9123 ± 0.0041"``: mean and sample standard deviation; one value alone has no ±, none is a dash.
+    """``"0.9123 ± 0.0041"``: mean and sample standard deviation. One value has no ±; without values, a dash.
 
     Args:
-        values: numbers; ``None`` stands for one that is not there yet.
+        values: numbers; None: not there yet.
         digits: digits after the decimal point.
     """
     known = [float(value) for value in values if value is not None]
@@ -61,7 +61,7 @@ def mean_sd(values: Iterable[float | None], digits: int = 4) -> str:
 
 
 def cell_text(value: Any, digits: int = 4) -> str:
-    """A value as it stands in a table: floats with ``digits`` decimals, large whole numbers in groups of three."""
+    """The text of a value in a table: floats with ``digits`` decimals, large whole numbers in groups of three."""
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -74,8 +74,8 @@ def cell_text(value: Any, digits: int = 4) -> str:
 
 
 def cell_number(value: Any) -> float | None:
-    """The number a cell stands for (of ``"0.91 ± 0.02"`` the first), or None if it stands for none."""
-    if isinstance(value, bool) or value is None or is_hole(value):
+    """The number in a cell (the first one of ``"0.91 ± 0.02"``); None if there is none."""
+    if isinstance(value, bool) or value is None or has_no_number(value):
         return None
     if isinstance(value, int | float):
         return float(value) if math.isfinite(value) else None
@@ -83,9 +83,9 @@ def cell_number(value: Any) -> float | None:
     return float(found.group().replace("−", "-")) if found else None
 
 
-def is_hole(value: Any) -> bool:
-    """Whether nothing stands in a cell, or only why."""
-    return value is None or value == MISSING or (isinstance(value, Cell) and value.mark == HOLE)
+def has_no_number(value: Any) -> bool:
+    """Whether a cell is empty, or says only why there is no number."""
+    return value is None or value == MISSING or (isinstance(value, Cell) and value.mark == NO_NUMBER)
 
 
 def columns_of(rows: Sequence[TableRow]) -> list[str]:
@@ -94,9 +94,9 @@ def columns_of(rows: Sequence[TableRow]) -> list[str]:
 
 
 def best_cells(rows: Sequence[TableRow], best: Mapping[str, str] | None) -> set[tuple[int, str]]:
-    """The (row number, column) cells to stress. ``best`` maps a column to ``max`` or ``min``; equal ones all win.
+    """The best cells as (row index, column). ``best`` maps a column to ``max`` or ``min``; all equal ones are best.
 
-    A column with fewer than two numbers has no winner.
+    A column with fewer than two numbers has none.
 
     Raises:
         LacunaError: a direction that is neither ``max`` nor ``min``.
@@ -113,12 +113,12 @@ def best_cells(rows: Sequence[TableRow], best: Mapping[str, str] | None) -> set[
 
 
 def text_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None = None, digits: int = 4) -> str:
-    """An aligned table for a terminal; the best cells carry a ``*``, ties a ``†``. Numbers are set to the right."""
+    """An aligned table for a terminal; the best cells have a ``*``, ties a ``†``. Numbers are aligned to the right."""
     if not rows:
         return "(nothing yet)"
     titles, winners = columns_of(rows), best_cells(rows, best)
     signs = {(i, t): _sign(row.get(t), (i, t) in winners) for i, row in enumerate(rows) for t in titles}
-    # Where a column has a sign, the other cells get a blank, so that the digits stay under each other.
+    # in a column with signs the other cells get a blank, so that digits stay aligned
     signed = {title for (_, title), sign in signs.items() if sign}
 
     def text(i: int, title: str) -> str:
@@ -141,7 +141,7 @@ def text_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None = Non
 
 
 def markdown_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None = None, digits: int = 4) -> str:
-    """The table in Markdown; the best cells are bold, ties carry a ``†``."""
+    """The table in Markdown; the best cells are bold, ties have a ``†``."""
     if not rows:
         return "(nothing yet)"
     titles, winners = columns_of(rows), best_cells(rows, best)
@@ -151,7 +151,7 @@ def markdown_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None =
         text = _escape(cell_text(value, digits))
         if isinstance(value, Cell):
             text += SIGNS[TIE] if value.mark == TIE else ""
-            text = f"**{text}**" if value.mark == BEST else f"*{text}*" if value.mark == HOLE else text
+            text = f"**{text}**" if value.mark == BEST else f"*{text}*" if value.mark == NO_NUMBER else text
             return f"{text}<br>{_escape(value.below)}" if value.below else text
         return f"**{text}**" if (i, title) in winners else text
 
@@ -161,8 +161,8 @@ def markdown_table(rows: Sequence[TableRow], *, best: Mapping[str, str] | None =
 
 
 def is_numeric(rows: Sequence[TableRow], title: str) -> bool:
-    """Whether every filled cell of a column is a number (and there is one), so that it is set to the right."""
-    filled = [value for value in (row.get(title) for row in rows) if not is_hole(value)]
+    """Whether a column has numbers only (at least one), so that it is aligned to the right."""
+    filled = [value for value in (row.get(title) for row in rows) if not has_no_number(value)]
     return bool(filled) and all(cell_number(value) is not None or _is_nan(value) for value in filled)
 
 

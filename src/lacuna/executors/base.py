@@ -1,4 +1,4 @@
-"""What an executor is given and what it must say. Nothing here imports torch: the process that plans never trains."""
+"""The interface of executors: jobs in, outcomes out. Imports no torch: the process that plans never trains."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from lacuna.errors import LacunaError
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
+from lacuna.runs.title import run_title
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run asks for.
+    """The request of one run.
 
     Args:
-        cpus: CPU cores, which are its threads (all processes of the run together).
-        gpus: GPUs; a fraction shares one with other runs.
+        cpus: CPU cores (threads) of all processes of the run together.
+        gpus: GPUs; below 1, a share of one GPU.
     """
 
     cpus: int = 1
@@ -28,7 +29,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be done: a recipe, and how and where; the runs it needs are finished when it is submitted."""
+    """One run to do: recipe, settings and resources. Its prerequisites are finished when it is submitted."""
 
     recipe: Recipe
     settings: Settings
@@ -36,18 +37,18 @@ class Job:
 
     @property
     def identity(self) -> str:
-        """Of the recipe."""
+        """The recipe's identity."""
         return self.recipe.identity
 
     @property
     def folder(self) -> RunFolder:
-        """Where the run's results appear."""
+        """The folder of the run."""
         return RunFolder.of(self.settings.output, self.recipe)
 
     @property
     def title(self) -> str:
-        """For people: ``mnist-square-misconv, seed 0``."""
-        return f"{self.recipe.group}, seed {self.recipe.config['seed']}"
+        """For people: ``digits · square 25 % · MisConv · seed 0``."""
+        return run_title(self.recipe)
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Outcome:
     """How a job ended.
 
     Args:
-        identity: the job's.
+        identity: the identity of the job.
         error: None if it is done; otherwise one sentence (for the user's mistakes) or the traceback.
-        interrupted: the job was stopped by the user and can go on later.
+        interrupted: the job was stopped and can be resumed.
     """
 
     identity: str
@@ -66,7 +67,7 @@ class Outcome:
 
     @classmethod
     def stopped(cls, identity: str) -> Outcome:
-        """Of a job that was interrupted."""
+        """The outcome of a job that was interrupted."""
         return cls(identity, error="interrupted", interrupted=True)
 
     @property
@@ -76,18 +77,18 @@ class Outcome:
 
 
 class Executor(ABC):
-    """Trains jobs somewhere. Use it as a context manager: workers start when first needed and end with it.
+    """Trains jobs. It is a context manager: workers start when they are first needed and end with the context.
 
-    Jobs are submitted when they are ready, and at most :attr:`slots` at a time.
+    Jobs are submitted once their prerequisites are done, at most :attr:`slots` at a time.
     """
 
     @abstractmethod
     def resources(self, devices: int) -> Resources:
-        """What a run of ``devices`` processes asks for here (``trainer.devices``)."""
+        """The request of a run of ``devices`` processes (``trainer.devices``)."""
 
     @abstractmethod
-    def check(self, wanted: Iterable[Resources]) -> None:
-        """Refuse, at planning time, what could never be placed.
+    def check(self, requests: Iterable[Resources]) -> None:
+        """Check at planning time that every request can be placed.
 
         Raises:
             LacunaError: a run asks for more than there is; names the config key to change.
@@ -96,27 +97,27 @@ class Executor(ABC):
     @property
     @abstractmethod
     def slots(self) -> int:
-        """How many jobs to hand over at once: enough to keep every place busy."""
+        """How many jobs to submit at a time: enough to keep every worker busy."""
 
     @abstractmethod
     def submit(self, job: Job) -> None:
-        """Start a job as soon as there is a place for it."""
+        """Start a job as soon as there are resources for it."""
 
     @abstractmethod
     def wait(self, timeout: float) -> list[Outcome]:
-        """What has ended by now; waits up to ``timeout`` seconds for the first."""
+        """Outcomes of the jobs that have ended; waits up to ``timeout`` seconds for the first."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Have every job that was submitted stop as soon as its state is saved; returns at once.
+        """Ask every submitted job to save its state and stop; returns at once.
 
-        :meth:`wait` then gives their outcomes: interrupted, or done by then. None is taken up again, and no other one
-        may be submitted.
+        :meth:`wait` then gives their outcomes: interrupted, or done. None is restarted, and no other job may be
+        submitted.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Stop everything that still runs; it can be resumed later. May be called twice."""
+        """Stop all running jobs; they can be resumed later. May be called twice."""
 
     def __enter__(self) -> Executor:
         return self
@@ -128,5 +129,5 @@ class Executor(ABC):
 
 
 def describe_error(error: BaseException, trace: str) -> str:
-    """What an :class:`Outcome` says: the sentence of a :class:`LacunaError`, otherwise the traceback."""
+    """The text of an error for an :class:`Outcome`: the sentence of a :class:`LacunaError`, otherwise the traceback."""
     return str(error) if isinstance(error, LacunaError) else trace

@@ -1,4 +1,4 @@
-"""What the machines of a cluster can hold: plain numbers, without Ray."""
+"""How many runs the machines of a cluster can hold. Plain numbers, without Ray."""
 
 from __future__ import annotations
 
@@ -9,66 +9,72 @@ from dataclasses import dataclass
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Resources
 
-NEARLY = 1e-6
+TOLERANCE = 1e-6
 """Shares of GPUs are floating-point numbers."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster: its CPU cores and its GPUs, whoever uses them."""
+    """A machine of the cluster: its CPU cores and its GPUs, used or not."""
 
     cpus: float
     gpus: float
 
 
-def size(asked: Resources) -> tuple[float, int]:
-    """For sorting: GPUs are scarcer than cores."""
-    return asked.gpus, asked.cpus
+def size(request: Resources) -> tuple[float, int]:
+    """Sort key of requests: by GPUs, then by cores, because GPUs are scarcer."""
+    return request.gpus, request.cpus
 
 
-def require(asked: Resources, nodes: Sequence[Node]) -> None:
-    """Refuse what no machine could hold, even if nothing else ran there.
+def check_fits(request: Resources, nodes: Sequence[Node]) -> None:
+    """Check that at least one machine could hold a request if nothing else ran there.
 
     Raises:
-        LacunaError: names what is asked for, what there is, and the keys to change.
+        LacunaError: none could; names the request, the capacity and the keys to change.
     """
-    if any(asked.cpus <= node.cpus and asked.gpus <= node.gpus for node in nodes):
+    if any(request.cpus <= node.cpus and request.gpus <= node.gpus for node in nodes):
         return
     most_cpus = max((node.cpus for node in nodes), default=0)
     most_gpus = max((node.gpus for node in nodes), default=0)
-    if asked.cpus > most_cpus:
-        keys, have = "executor.cpus or trainer.devices", f"no machine on Ray has more than {most_cpus:g} CPU cores"
-    elif asked.gpus > most_gpus:
+    if request.cpus > most_cpus:
+        keys, reason = "executor.cpus or trainer.devices", f"no machine on Ray has more than {most_cpus:g} CPU cores"
+    elif request.gpus > most_gpus:
         most = f"more than {most_gpus:g}" if most_gpus else "any"
-        keys, have = "executor.gpus or trainer.devices", f"no machine on Ray has {most} GPUs"
+        keys, reason = "executor.gpus or trainer.devices", f"no machine on Ray has {most} GPUs"
     else:
-        keys, have = "executor.cpus, executor.gpus or trainer.devices", "no machine on Ray has both"
-    wanted = f"{asked.cpus} CPU cores" + (f" and {asked.gpus:g} GPUs" if asked.gpus else "")
-    raise LacunaError(f"A run asks for {wanted}, but {have}: lower {keys}.")
+        keys, reason = "executor.cpus, executor.gpus or trainer.devices", "no machine on Ray has both"
+    wanted = f"{request.cpus} CPU cores" + (f" and {request.gpus:g} GPUs" if request.gpus else "")
+    raise LacunaError(f"A run asks for {wanted}, but {reason}: lower {keys}.")
 
 
-def room(nodes: Iterable[Node], running: Sequence[Resources], more: Resources) -> int:
-    """How many more runs find a place beside those in hand; below 0: so many in hand have none themselves.
+def free_slots(nodes: Iterable[Node], placed: Sequence[Resources], request: Resources) -> int:
+    """How many more runs fit beside those that are placed or queued already.
 
     Args:
         nodes: the machines.
-        running: what the runs in hand ask for.
-        more: what one more would ask for.
+        placed: requests of the runs that are placed or queued.
+        request: of one more run.
+
+    Returns:
+        Negative: the number of placed runs that do not fit themselves.
     """
-    left = [[node.cpus, node.gpus] for node in nodes]
-    without = sum(not _place(asked, left) for asked in running)
-    found = 0
-    while not without and _place(more, left):
-        found += 1
-    return found - without
+    free = [[node.cpus, node.gpus] for node in nodes]
+    not_placed = sum(not _place(one, free) for one in placed)
+    count = 0
+    while not not_placed and _place(request, free):
+        count += 1
+    return count - not_placed
 
 
-def _place(asked: Resources, left: list[list[float]]) -> bool:
-    """Take it from the first machine that has it; a share of a GPU blocks what no other such share can use."""
-    gpus = 1 / math.floor(1 / asked.gpus + NEARLY) if 0 < asked.gpus < 1 else asked.gpus
-    for free in left:
-        if asked.cpus <= free[0] + NEARLY and gpus <= free[1] + NEARLY:
-            free[0] -= asked.cpus
-            free[1] -= gpus
+def _place(request: Resources, free: list[list[float]]) -> bool:
+    """Take a request from the first machine that has room for it; whether there is one.
+
+    A share of a GPU takes 1/n of it, where n is how many such shares fit on one.
+    """
+    gpus = 1 / math.floor(1 / request.gpus + TOLERANCE) if 0 < request.gpus < 1 else request.gpus
+    for machine in free:
+        if request.cpus <= machine[0] + TOLERANCE and gpus <= machine[1] + TOLERANCE:
+            machine[0] -= request.cpus
+            machine[1] -= gpus
             return True
     return False

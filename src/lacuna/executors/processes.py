@@ -1,4 +1,4 @@
-"""Several runs at a time on this machine, each in a worker process of its own; they share its GPUs, without Ray."""
+"""Several runs at a time on this machine, each in its own worker process. They share the GPUs. Needs no Ray."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from collections.abc import Callable, Iterable
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.executors.inline import Inline
-from lacuna.executors.validation import gpu_share, whole
-from lacuna.executors.worker import work as train
+from lacuna.executors.validation import check_gpus, check_whole
+from lacuna.executors.worker import run_job
 from lacuna.runs.machine import cores, gpu_count, visible_gpus
 
 GPU_RUNS = 4
-"""Runs a GPU by default: small networks leave most of one idle."""
+"""Default number of runs per GPU: small networks leave most of it idle."""
 
 
 class Processes(Executor):
     """Trains on this machine, ``runs`` jobs at a time, each in a worker that is kept between jobs.
 
-    A run has one GPU at most; the workers share the GPUs that are visible, in turn. Nothing bounds the memory that a
-    run takes of its GPU.
+    A run has at most one GPU. Workers are distributed over the visible GPUs in turn. The memory that a run takes of its
+    GPU is not limited.
 
     Args:
-        runs: jobs at a time; None: four a GPU where there are GPUs, and no more than there are cores.
+        runs: jobs at a time; None: four per GPU and at most one per core, without GPUs one per core.
         cpus: threads of a run; None: the cores divided by ``runs``.
-        gpus: 0 hides the GPUs from the runs; None or 1: each has one, where there are any.
-        retries: how often a job is taken up again after its worker died.
-        work: what a worker does with a job.
+        gpus: 0 hides the GPUs from the runs; None or 1: each run has one, if the machine has GPUs.
+        retries: restarts of a job after its worker died.
+        work: the function that a worker calls with a job.
 
     Raises:
         LacunaError: a value out of its range.
@@ -41,16 +41,16 @@ class Processes(Executor):
         cpus: int | None = None,
         gpus: float | None = None,
         retries: int = 2,
-        work: Callable[[Job], Outcome] = train,
+        work: Callable[[Job], Outcome] = run_job,
     ) -> None:
-        whole("runs", runs, 1)
-        whole("cpus", cpus, 1)
-        whole("retries", retries, 0)
-        gpu_share(gpus)
+        check_whole("runs", runs, 1)
+        check_whole("cpus", cpus, 1)
+        check_whole("retries", retries, 0)
+        check_gpus(gpus)
         self.runs = runs or _default_runs(gpus)
         self.cpus, self.gpus = cpus or max(1, cores() // self.runs), gpus
         devices = [] if gpus == 0 else visible_gpus()
-        self._places = [
+        self._workers = [
             Inline(
                 cpus=self.cpus,
                 gpus=gpus,
@@ -62,7 +62,7 @@ class Processes(Executor):
         ]
 
     def resources(self, devices: int) -> Resources:
-        """The same share of the cores for every run, and a GPU where there are GPUs.
+        """An equal share of the cores, and one GPU if the machine has GPUs.
 
         Raises:
             LacunaError: a run of several devices.
@@ -72,52 +72,52 @@ class Processes(Executor):
         wanted = self.gpus if self.gpus is not None else float(gpu_count() > 0)
         return Resources(self.cpus, wanted)
 
-    def check(self, wanted: Iterable[Resources]) -> None:
-        """Refuse more than one GPU a run, more GPUs than there are, or more cores."""
+    def check(self, requests: Iterable[Resources]) -> None:
+        """Check that each run asks for at most one GPU and no more than this machine has."""
         have_cpus, have_gpus = cores(), gpu_count()
-        for resources in wanted:
+        for resources in requests:
             if resources.cpus > have_cpus:
                 raise LacunaError(f"executor.cpus={resources.cpus}: this machine has {have_cpus} cores.")
             if math.ceil(resources.gpus) > min(1, have_gpus):
                 raise LacunaError(
                     f"executor.gpus={resources.gpus:g}: executor=processes gives a run one GPU at most, and this "
-                    f"machine has {have_gpus or 'no'} GPUs; leave it null to use what there is."
+                    f"machine has {have_gpus or 'no'} GPUs; leave it null to use all."
                 )
 
     @property
     def slots(self) -> int:
-        """As many as run at a time."""
+        """The number of jobs at a time."""
         return self.runs
 
     def submit(self, job: Job) -> None:
-        """Hand the job to a worker that is idle."""
-        idle = next((place for place in self._places if not place.busy), None)
+        """Send the job to an idle worker."""
+        idle = next((worker for worker in self._workers if not worker.busy), None)
         if idle is None:
             raise RuntimeError(f"{self.runs} jobs at a time")
         idle.submit(job)
 
     def wait(self, timeout: float) -> list[Outcome]:
-        """What has ended by now, or else the first that ends in time."""
+        """Outcomes of the jobs that have ended, or of the first that ends in time."""
         until = time.monotonic() + timeout
         while True:
-            watched = [each for place in self._places for each in place.watched()]
+            watched = [handle for worker in self._workers for handle in worker.watched()]
             if not watched:
                 return []
             multiprocessing.connection.wait(watched, max(0.0, until - time.monotonic()))
-            ended = [outcome for place in self._places if place.busy for outcome in place.wait(0)]
+            ended = [outcome for worker in self._workers if worker.busy for outcome in worker.wait(0)]
             if ended or time.monotonic() >= until:
                 return ended
 
     def stop(self) -> None:
-        """Tell all workers that are busy to stop."""
-        for place in self._places:
-            place.stop()
+        """Ask all busy workers to stop."""
+        for worker in self._workers:
+            worker.stop()
 
     def close(self) -> None:
-        """Tell all workers to stop, then wait for each: they save what they can at the same time."""
+        """Stop all workers. They save their states at the same time."""
         self.stop()
-        for place in self._places:
-            place.close()
+        for worker in self._workers:
+            worker.close()
 
 
 def _default_runs(gpus: float | None) -> int:

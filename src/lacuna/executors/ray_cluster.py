@@ -1,4 +1,4 @@
-"""Ray itself: started on this machine or joined, what it has, and how it is left again. Imported only when used."""
+"""Start or join Ray, list its machines, and leave it. Ray is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ from lacuna.errors import LacunaError
 from lacuna.executors.cluster_capacity import Node
 
 REFRESH = 5.0
-"""Seconds for which the list of machines is believed; a cluster may grow."""
+"""Seconds after which the list of machines is read again; a cluster may grow."""
 
-REACH = 5.0
-"""Seconds in which a cluster must answer. Ray itself tries for minutes when nobody is there."""
+CONNECT_WITHIN = 5.0
+"""Seconds in which a cluster must answer. Ray itself would try for minutes."""
 
 OBJECT_STORE = 100 * 2**20
 """Bytes of shared memory for Ray's objects: jobs and outcomes are small."""
 
 
 class Cluster:
-    """The Ray that jobs are placed on; nothing happens before :meth:`connect`.
+    """A Ray cluster; nothing happens before :meth:`connect`.
 
     Args:
         address: None to start one on this machine; ``auto`` or ``host:port`` to join one.
-        cpus, gpus: what a started one is to have; None: what the machine has.
+        cpus, gpus: of a cluster that is started; None: all of the machine.
     """
 
     def __init__(self, address: str | None = None, cpus: int | None = None, gpus: int | None = None) -> None:
         self.address, self.cpus, self.gpus = address, cpus, gpus
         self._ray: Any = None
-        self._ours = False
+        self._started_ours = False
         self._nodes: list[Node] = []
-        self._looked = -math.inf
+        self._listed_at = -math.inf
 
     @property
     def connected(self) -> bool:
-        """Whether there is a Ray to talk to."""
+        """Whether this process is connected to Ray."""
         return self._ray is not None
 
     def connect(self) -> Any:
         """The module ``ray``, connected; the first call starts or joins a cluster, which takes some seconds.
 
-        A Ray that this process has connected to before is taken as it is, and left so.
+        If this process is connected to Ray already, that connection is used and left open.
 
         Raises:
-            LacunaError: there is no such cluster, or it cannot be used from here.
+            LacunaError: there is no such cluster, or this machine cannot use it.
         """
         if self._ray is None:
             if self.address is None:
-                keep_out_others()
+                require_token()
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray = importlib.import_module("ray")
             if not ray.is_initialized():
                 self._init(ray)
-                self._ours = True
-                _hush()
+                self._started_ours = True
+                _silence_ray()
             self._ray = ray
         return self._ray
 
@@ -78,11 +78,11 @@ class Cluster:
             "logging_level": logging.CRITICAL,
             "runtime_env": {"env_vars": {"PYTHONPATH": import_path()}},
         }
-        if self.address is None:  # not left out: RAY_ADDRESS would count then
+        if self.address is None:  # must be given: otherwise RAY_ADDRESS counts
             options |= {"address": "local", "num_cpus": self.cpus, "num_gpus": self.gpus}
             options["object_store_memory"] = OBJECT_STORE
         else:
-            reach(self.address)
+            check_reachable(self.address)
             options["address"] = self.address
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
@@ -90,71 +90,71 @@ class Cluster:
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             where = "null: Ray cannot be started here" if self.address is None else f"{self.address} cannot be joined"
-            raise LacunaError(f"executor.address={where} ({reason}); executor=inline does without Ray.") from error
+            raise LacunaError(f"executor.address={where} ({reason}); executor=inline needs no Ray.") from error
         finally:
             if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own in its place
+                signal.signal(signal.SIGTERM, on_sigterm)  # Ray replaces the handler
 
     def nodes(self) -> list[Node]:
-        """The machines that are there now."""
-        if time.monotonic() - self._looked > REFRESH:
+        """The machines that are alive now."""
+        if time.monotonic() - self._listed_at > REFRESH:
             alive = [node["Resources"] for node in self.connect().nodes() if node["Alive"]]
             self._nodes = [Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in alive]
-            self._looked = time.monotonic()
+            self._listed_at = time.monotonic()
         return self._nodes
 
     def interrupt(self, node: str, pid: int) -> None:
-        """Press Ctrl-C in a process on a machine of the cluster; does not wait for what comes of it."""
+        """Send SIGINT to a process on a machine of the cluster; does not wait for its effect."""
         affinity = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         there = {"scheduling_strategy": affinity(node, soft=False), "num_cpus": 0, "max_retries": 0}
         self.connect().remote(_interrupt).options(**there).remote(pid)
 
     def close(self) -> None:
-        """Stop what was started here; a cluster that was joined goes on without us."""
-        ray, self._ray, self._looked = self._ray, None, -math.inf
-        if ray is not None and self._ours:
-            self._ours = False
+        """Stop a cluster that was started here, or leave one that was joined."""
+        ray, self._ray, self._listed_at = self._ray, None, -math.inf
+        if ray is not None and self._started_ours:
+            self._started_ours = False
             ray.shutdown()
 
 
-def keep_out_others() -> None:
-    """Ray listens on the network, and whoever may talk to it may run code: let only us and our workers know the word.
+def require_token() -> None:
+    """Protect the cluster with a random token. Ray listens on the network, and whoever can connect can run code.
 
-    By itself Ray would keep one in the home folder. It reads the environment when it is imported, so this comes first;
-    what the user has set there, for a cluster whose members have agreed on a word, say, is left as it is.
+    By itself Ray would keep a token in the home folder. It reads the environment when it is imported, so this comes
+    first. Variables that the user has set are left unchanged.
     """
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def _hush() -> None:
-    """Ray prints log lines of lost workers and machines on stdout, whatever it is told; they stay in its log files."""
-    inside: Any = importlib.import_module("ray._private.worker")
-    if hasattr(inside, "print_to_stdstream"):
-        inside.print_to_stdstream = lambda *_, **__: None
+def _silence_ray() -> None:
+    """Keep log lines of lost workers off stdout; no option of Ray does. They remain in its log files."""
+    ray_worker: Any = importlib.import_module("ray._private.worker")
+    if hasattr(ray_worker, "print_to_stdstream"):
+        ray_worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _interrupt(pid: int) -> None:
     os.kill(pid, signal.SIGINT)
 
 
-def reach(address: str) -> None:
-    """Find out quickly whether anybody answers.
+def check_reachable(address: str) -> None:
+    """Check quickly that a cluster answers.
 
     Raises:
-        LacunaError: nobody does, or it is no address.
+        LacunaError: none does, or the address is invalid.
     """
     asked = address
     if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or _started_here()
+        address = os.environ.get("RAY_ADDRESS") or _recorded_address()
         if not address or ":" not in address:
-            return  # Ray looks for processes, and says at once if there are none
+            return  # Ray searches for processes and fails at once if there are none
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         raise LacunaError(f"executor.address={asked} must be null, auto, or host:port of a Ray cluster's head.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN).close()
     except OSError as error:
         raise LacunaError(
             f"executor.address={asked}: no Ray cluster answers at {address} ({error.strerror or error}); "
@@ -162,8 +162,8 @@ def reach(address: str) -> None:
         ) from error
 
 
-def _started_here() -> str:
-    """What ``ray start`` noted on this machine, perhaps long ago."""
+def _recorded_address() -> str:
+    """The address that ``ray start`` recorded on this machine, perhaps long ago."""
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
         return (Path(folder) / "ray" / "ray_current_cluster").read_text(encoding="utf-8").strip()
@@ -172,7 +172,7 @@ def _started_here() -> str:
 
 
 def import_path() -> str:
-    """This process's ``sys.path`` as a PYTHONPATH, without what every interpreter has by itself."""
+    """This process's ``sys.path`` as a PYTHONPATH, without the entries that every interpreter has."""
     paths = sysconfig.get_paths()
     packages = {paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()}
     builtin = {paths["stdlib"], paths["platstdlib"], os.path.join(paths["platstdlib"], "lib-dynload")}

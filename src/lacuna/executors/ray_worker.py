@@ -1,6 +1,6 @@
-"""What lives in a Ray worker process: it keeps its devices for life and does one job after another.
+"""The actor in a Ray worker process. It keeps its devices and does one job after another.
 
-Nothing here imports torch before a job does, so that what is set first (threads, devices) is what torch finds.
+Nothing here imports torch before a job does, so that torch finds the threads and devices that are set here.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lacuna.executors.base import Job, Outcome, Resources
-from lacuna.executors.signals import hear_one_interrupt
+from lacuna.executors.signals import accept_one_interrupt
 
 
 class Worker:
-    """The actor. Ray has given it its GPUs, in ``CUDA_VISIBLE_DEVICES``, before it is made.
+    """The actor. Ray assigns its GPUs, in ``CUDA_VISIBLE_DEVICES``, before it is created.
 
     Args:
-        resources: what it has; its CPU cores are its threads.
-        home: the driver's working directory, against which relative paths are meant.
-        command: the driver's command line, which goes on record as what made the numbers.
+        resources: of this worker; its CPU cores are its threads.
+        home: the driver's working directory; relative paths refer to it.
+        command: the driver's command line, to be recorded with the numbers.
     """
 
     def __init__(self, resources: Resources, home: Path, command: Sequence[str]) -> None:
         os.environ["OMP_NUM_THREADS"] = str(resources.cpus)
-        if resources.gpus == 0:  # without this it would see them all, and take the first
+        if resources.gpus == 0:  # otherwise it would see all of them, and use the first
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         with contextlib.suppress(OSError):
             os.chdir(home)
         sys.argv = list(command)
-        # Ray blocks it in all its processes; those that a run starts inherit what is set here.
+        # Ray blocks SIGINT in all its processes; processes that a run starts inherit this setting.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        hear_one_interrupt()
+        accept_one_interrupt()
 
     def where(self) -> tuple[str, int]:
-        """The Ray node and the process id; answered as soon as the worker has its place."""
+        """The Ray node and the process id; answered as soon as the worker has been placed."""
         return importlib.import_module("ray").get_runtime_context().get_node_id(), os.getpid()
 
     def do(self, work: Callable[[Job], Outcome], job: Job, marker: Path | None = None) -> Outcome:
-        """One job, from beginning to end.
+        """Do one job.
 
         Args:
-            work: what is done with it.
+            work: the function to call with the job.
             job: the job; its folders are absolute.
-            marker: a file of the driver in the output folder, to see that it is the same folder here.
+            marker: a file that the driver wrote in the output folder, to check that it is the same folder here.
         """
         if marker is not None and not marker.exists():
             return Outcome(
                 job.identity,
-                f"output={marker.parent} on {socket.gethostname()} is not the folder of that name where this was "
-                "started: set output to a folder that all machines of the cluster share.",
+                f"output={marker.parent} on {socket.gethostname()} is not the folder of that name on the machine where "
+                "this was started: set output to a folder that all machines of the cluster share.",
             )
         try:
             return work(job)

@@ -1,4 +1,4 @@
-"""How far a running run is, from the tail of its history: cheap enough to ask once a second for every run."""
+"""Progress of a running run, read from the end of its history. Cheap enough for every run once a second."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TAIL = 1 << 14
-"""Bytes at the end of a history that are read; a line has a few hundred."""
+"""Bytes that are read at the end of a history; a line has a few hundred."""
 
 NOT_METRICS = ("step", "epoch")
 NOT_FINITE = ("nan", "inf", "-inf")
-"""How a history writes what JSON has no numbers for."""
+"""Strings in a history for numbers that JSON cannot hold."""
 
 
 def last_row(path: Path) -> dict[str, Any]:
@@ -21,13 +21,13 @@ def last_row(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
-            lines = file.read().split(b"\n")[:-1]  # behind the last line's end stands at most half a line
+            lines = file.read().split(b"\n")[:-1]  # what follows the last line break is an incomplete line
     except OSError:
         return {}
     for line in reversed(lines):
         try:
             row = json.loads(line)
-        except ValueError:  # damaged, or its beginning was not read
+        except ValueError:  # damaged, or cut off at its beginning
             continue
         if isinstance(row, dict):
             return row
@@ -35,21 +35,21 @@ def last_row(path: Path) -> dict[str, Any]:
 
 
 class Point(NamedTuple):
-    """So many epochs were done at that time."""
+    """Number of epochs that were done at a time, in seconds."""
 
     time: float
     epochs: int
 
 
-class Watch:
+class RunProgress:
     """Epochs, metrics and time left of one running run.
 
-    Times are seconds of whatever clock the caller uses, never those of the file: another machine may have written it.
+    Times are seconds of the caller's clock, never those of the file, which another machine may have written.
 
     Args:
         path: its ``metrics.jsonl``, which need not exist yet.
-        epochs: how many it trains; None: it does not train.
-        started: when it began here.
+        epochs: number of epochs that it trains; None: it does not train.
+        started: when it began in this session.
     """
 
     def __init__(self, path: Path, epochs: int | None, started: float) -> None:
@@ -58,17 +58,17 @@ class Watch:
         self._seen: tuple[int, int] | None = None
         self._read()
         self.resumed = self.done > 0
-        """Whether it goes on from an earlier attempt, so that its time here is not that of a whole run."""
+        """Whether it resumes an earlier attempt, so that its time in this session is not that of a whole run."""
         self._start = Point(started, self.done)
         self._first: Point | None = None
         self._last = self._start
 
-    def look(self, now: float) -> None:
-        """Read the last line, if the file changed since the last time."""
+    def update(self, now: float) -> None:
+        """Read the last line again if the file has changed."""
         if not self._read():
             return
         point = Point(now, self.done)
-        if point.epochs < self._last.epochs:  # its last checkpoint was older than its history
+        if point.epochs < self._last.epochs:  # it resumed from a checkpoint older than its history
             self._start, self._first, self._last = point, None, point
         elif point.epochs > self._last.epochs:
             self._first, self._last = self._first or point, point
@@ -86,24 +86,24 @@ class Watch:
 
     @property
     def done(self) -> int:
-        """Epochs that are behind it."""
+        """Number of finished epochs."""
         epoch = self.row.get("epoch")
         return int(epoch) + 1 if isinstance(epoch, int | float) else 0
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The numbers of the last line, in its order; those that are not finite included."""
+        """The numbers of the last line, in its order, also those that are not finite."""
         found = {}
         for name, value in self.row.items():
             if name not in NOT_METRICS and (isinstance(value, int | float) or value in NOT_FINITE):
                 found[name] = float(value)
         return found
 
-    def left(self, now: float) -> float | None:
-        """Seconds to its last epoch, None where no epoch ended yet."""
+    def seconds_left(self, now: float) -> float | None:
+        """Seconds until its last epoch ends; None before its first epoch in this session has ended."""
         if self.epochs is None or self._first is None:
             return None
-        # the first epoch's time is also that of starting: once there is another one, it no longer counts
+        # the first epoch includes the time of starting: it counts only until a second one has ended
         before = self._start if self._last == self._first else self._first
         pace = (self._last.time - before.time) / (self._last.epochs - before.epochs)
         return max(pace * (self.epochs - self._last.epochs) - (now - self._last.time), 0.0)

@@ -1,4 +1,4 @@
-"""From a graph of jobs to an executor: what is ready is handed over, what fails blocks only what needs it."""
+"""The schedule of a graph of jobs: ready jobs are submitted; a failed job blocks only the jobs that need it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WAITING, RUNNING, DONE, FAILED, BLOCKED, INTERRUPTED = "waiting", "running", "do
 
 @dataclass
 class Task:
-    """A job and how it stands.
+    """A job and its state.
 
     Args:
-        job: what is to be done.
-        cells: what it is for, for people: ``misconv/table1: MisConv, SVHN``.
-        state: waiting, running, done, failed, blocked (what it needs failed) or interrupted.
-        error: why it failed, one sentence or a traceback.
+        job: the job.
+        cells: the cells that need it, for people: ``misconv/table1: MisConv, SVHN``.
+        state: waiting, running, done, failed, blocked (a prerequisite failed) or interrupted.
+        error: why it failed: one sentence or a traceback.
         started, ended: seconds of a monotonic clock.
     """
 
@@ -30,25 +30,25 @@ class Task:
     error: str | None = None
     started: float | None = None
     ended: float | None = None
-    missing: set[str] = field(default_factory=set)
-    """Identities of needed jobs that are not done yet."""
+    waiting_for: set[str] = field(default_factory=set)
+    """Identities of prerequisites that are not done yet."""
 
     @property
-    def ended_for_good(self) -> bool:
-        """Whether nothing more will happen to it here."""
+    def final(self) -> bool:
+        """Whether the state will not change any more."""
         return self.state not in (WAITING, RUNNING)
 
 
 Listener = Callable[[Task], None]
-"""Called whenever a task's state changes."""
+"""Called at every change of a task's state."""
 
 
 class Schedule:
-    """Runs jobs in the order their needs allow, as many at a time as the executor takes.
+    """Does jobs after their prerequisites, as many at a time as the executor takes.
 
     Args:
-        executor: where they run.
-        listeners: told of every change of state.
+        executor: does the jobs.
+        listeners: called at every change of a task's state.
     """
 
     def __init__(self, executor: Executor, listeners: Iterable[Listener] = ()) -> None:
@@ -60,9 +60,9 @@ class Schedule:
         self._stopping = False
 
     def add(self, job: Job, cells: Iterable[str] = ()) -> Task:
-        """Take up a job, after those it needs that are not finished; one that was added before stays as it is.
+        """Add a job; add its unfinished prerequisites first. A job that was added before gets the cells only.
 
-        A needed run that was not added must be finished already.
+        A prerequisite that was not added must be finished already.
         """
         known = self.tasks.get(job.identity)
         if known is not None:
@@ -74,66 +74,65 @@ class Schedule:
             first = self.tasks.get(needed.identity)
             if first is None or first.state == DONE:
                 continue
-            if first.ended_for_good:
+            if first.final:
                 self._end(task, BLOCKED, f"needs {first.job.folder.path.name}, which {first.state}")
                 return task
-            task.missing.add(needed.identity)
+            task.waiting_for.add(needed.identity)
             self._dependents.setdefault(needed.identity, []).append(job.identity)
-        if not task.missing:
+        if not task.waiting_for:
             self._ready.append(job.identity)
-        self._tell(task)
+        self._notify(task)
         return task
 
     @property
-    def open(self) -> bool:
-        """Whether anything still waits or runs."""
+    def active(self) -> bool:
+        """Whether a job runs or can still start."""
         return bool(self._running or (self._ready and not self._stopping))
 
     def running(self) -> list[Task]:
-        """The tasks that run now."""
+        """The running tasks."""
         return [task for task in self.tasks.values() if task.state == RUNNING]
 
     def advance(self, timeout: float) -> list[Task]:
-        """Hand over what is ready, then wait up to ``timeout`` seconds for something to end; what has ended."""
+        """Submit ready jobs, then wait up to ``timeout`` seconds for a job to end; the tasks that have ended."""
         while self._ready and not self._stopping and self._running < self.executor.slots:
             task = self.tasks[self._ready.popleft()]
             task.state, task.started = RUNNING, time.monotonic()
             self._running += 1
-            self._tell(task)
+            self._notify(task)
             self.executor.submit(task.job)
         if not self._running:
             return []
         ended: list[Task] = []
         for outcome in self.executor.wait(timeout):
-            ended += self._take(outcome)
+            ended += self._handle(outcome)
         return ended
 
     def stop(self) -> None:
-        """Begin nothing more, and have what runs save its state and end; :meth:`advance` until nothing is open.
+        """Start no more jobs; ask the running ones to save their state and stop. :meth:`advance` until none is active.
 
-        What is interrupted then blocks nothing: it goes on, and what needs it follows, when the same is asked for
-        again.
+        Jobs interrupted by this block nothing: the same command resumes them later.
         """
         self._stopping = True
         self.executor.stop()
 
-    def give_up(self) -> None:
-        """End what did not stop in time, by force: it goes on later from the checkpoint that it has."""
+    def kill_running(self) -> None:
+        """Kill the jobs that did not stop in time. They can be resumed from their last checkpoint."""
         self.executor.close()
         for task in self.running():
             self._running -= 1
             self._end(task, INTERRUPTED, "it did not stop in time")
 
-    def _take(self, outcome: Outcome) -> list[Task]:
+    def _handle(self, outcome: Outcome) -> list[Task]:
         task = self.tasks[outcome.identity]
         self._running -= 1
         if outcome.done or (outcome.interrupted and task.job.folder.finished):
             self._end(task, DONE)
             for identity in self._dependents.pop(outcome.identity, ()):
                 dependent = self.tasks[identity]
-                dependent.missing.discard(outcome.identity)
-                if not dependent.missing and dependent.state == WAITING:
-                    # what many wait for was done first; what it makes possible comes before other new work
+                dependent.waiting_for.discard(outcome.identity)
+                if not dependent.waiting_for and dependent.state == WAITING:
+                    # jobs that have become possible come before other new ones
                     self._ready.appendleft(identity)
             return [task]
         self._end(task, INTERRUPTED if outcome.interrupted else FAILED, outcome.error)
@@ -143,15 +142,15 @@ class Schedule:
         blocked: list[Task] = []
         for identity in self._dependents.pop(task.job.identity, ()):
             dependent = self.tasks[identity]
-            if not dependent.ended_for_good:
+            if not dependent.final:
                 self._end(dependent, BLOCKED, f"needs {task.job.folder.path.name}, which {task.state}")
                 blocked += [dependent, *self._block(dependent)]
         return blocked
 
     def _end(self, task: Task, state: str, error: str | None = None) -> None:
         task.state, task.error, task.ended = state, error, time.monotonic()
-        self._tell(task)
+        self._notify(task)
 
-    def _tell(self, task: Task) -> None:
+    def _notify(self, task: Task) -> None:
         for listener in self.listeners:
             listener(task)

@@ -8,13 +8,13 @@ from types import FrameType
 from lacuna.training.interrupts import OneInterrupt
 
 
-def hear_one_interrupt() -> None:
-    """Take SIGINT for the user's word to stop, once: terminal and parent may both say it, and saving takes a moment."""
+def accept_one_interrupt() -> None:
+    """Raise KeyboardInterrupt at the first SIGINT only: terminal and parent may both send one while a run saves."""
     signal.signal(signal.SIGINT, OneInterrupt())
 
 
 def stop_on_sigterm() -> None:
-    """Take a job scheduler's request to end for the user's: stop the runs in good order."""
+    """Treat SIGTERM, as job schedulers send it, like Ctrl-C: runs save their state and stop."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What a worker process does with a job, whoever started it."""
+"""What a worker process does with a job, in every executor."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import traceback
 from lacuna.executors.base import Job, Outcome, describe_error
 
 
-def work(job: Job) -> Outcome:
-    """Train one job in this process; never raises an ordinary exception."""
+def run_job(job: Job) -> Outcome:
+    """Train one job in this process. Ordinary exceptions become an outcome."""
     try:
         from lacuna.runs.environment import set_up
         from lacuna.training.run import execute
@@ -17,6 +17,6 @@ def work(job: Job) -> Outcome:
         execute(job.recipe, job.settings, announce=False)
     except KeyboardInterrupt:
         return Outcome.stopped(job.identity)
-    except BaseException as error:  # a SystemExit out of a library must not end the worker in silence either
+    except BaseException as error:  # also the SystemExit of a library: it must not end the worker silently
         return Outcome(job.identity, error=describe_error(error, traceback.format_exc()))
     return Outcome(job.identity)

@@ -1,4 +1,4 @@
-"""What child processes import and see: the source, wheels where Hydra is missing, no GPU where none is asked for."""
+"""The environment of child processes: the source, wheels if Hydra is missing, and the GPUs that they may see."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def set_up(wheels: Path | None, work: Path, accelerator: str) -> None:
-    """Make this process and those it starts ready.
+    """Set up this process and its children.
 
     Raises:
         LacunaError: Hydra is missing and cannot be installed from ``wheels``.
     """
-    _reach(ROOT / "src")
+    _add_to_path(ROOT / "src")
     if not _importable("hydra"):
         _install(wheels, work / "site")
     if accelerator == "cpu":
@@ -29,7 +29,7 @@ def set_up(wheels: Path | None, work: Path, accelerator: str) -> None:
 
 
 def torch_has_cuda() -> bool:
-    """Whether torch can use a GPU here, asked of a process of its own."""
+    """Whether torch can use a GPU here; asked in a separate process."""
     question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", question], capture_output=True).returncode == 0
 
@@ -41,8 +41,8 @@ def _importable(name: str) -> bool:
         return False
 
 
-def _reach(folder: Path) -> None:
-    """Import from a folder, here and in child processes."""
+def _add_to_path(folder: Path) -> None:
+    """Make a folder importable, here and in child processes."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     before = os.environ.get("PYTHONPATH", "")
@@ -54,12 +54,12 @@ def _reach(folder: Path) -> None:
 def _install(wheels: Path | None, site: Path) -> None:
     found = sorted(map(str, wheels.glob("*.whl"))) if wheels is not None else []
     if not found:
-        where = f"wheels={wheels} holds none" if wheels is not None else "no wheels are given"
+        where = f"wheels={wheels} has no wheels" if wheels is not None else "there are no wheels"
         raise LacunaError(f"hydra-core is not installed and {where}: name a folder of wheels with wheels=DIR.")
     options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade", "--quiet"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(site), *found]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    _reach(site)
-    if ended.returncode or not _importable("hydra"):
-        reason = (ended.stderr.strip().splitlines() or ["they do not hold Hydra"])[-1]
-        raise LacunaError(f"The wheels in {wheels} could not be installed ({reason}): put others there.")
+    done = subprocess.run(command, capture_output=True, text=True)
+    _add_to_path(site)
+    if done.returncode or not _importable("hydra"):
+        reason = (done.stderr.strip().splitlines() or ["they do not include Hydra"])[-1]
+        raise LacunaError(f"The wheels in {wheels} could not be installed ({reason}): replace them.")

@@ -1,4 +1,4 @@
-"""A time box shared by parts, and the lines that say how much of it is left."""
+"""The time of a command, shared by its parts, and log lines with the time left."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 
 class Clock:
-    """Counts down.
+    """Counts down the time of the command and of its present part.
 
     Args:
-        seconds: of the whole.
-        shares: part -> its share, in any unit; what a part leaves goes to those after it.
-        now: seconds of a monotonic clock.
+        seconds: of all parts together.
+        shares: part -> its share, in any unit. Time that a part does not use goes to the parts after it.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(self, seconds: float, shares: Mapping[str, float], now: Callable[[], float] = time.monotonic) -> None:
@@ -24,29 +24,29 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds until the end of the whole; negative behind it."""
+        """Seconds until the end of the command; negative after it."""
         return self.ends - self._now()
 
     @property
     def part_left(self) -> float:
-        """Seconds until the end of the part."""
+        """Seconds until the end of the present part."""
         return self.deadline - self._now()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return self._now() - self.started
 
     def begin(self, part: str) -> float:
-        """Begin a part; the seconds it has."""
+        """Start a part; the seconds that it has."""
         names = list(self._shares)
         rest = sum(self._shares[name] for name in names[names.index(part) :])
         seconds = max(0.0, self.left) * self._shares[part] / rest
         self.part, self.deadline = part, self._now() + seconds
         return seconds
 
-    def say(self, text: str) -> None:
-        """Print a line, and before it the time left of the whole and, in a part, of that."""
+    def log(self, text: str) -> None:
+        """Print a line, preceded by the time left of the command and of the present part."""
         part = f", {self.part} {_minutes(self.part_left)}" if self.part else ""
         print(f"[{_minutes(self.left)} left{part}] {text}", flush=True)
 

@@ -1,4 +1,4 @@
-"""The options of ``scripts/gpu.py``. Read without Hydra, which may have to be installed from wheels first."""
+"""The options of ``scripts/gpu.py``. They are read without Hydra, which may not be installed yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lacuna.errors import LacunaError
 
 PARTS = ("tests", "steps", "cells", "archive")
 SHARES = {"tests": 20.0, "steps": 30.0, "cells": 45.0, "archive": 5.0}
-"""Of the time, in per cent. What a part leaves of its share goes to those after it."""
+"""Percent of the time. Time that a part does not use goes to the parts after it."""
 ACCELERATORS = ("auto", "cuda", "cpu")
 BUDGETS = ("paper", "quick", "smoke")
 SETS = ("mnist", "cifar10", "svhn")
@@ -22,24 +22,24 @@ NAMES = {"data": "packed images and load.py", "wheels": "wheels of Hydra and wha
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asks for.
+    """The options of the command.
 
     Args:
-        output: folder of the result files; a few small ones, without sub-folders.
-        data: folder of packed images with their reader, ``load.py``; None: no images, so that no cells can be made.
-        work: folder of everything else: prepared images, runs, caches. The same folder goes on from there.
-        wheels: folder of wheels to install where Hydra is missing.
+        output: folder of the result files; a few small files, without sub-folders.
+        data: folder of packed images with their reader, ``load.py``; None: no images, and so no cells.
+        work: folder of everything else: prepared images, runs, caches. A later command resumes from it.
+        wheels: folder of wheels to install if Hydra is missing.
         resume: ``resume.tgz`` of an earlier machine, unpacked into ``work`` first.
-        minutes: the whole time.
+        minutes: time limit of the command.
         accelerator: auto, cuda or cpu.
-        budget: of the steps and the cells: paper, or quick or smoke to rehearse.
-        parts: those of ``PARTS`` to do, in their order.
-        shares: of the time, in per cent, for the parts in their order.
-        tables: whose runs are timed.
-        cells: data sets whose cells are made, in this order.
-        runs: runs side by side in the cells; None: as many as the steps found best, or 4 a GPU.
-        seconds: for which the steps of a run are timed.
-        commit: of the source, for the record, where there is no repository to ask.
+        budget: of the steps and the cells: paper, or quick or smoke for a rehearsal.
+        parts: the parts to do, of ``PARTS``, in their order.
+        shares: percent of the time for each part, in their order.
+        tables: tables whose runs are timed.
+        cells: data sets whose cells are computed, in this order.
+        runs: runs at a time in the cells; None: the number that was fastest in the part steps, or 4 per GPU.
+        seconds: duration of the timing of each kind of step.
+        commit: commit of the source, to be recorded if there is no repository.
     """
 
     output: Path
@@ -59,54 +59,54 @@ class Options:
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        _known("accelerator", [self.accelerator], ACCELERATORS)
-        _known("budget", [self.budget], BUDGETS)
-        _known("parts", self.parts, PARTS)
-        _known("cells", self.cells, SETS)
+        _check_known("accelerator", [self.accelerator], ACCELERATORS)
+        _check_known("budget", [self.budget], BUDGETS)
+        _check_known("parts", self.parts, PARTS)
+        _check_known("cells", self.cells, SETS)
         for key in ("minutes", "seconds"):
             if not 0 < getattr(self, key) < math.inf:
                 raise LacunaError(f"{key}={getattr(self, key)} must be a number above 0.")
         if self.runs is not None and self.runs < 1:
             raise LacunaError(f"runs={self.runs} must be a whole number of at least 1.")
         if len(self.shares) != len(self.parts) or not all(0 < share < math.inf for share in self.shares):
-            given = ",".join(f"{share:g}" for share in self.shares)
-            raise LacunaError(f"shares={given} must be {len(self.parts)} numbers above 0, one for each of the parts.")
+            shares = ",".join(f"{share:g}" for share in self.shares)
+            raise LacunaError(f"shares={shares} must be {len(self.parts)} numbers above 0, one for each part.")
         for key in ("data", "wheels"):
             folder = getattr(self, key)
             if folder is not None and not folder.is_dir():
-                raise LacunaError(f"{key}={folder} is no folder: name the one that holds the {NAMES[key]}.")
+                raise LacunaError(f"{key}={folder} is not a folder: name the one with the {NAMES[key]}.")
         if self.data is not None and not (self.data / "load.py").is_file():
-            raise LacunaError(f"data={self.data} has no load.py: name the folder that holds the images' reader.")
+            raise LacunaError(f"data={self.data} has no load.py: name the folder with the reader of the images.")
         if self.resume is not None and not self.resume.is_file():
-            raise LacunaError(f"resume={self.resume} is no file: name the resume.tgz of an earlier machine.")
+            raise LacunaError(f"resume={self.resume} is not a file: name the resume.tgz of an earlier machine.")
 
 
 def parse(words: Sequence[str]) -> Options:
     """Options from ``key=value`` words.
 
     Raises:
-        LacunaError: a word that is no option, a value that means nothing, or no output.
+        LacunaError: an unknown option, an invalid value, or no output.
     """
-    given: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for word in words:
         key, sign, value = word.partition("=")
         if not sign or key not in _READ:
             near = difflib.get_close_matches(key, _READ, n=1)
             hint = f"did you mean {near[0]}=? " if near else ""
-            raise LacunaError(f"{word!r} is no option: {hint}The options are {', '.join(f'{k}=' for k in _READ)}.")
-        if key in given:
-            raise LacunaError(f"{key}= is given twice: leave out one.")
+            raise LacunaError(f"{word!r} is not an option: {hint}The options are {', '.join(f'{k}=' for k in _READ)}.")
+        if key in options:
+            raise LacunaError(f"{key}= appears twice: leave out one.")
         try:
-            given[key] = _READ[key](value)
+            options[key] = _READ[key](value)
         except ValueError as error:
-            raise LacunaError(f"{word} cannot be read: give {_KINDS[key]}.") from error
-    if "output" not in given:
+            raise LacunaError(f"{word} cannot be read: it must be {_KINDS[key]}.") from error
+    if "output" not in options:
         raise LacunaError("output is missing: name a folder for the result files with output=DIR.")
-    if "parts" in given:
-        _known("parts", given["parts"], PARTS)
-        given["parts"] = tuple(sorted(given["parts"], key=PARTS.index))
-        given.setdefault("shares", tuple(SHARES[part] for part in given["parts"]))
-    return Options(**given)
+    if "parts" in options:
+        _check_known("parts", options["parts"], PARTS)
+        options["parts"] = tuple(sorted(options["parts"], key=PARTS.index))
+        options.setdefault("shares", tuple(SHARES[part] for part in options["parts"]))
+    return Options(**options)
 
 
 def _path(text: str) -> Path:
@@ -126,10 +126,10 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(word) for word in text.strip("[]").split(","))
 
 
-def _known(key: str, given: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [value for value in given if value not in known]
+def _check_known(key: str, values: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [value for value in values if value not in known]
     if unknown:
-        raise LacunaError(f"{key}={unknown[0]} is none of {', '.join(known)}.")
+        raise LacunaError(f"{key}={unknown[0]} must be one of {', '.join(known)}.")
 
 
 _READ: dict[str, Callable[[str], Any]] = {

@@ -1,4 +1,4 @@
-"""Packed images made ready for runs: one ``scripts/prepare.py`` a data set, in the background."""
+"""Prepare packed images for runs: one process of ``scripts/prepare.py`` for each data set, in the background."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from lacuna.gpu.child_environment import ROOT
 
 
 @dataclass(frozen=True)
-class Packed:
-    """How a data set lies in the folder of packed images: its function in ``load.py``, and what ``prepare`` is told."""
+class PackedSet:
+    """A data set in the folder of packed images: its function in ``load.py``, and flags for ``scripts/prepare.py``."""
 
     function: str
     flags: tuple[str, ...] = ()
 
 
 SETS = {
-    "mnist": Packed("load_mnist"),
-    "cifar10": Packed("load_cifar10", ("--lossy", "--note", "a JPEG copy")),
-    "svhn": Packed("load_svhn", ("--sample", "--note", "a part of the test set, split anew")),
+    "mnist": PackedSet("load_mnist"),
+    "cifar10": PackedSet("load_cifar10", ("--lossy", "--note", "a JPEG copy")),
+    "svhn": PackedSet("load_svhn", ("--sample", "--note", "a part of the test set, split anew")),
 }
 
 
-class Preparing:
-    """Data sets on their way.
+class DataPreparation:
+    """Data sets that are being prepared.
 
     Args:
         data: the folder with ``load.py``; None: nothing is prepared.
         root: the data folder of the runs.
-        names: of ``SETS``.
+        names: of the data sets, in ``SETS``.
     """
 
     def __init__(self, data: Path | None, root: Path, names: tuple[str, ...]) -> None:
         self.failed: dict[str, str] = {}
         self._running: dict[str, subprocess.Popen[str]] = {}
         if data is None:
-            self.failed = dict.fromkeys(names, "no data=DIR was given")
+            self.failed = dict.fromkeys(names, "data=DIR is not set")
             return
         for name in names:
             reader = f"{data / 'load.py'}:{SETS[name].function}"
@@ -48,7 +48,7 @@ class Preparing:
             self._running[name] = subprocess.Popen(command, text=True, **pipes)  # type: ignore[call-overload]
 
     def wait(self, seconds: float) -> dict[str, str]:
-        """Wait so long for all of them; those that are not there, and why."""
+        """Wait for all data sets, ``seconds`` for each; those that failed, and why."""
         for name, process in self._running.items():
             try:
                 _, text = process.communicate(timeout=max(0.1, seconds))
@@ -60,7 +60,7 @@ class Preparing:
         return self.failed
 
     def close(self) -> None:
-        """End what still runs."""
+        """Kill the running processes."""
         for process in self._running.values():
             if process.poll() is None:
                 process.kill()

@@ -1,4 +1,4 @@
-"""Plans for a machine: tables, a budget and folders, without ``reproduce.py``'s command line."""
+"""Plans from tables, a budget and folders, without the command line of ``reproduce.py``."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.gpu.child_environment import ROOT
-from lacuna.tables.plan import Plan, Wishes, plan_tables
+from lacuna.tables.plan import Plan, RunOptions, plan_tables
 from lacuna.tables.request import find_tables
 
 
 def plan_of(
     tables: Sequence[str], composer: Composer, budget: str, root: Path, output: Path, trainer: Mapping[str, Any]
 ) -> Plan:
-    """The plan of some tables at a budget, with one seed; what the repository's archive has counts as done.
+    """The plan of some tables at a budget, with one seed. Runs in the repository's archive count as done.
 
     Args:
         tables: choices of the group ``table``.
         composer: of ``train``'s configurations.
-        budget: its name.
-        root: data folder; sets that are not prepared there are left out.
+        budget: name of the budget.
+        root: data folder; cells of data sets that are not prepared there have no runs.
         output: folder of the runs.
-        trainer: settings of ``trainer`` besides its own.
+        trainer: settings of ``trainer`` that replace its own.
 
     Raises:
         LacunaError: a table that does not exist.
@@ -39,7 +39,7 @@ def plan_of(
         "data": {"root": str(root), "download": False},
     }
     plan = plan_tables(
-        specs, composer, Wishes(config["budget"], (0,), infrastructure=infrastructure, archive=ROOT / "results")
+        specs, composer, RunOptions(config["budget"], (0,), infrastructure=infrastructure, archive=ROOT / "results")
     )
     composer.save()
     verb.save()

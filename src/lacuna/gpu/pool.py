@@ -1,4 +1,4 @@
-"""Processes that time training steps side by side (:mod:`lacuna.gpu.stopwatch`); kept, for torch imports slowly."""
+"""A pool of processes that time training steps at the same time (:mod:`lacuna.gpu.stopwatch`)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from lacuna.gpu.stopwatch import WARM, Order, serve
+from lacuna.gpu.stopwatch import READY, TimingRequest, serve
 
 IMPORT = 120.0
-"""Seconds in which torch should be imported."""
+"""Seconds for importing torch."""
 PATIENCE = 20.0
-"""Seconds beyond the time asked for in which the steps should be over."""
+"""Seconds beyond the requested time in which a timing must end."""
 
 Process = tuple[multiprocessing.process.BaseProcess, Connection]
 
 
 class Pool:
-    """Up to ``most`` processes; those that do not answer in time are ended, and replaced when they are needed."""
+    """Up to ``most`` processes, kept because importing torch is slow. Those that do not answer are replaced."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._processes: list[Process] = []
-        self._fresh: list[Process] = []
+        self._starting: list[Process] = []
 
     def __enter__(self) -> Pool:
         return self
@@ -38,75 +38,73 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """End all of them."""
-        for one in [*self._processes, *self._fresh]:
+        """Kill all processes."""
+        for one in [*self._processes, *self._starting]:
             _end(one)
-        self._processes, self._fresh = [], []
+        self._processes, self._starting = [], []
 
     def start(self, number: int) -> None:
-        """Have so many processes at work on importing torch, and do not wait for them."""
+        """Start processes that import torch, up to ``number`` in all; do not wait for them."""
         context = multiprocessing.get_context("spawn")
-        for _ in range(min(number, self.most) - len(self._processes) - len(self._fresh)):
+        for _ in range(min(number, self.most) - len(self._processes) - len(self._starting)):
             pipe, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs,), daemon=True)
             process.start()
             theirs.close()
-            self._fresh.append((process, pipe))
+            self._starting.append((process, pipe))
 
     def grow(self, number: int, seconds: float = IMPORT) -> bool:
-        """Have so many processes with torch imported; whether they are ready in time."""
+        """Wait until ``number`` processes have imported torch; whether they have in time."""
         self.start(number)
         lacking = number - len(self._processes)
         if lacking <= 0:
             return True
-        told = _hear([pipe for _, pipe in self._fresh], time.monotonic() + seconds)
-        fresh, self._fresh = self._fresh, []
-        for one, word in zip(fresh, told, strict=True):
-            if word == WARM:
+        answers = _receive([pipe for _, pipe in self._starting], time.monotonic() + seconds)
+        starting, self._starting = self._starting, []
+        for one, answer in zip(starting, answers, strict=True):
+            if answer == READY:
                 self._processes.append(one)
-            elif word is None:  # still at it
-                self._fresh.append(one)
+            elif answer is None:  # still importing
+                self._starting.append(one)
             else:
                 _end(one)
         return len(self._processes) >= number
 
-    def measure(self, order: Order, number: int, limit: float) -> list[dict[str, Any]]:
-        """The same order in ``number`` processes at the same time; each one's answer.
+    def measure(self, request: TimingRequest, number: int, limit: float) -> list[dict[str, Any]]:
+        """Time the same steps in ``number`` processes at the same time; the answer of each.
 
         Args:
-            order: what to time.
-            number: of processes; there must be so many.
-            limit: seconds until all are warm.
+            request: what to time.
+            number: of processes; the pool must have so many.
+            limit: seconds until all are warmed up.
         """
         chosen = self._processes[:number]
-        _tell(chosen, order)
-        begun = _hear([pipe for _, pipe in chosen], time.monotonic() + limit)
-        found = [_answer(word, f"no step within {limit:.0f} s") for word in begun]
-        warm = [place for place, word in enumerate(begun) if word == WARM]
-        _tell([chosen[place] for place in warm], WARM)
-        ended = _hear([chosen[place][1] for place in warm], time.monotonic() + order.seconds + PATIENCE)
-        for place, word in zip(warm, ended, strict=True):
-            found[place] = _answer(word, f"a step takes more than {PATIENCE:.0f} s")
-        for one, answer in zip(chosen, found, strict=True):
+        _send(chosen, request)
+        first = _receive([pipe for _, pipe in chosen], time.monotonic() + limit)
+        answers = [_answer(message, f"no step within {limit:.0f} s") for message in first]
+        warm = [index for index, message in enumerate(first) if message == READY]
+        _send([chosen[index] for index in warm], READY)
+        last = _receive([chosen[index][1] for index in warm], time.monotonic() + request.seconds + PATIENCE)
+        for index, message in zip(warm, last, strict=True):
+            answers[index] = _answer(message, f"a step takes more than {PATIENCE:.0f} s")
+        for one, answer in zip(chosen, answers, strict=True):
             if answer.pop("lost", False):
                 self._processes.remove(one)
                 _end(one)
-        return found
+        return answers
 
 
-def _answer(word: Any, late: str) -> dict[str, Any]:
-    """What a process has found, or why it has found nothing; ``slow``: for lack of time;
-    ``lost``: it may be in the middle of something.
-    """
-    if isinstance(word, dict):
-        return word
-    return {"error": late if word is None else str(word), "slow": word is None, "lost": True}
+def _answer(message: Any, late: str) -> dict[str, Any]:
+    """The answer of a process, or an ``error``. ``slow``: not in time; ``lost``: the process must be replaced."""
+    if isinstance(message, dict):
+        return message
+    return {"error": late if message is None else str(message), "slow": message is None, "lost": True}
 
 
-def _tell(processes: Sequence[Process], word: Any) -> None:
+def _send(processes: Sequence[Process], message: Any) -> None:
     for _, pipe in processes:
         with contextlib.suppress(OSError):
-            pipe.send(word)
+            pipe.send(message)
 
 
 def _end(one: Process) -> None:
@@ -116,15 +114,15 @@ def _end(one: Process) -> None:
     pipe.close()
 
 
-def _hear(pipes: Sequence[Connection], until: float) -> list[Any]:
-    """A word of each; None of those that say nothing in time, a sentence of those that are gone."""
-    words: list[Any] = [None] * len(pipes)
-    open_ones = dict(enumerate(pipes))
-    while open_ones and time.monotonic() < until:
-        ready = multiprocessing.connection.wait(list(open_ones.values()), max(0.0, until - time.monotonic()))
-        for place in [place for place, pipe in open_ones.items() if pipe in ready]:
+def _receive(pipes: Sequence[Connection], until: float) -> list[Any]:
+    """A message from each pipe; None if none came in time, a sentence if the process has ended."""
+    messages: list[Any] = [None] * len(pipes)
+    waiting = dict(enumerate(pipes))
+    while waiting and time.monotonic() < until:
+        ready = multiprocessing.connection.wait(list(waiting.values()), max(0.0, until - time.monotonic()))
+        for index in [index for index, pipe in waiting.items() if pipe in ready]:
             try:
-                words[place] = open_ones.pop(place).recv()
+                messages[index] = waiting.pop(index).recv()
             except (EOFError, OSError):
-                words[place] = "its process ended, perhaps for lack of memory"
-    return words
+                messages[index] = "its process ended, perhaps for lack of memory"
+    return messages

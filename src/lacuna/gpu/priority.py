@@ -1,4 +1,4 @@
-"""Which cells of the tables are made first: those that cost least per printed number. Nothing here imports torch."""
+"""The order of the tables' cells: least cost per published number first. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PRFLOW = "prflow/table1_mnist"
 
 @dataclass(frozen=True)
 class Tier:
-    """Cells that come before those of the next tier.
+    """A set of cells that is done before the next tier.
 
     Args:
-        data: of this data set.
-        tables: of these tables.
-        rows, columns: keys, where only some are meant.
+        data: name of the data set.
+        tables: names of the tables.
+        rows, columns: keys; None: all.
     """
 
     data: str
@@ -28,7 +28,7 @@ class Tier:
     columns: tuple[str, ...] | None = None
 
     def has(self, table: str, cell: Cell) -> bool:
-        """Whether a cell belongs to it."""
+        """Whether a cell belongs to this tier."""
         return (
             table in self.tables
             and (self.rows is None or cell.row.key in self.rows)
@@ -44,18 +44,18 @@ TIERS = (
     Tier("svhn", MISCONV),
     Tier("mnist", (PRFLOW,), rows=("prflow",), columns=("p60", "p90")),
 )
-"""MNIST's classifiers, CIFAR-10's, SVHN's; then PRFlow on MNIST with 60 and 90 % missing."""
+"""The classifiers of MNIST, CIFAR-10 and SVHN; then PRFlow on MNIST with 60 and 90 % missing."""
 
 
 @dataclass
-class Wanted:
-    """A run that cells want, with what it needs.
+class WantedRun:
+    """A run that cells need.
 
     Args:
         recipe: of the run.
-        tier: number of its tier, from 0.
-        cells: for people.
-        numbers: printed numbers that it stands beside.
+        tier: index of its tier, from 0.
+        cells: their names.
+        numbers: number of published numbers that it is compared with.
     """
 
     recipe: Recipe
@@ -64,56 +64,58 @@ class Wanted:
     numbers: int = 0
 
 
-def wanted_runs(plan: Plan, tiers: Sequence[Tier] = TIERS) -> list[Wanted]:
-    """The runs behind the cells of some tiers, each in the first tier that wants it."""
-    found: dict[str, Wanted] = {}
+def wanted_runs(plan: Plan, tiers: Sequence[Tier] = TIERS) -> list[WantedRun]:
+    """The runs of the cells of some tiers, each in the first tier that has it."""
+    found: dict[str, WantedRun] = {}
     for number, tier in enumerate(tiers):
         for table in plan.tables:
             for cell in table.cells:
                 if not tier.has(table.spec.name, cell):
                     continue
                 for recipe in cell.recipes:
-                    run = found.setdefault(recipe.identity, Wanted(recipe, number))
+                    run = found.setdefault(recipe.identity, WantedRun(recipe, number))
                     run.cells.append(f"{table.spec.name}: {cell.label}")
                     run.numbers += cell.paper is not None
     return list(found.values())
 
 
-def in_order(
-    runs: Iterable[Wanted], seconds: Callable[[Recipe], float], done: Callable[[Recipe], bool]
-) -> list[tuple[Recipe, Wanted]]:
-    """Runs and what they need before them, those first that cost least per printed number.
+def cheapest_first(
+    runs: Iterable[WantedRun], seconds: Callable[[Recipe], float], done: Callable[[Recipe], bool]
+) -> list[tuple[Recipe, WantedRun]]:
+    """Runs with their prerequisites before them, least cost per published number first.
 
-    What a run needs counts for its cost as long as no run before it has paid for that.
+    The cost of a prerequisite counts for the first run that needs it only.
 
     Args:
-        runs: what is wanted.
-        seconds: that a recipe takes, without what it needs.
-        done: whether it is finished.
+        runs: the runs to do.
+        seconds: duration of a run, without its prerequisites.
+        done: whether a run is finished.
 
     Returns:
-        Recipes that are not done, each once, with the run that they are for.
+        The recipes that are not done, each once, with the run that needs them.
     """
-    left = list(runs)
-    paid: set[str] = set()
-    found: list[tuple[Recipe, Wanted]] = []
+    remaining = list(runs)
+    counted: set[str] = set()
+    order: list[tuple[Recipe, WantedRun]] = []
 
-    def bill(run: Wanted) -> list[Recipe]:
-        return [recipe for recipe in _with_needs(run.recipe) if recipe.identity not in paid and not done(recipe)]
+    def open_recipes(run: WantedRun) -> list[Recipe]:
+        return [
+            recipe for recipe in _with_prerequisites(run.recipe) if recipe.identity not in counted and not done(recipe)
+        ]
 
-    while left:
-        costs = {run.recipe.identity: sum(map(seconds, bill(run))) / max(run.numbers, 0.5) for run in left}
-        first = min(left, key=lambda run: (run.tier, costs[run.recipe.identity]))
-        left.remove(first)
-        for recipe in bill(first):
-            paid.add(recipe.identity)
-            found.append((recipe, first))
-    return found
+    while remaining:
+        costs = {run.recipe.identity: sum(map(seconds, open_recipes(run))) / max(run.numbers, 0.5) for run in remaining}
+        first = min(remaining, key=lambda run: (run.tier, costs[run.recipe.identity]))
+        remaining.remove(first)
+        for recipe in open_recipes(first):
+            counted.add(recipe.identity)
+            order.append((recipe, first))
+    return order
 
 
-def _with_needs(recipe: Recipe) -> list[Recipe]:
-    """A recipe behind everything it needs, each once."""
+def _with_prerequisites(recipe: Recipe) -> list[Recipe]:
+    """A recipe after all its prerequisites, each once."""
     found: dict[str, Recipe] = {}
     for needed in recipe.prerequisites.values():
-        found |= {other.identity: other for other in _with_needs(needed)}
+        found |= {other.identity: other for other in _with_prerequisites(needed)}
     return list((found | {recipe.identity: recipe}).values())

@@ -1,4 +1,4 @@
-"""From milliseconds a step to the hours of all runs."""
+"""From milliseconds per step to the hours of all runs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from lacuna.gpu.step_kinds import Kind, kind_key, steps_of, train_images
 from lacuna.runs.recipe import Recipe
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""What was measured, by the key of the kind: ``ms`` a step alone, ``side_by_side`` {n: ms a step of each of n}, ..."""
+"""Measurements by the key of the kind: ``ms`` per step alone, ``side_by_side`` {n: ms per step with n runs}, ..."""
 
 NOTE = (
-    "hours = steps x ms, and what a run does before its first step, scaled to all training images; judging, pictures, "
-    "validation, new imputations between epochs and runs without steps are not in it"
+    "hours = steps x ms, plus the time of a run before its first step, scaled to all training images; not included: "
+    "evaluation, pictures, validation, new imputations between epochs, and runs without steps"
 )
 
 
 def projection(kinds: Sequence[Kind], rows: Rows, others: int) -> dict[str, Any]:
-    """Every kind with its hours, the totals, and one line that says them.
+    """The hours of every kind, the totals, and a summary line.
 
     Args:
         kinds: of the runs.
-        rows: what was measured, by the kind's key (:class:`lacuna.gpu.step_costs.Stepping`).
-        others: runs that take no steps.
+        rows: measurements by the kind's key (:class:`lacuna.gpu.step_costs.StepCosts`).
+        others: number of runs without steps.
 
     Returns:
-        ``hours_alone``: one run after another. ``hours_best``: every kind with as many side by side as was best for
-        it. ``kinds``: those with the most hours first. ``not_measured``: names. ``lower_bound``: whether there are any.
+        ``hours_alone``: one run after another. ``hours_best``: every kind with its best number of runs at a time.
+        ``kinds``: those with the most hours first. ``not_measured``: names. ``lower_bound``: whether there are any.
     """
     measured, missing = [], []
     for kind in kinds:
@@ -79,7 +79,7 @@ def _hours(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seconds_of(recipe: Recipe, rows: Rows) -> float | None:
-    """Seconds that a run takes alone, without what it needs; None where runs of its kind were not measured."""
+    """Seconds of a run alone, without its prerequisites; None if its kind was not measured."""
     row = rows.get(kind_key(recipe))
     if row is None or "ms" not in row:
         return None
@@ -88,7 +88,7 @@ def seconds_of(recipe: Recipe, rows: Rows) -> float | None:
 
 
 def best_number(rows: Rows) -> int | None:
-    """How many runs side by side take most steps together, in the median over what was measured."""
+    """The number of runs at a time with the most steps per second, median over the measured kinds; None if none."""
     best = []
     for row in rows.values():
         if row.get("side_by_side"):
@@ -97,20 +97,20 @@ def best_number(rows: Rows) -> int | None:
     return round(statistics.median_high(best)) if best else None
 
 
-def keep_rows(file: Path, hardware: str, rows: Rows) -> None:
-    """Keep what was measured for a later command on the same hardware."""
+def save_rows(file: Path, hardware: str, rows: Rows) -> None:
+    """Save measurements for a later command on the same hardware."""
     files.write_json(file, {"hardware": hardware, "rows": dict(rows)})
 
 
-def kept_rows(file: Path, hardware: str) -> dict[str, dict[str, Any]]:
-    """What :func:`keep_rows` kept, without what could not be measured; empty where nothing is of this hardware."""
+def load_rows(file: Path, hardware: str) -> dict[str, dict[str, Any]]:
+    """The measurements of :func:`save_rows`, without failed ones; empty if there are none of this hardware."""
     try:
-        kept = files.read_json(file)
+        saved = files.read_json(file)
     except LacunaError:
         return {}
-    if kept["hardware"] != hardware:
+    if saved["hardware"] != hardware:
         return {}
-    rows: dict[str, dict[str, Any]] = {key: row for key, row in kept["rows"].items() if "ms" in row}
+    rows: dict[str, dict[str, Any]] = {key: row for key, row in saved["rows"].items() if "ms" in row}
     for row in rows.values():
         if "side_by_side" in row:
             row["side_by_side"] = {int(n): ms for n, ms in row["side_by_side"].items()}
@@ -122,6 +122,6 @@ def _line(found: Mapping[str, Any]) -> str:
     bound = "at least " if missing else ""
     rest = f"; {missing} kinds of runs not measured" if missing else ""
     return (
-        f"{found['runs']} runs in steps: {bound}{found['hours_alone']:.1f} h one after another, "
-        f"{found['hours_best']:.1f} h side by side ({measured} kinds measured{rest})"
+        f"{found['runs']} runs with steps: {bound}{found['hours_alone']:.1f} h one after another, "
+        f"{found['hours_best']:.1f} h with several at a time ({measured} kinds measured{rest})"
     )

@@ -1,4 +1,4 @@
-"""Random images under the names of the real data sets: what a step costs does not depend on what they show."""
+"""Random images under the names of the real data sets. The time of a step does not depend on their content."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from lacuna.data.prepared import Arrays, Description, PreparedData, write
 from lacuna.runs.budget import source_of
 from lacuna.runs.recipe import Recipe
 
-NOT_NAMED = ("arrays", "folder")
+WITHOUT_NAME = ("arrays", "folder")
 VALUES = 50_000_000
-"""Of the training images of a set: at most so many values, and at most ``IMAGES`` images."""
+"""Largest number of pixel values of a training set; there are at most ``IMAGES`` images."""
 IMAGES = 8192
 STEPS = 4
-"""Least number of steps an epoch: the first of each is not timed."""
+"""Least number of steps per epoch: the first of each epoch is not timed."""
 COSTLY = {"flow": 128, "density": 2048}
-"""Images of an epoch where a trained part completes all of them before the first step."""
+"""Largest number of images if a prerequisite imputes all of them before the first step."""
 
 
-def make_up(root: Path) -> None:
-    """Prepare every named data set from random images, unless that was done."""
+def write_random_images(root: Path) -> None:
+    """Prepare every published data set from random images, unless it is prepared."""
     for path in sorted((CONFIGS / "data").glob("*.yaml")):
-        if path.stem in NOT_NAMED:
+        if path.stem in WITHOUT_NAME:
             continue
         source = source_of(yaml.safe_load(path.read_text(encoding="utf-8")))
         folder = source.folder(root)
@@ -56,10 +56,10 @@ def _labels(source: Any, count: int, rng: np.random.Generator) -> np.ndarray | N
 
 
 def shortened(recipe: Recipe, batch_size: int) -> dict[str, Any]:
-    """The recipe's content with as many training images as its steps need to be timed: whole batches, at least four."""
+    """The recipe's config with as few training images as the timing of steps needs: whole batches, at least four."""
     imputer = recipe.config.get("stem", {}).get("imputer", {})
-    asked = ["density"] if recipe.config.get("stem", {}).get("prerequisites") else []
-    costly = [COSTLY[part] for part in (*imputer.get("prerequisites", ()), *asked) if part in COSTLY]
-    before = recipe.config["data"].get("train_images") or IMAGES
-    steps = max(STEPS, min([before, IMAGES, *costly]) // batch_size)
+    own = ["density"] if recipe.config.get("stem", {}).get("prerequisites") else []
+    costly = [COSTLY[part] for part in (*imputer.get("prerequisites", ()), *own) if part in COSTLY]
+    images = recipe.config["data"].get("train_images") or IMAGES
+    steps = max(STEPS, min([images, IMAGES, *costly]) // batch_size)
     return {**recipe.config, "data": {**recipe.config["data"], "train_images": steps * batch_size}}

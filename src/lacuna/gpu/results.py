@@ -1,4 +1,4 @@
-"""The result files: a JSON file a part, rewritten whenever there is more, and ``summary.txt`` with a line for each."""
+"""The result files: a JSON file for each part, rewritten at every change, and ``summary.txt`` with a line for each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNNING, DONE, STOPPED, FAILED = "running", "done", "out of time", "failed"
 
 
 def machine(accelerator: str) -> dict[str, Any]:
-    """What the numbers were made on, without importing torch."""
+    """Hardware and software of this machine, without importing torch."""
     from lacuna.runs.environment import hardware
     from lacuna.runs.machine import cores, gpu_count
 
@@ -40,8 +40,8 @@ class Results:
     """Writes the result files of a folder.
 
     Args:
-        folder: where to.
-        about: what every file begins with: machine, options.
+        folder: of the files.
+        about: machine and options, at the beginning of every file.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The parts of one command on a GPU machine, one after another in a time box."""
+"""The parts of one command on a GPU machine, one after another within a time limit."""
 
 from __future__ import annotations
 
@@ -11,75 +11,75 @@ from typing import Any
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.gpu.cells import Making, expected
+from lacuna.gpu.cells import CellRuns, estimated_seconds
 from lacuna.gpu.deadline import Clock
 from lacuna.gpu.gpu_tests import run_tests
 from lacuna.gpu.handover import pack_runs
 from lacuna.gpu.options import Options
-from lacuna.gpu.packed_data import Preparing
+from lacuna.gpu.packed_data import DataPreparation
 from lacuna.gpu.planning import plan_of
 from lacuna.gpu.pool import Pool
-from lacuna.gpu.projection import best_number, keep_rows, kept_rows
-from lacuna.gpu.random_images import make_up
+from lacuna.gpu.projection import best_number, load_rows, save_rows
+from lacuna.gpu.random_images import write_random_images
 from lacuna.gpu.results import DONE, FAILED, STOPPED, Results
-from lacuna.gpu.step_costs import LEVELS, Stepping
+from lacuna.gpu.step_costs import LEVELS, StepCosts
 from lacuna.gpu.step_kinds import kinds_of
 from lacuna.runs.archive import FULL, archive_runs, pack
 from lacuna.runs.recipe import Recipe
 from lacuna.tables.plan import Plan
 
 ARCHIVE, RESUME = "archive.jsonl", "resume.tgz"
-PREPARING = 300.0
-"""Seconds in which the data sets should be there."""
+PREPARE_WITHIN = 300.0
+"""Seconds for preparing the data sets."""
 
 
 class Session:
-    """The parts in their order; what one finds out helps those after it.
+    """The parts in their order. Later parts use the results of earlier ones.
 
     Args:
-        options: what the user asks for.
+        options: of the command.
         clock: already running.
-        results: where everything is kept.
+        results: writes the result files.
     """
 
     def __init__(self, options: Options, clock: Clock, results: Results) -> None:
         self.options, self.clock, self.results = options, clock, results
-        # measured by this command, or an earlier one
-        self._kept = options.work / "steps" / f"{options.budget}.json"
+        # step times of this command and of earlier ones
+        self._rows_file = options.work / "steps" / f"{options.budget}.json"
         self._hardware = str(results.about["machine"]["hardware"])
-        self.rows = kept_rows(self._kept, self._hardware)
+        self.rows = load_rows(self._rows_file, self._hardware)
         self.recipes: list[Recipe] = []
         self._composer = Composer(CONFIGS, "train", options.work / ".cache")
         names = options.cells if "cells" in options.parts else ()
-        self.preparing = Preparing(options.data, options.work / "data", names)
-        # planning and the import of torch take a while, in which the tests run
+        self.preparing = DataPreparation(options.data, options.work / "data", names)
+        # planning and importing torch take a while: they happen while the tests run
         self._background = ThreadPoolExecutor(1)
-        self._timed = self._background.submit(self._plan_steps) if "steps" in options.parts else None
+        self._steps_plan = self._background.submit(self._plan_steps) if "steps" in options.parts else None
         self._pool = Pool(max(LEVELS))
         self._pool.start(int("steps" in options.parts))
 
     def run(self) -> bool:
-        """Do the parts, those after a part that fails, too; whether all went well."""
+        """Do the parts, also those after a failed one; whether all succeeded."""
         parts: dict[str, Callable[[], bool]] = {
             "tests": self._tests,
             "steps": self._steps,
             "cells": self._cells,
             "archive": self._archive,
         }
-        went_well = []
+        succeeded = []
         try:
             for part in self.options.parts:
                 seconds = self.clock.begin(part)
-                self.clock.say(f"{part}: up to {seconds:.0f} s")
-                went_well.append(self._guarded(part, parts[part]))
-                self.clock.say(self.results.lines.get(part, part))
+                self.clock.log(f"{part}: up to {seconds:.0f} s")
+                succeeded.append(self._guarded(part, parts[part]))
+                self.clock.log(self.results.lines.get(part, part))
         finally:
             self.preparing.close()
             self._pool.close()
             self._background.shutdown(wait=False, cancel_futures=True)
         self.clock.part = ""
-        self.clock.say(f"results: {self.options.output}")
-        return all(went_well)
+        self.clock.log(f"results: {self.options.output}")
+        return all(succeeded)
 
     def _guarded(self, part: str, work: Callable[[], bool]) -> bool:
         try:
@@ -90,7 +90,7 @@ class Session:
             self.results.write(part, FAILED, reason, {"traceback": trace})
             return False
         except KeyboardInterrupt:
-            if part != "archive" and "archive" in self.options.parts:  # what was made until now
+            if part != "archive" and "archive" in self.options.parts:  # of what is done so far
                 self._guarded("archive", self._archive)
             raise
 
@@ -98,9 +98,9 @@ class Session:
         return partial(self.results.write, part)
 
     def _plan_steps(self) -> Plan:
-        """The runs whose steps are timed; random images are made for them."""
+        """Plan the runs whose steps are timed, on random images."""
         options, work = self.options, self.options.work / "steps"
-        make_up(work / "data")
+        write_random_images(work / "data")
         more = {"accelerator": options.accelerator}
         return plan_of(options.tables, self._composer, options.budget, work / "data", work, more)
 
@@ -109,15 +109,17 @@ class Session:
 
     def _steps(self) -> bool:
         options, work = self.options, self.options.work / "steps"
-        assert self._timed is not None
+        assert self._steps_plan is not None
         try:
-            plan = self._timed.result(timeout=max(0.1, self.clock.part_left))
+            plan = self._steps_plan.result(timeout=max(0.1, self.clock.part_left))
         except TimeoutError:
-            self.results.write("steps", STOPPED, "the runs were not planned in time: give more minutes", {})
+            self.results.write(
+                "steps", STOPPED, "the runs were not planned in time: set a higher limit with minutes=...", {}
+            )
             return True
         kinds, others = kinds_of(run.recipe for run in plan.runs.values())
-        self.clock.say(f"steps: {len(plan.runs)} runs, {len(kinds)} kinds of steps, {others} runs without steps")
-        stepping = Stepping(
+        self.clock.log(f"steps: {len(plan.runs)} runs, {len(kinds)} kinds of steps, {others} runs without steps")
+        step_costs = StepCosts(
             kinds,
             others,
             self.clock,
@@ -130,18 +132,18 @@ class Session:
             rows=self.rows,
         )
         try:
-            return stepping.run()
+            return step_costs.run()
         finally:
-            keep_rows(self._kept, self._hardware, self.rows)
+            save_rows(self._rows_file, self._hardware, self.rows)
 
     def _cells(self) -> bool:
         options = self.options
-        missing = self.preparing.wait(min(PREPARING, self.clock.part_left))
+        missing = self.preparing.wait(min(PREPARE_WITHIN, self.clock.part_left))
         if set(missing) >= set(options.cells):
             reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
-            self.results.write("cells", FAILED, f"no data set is there ({reasons})", {"missing_data": missing})
+            self.results.write("cells", FAILED, f"no data set is prepared ({reasons})", {"missing_data": missing})
             return options.data is None
-        making = Making(
+        cell_runs = CellRuns(
             self.clock,
             self._writer("cells"),
             self._composer,
@@ -151,10 +153,10 @@ class Session:
             sets=options.cells,
             missing=missing,
             number=options.runs or best_number(self.rows),
-            seconds=lambda recipe: expected(recipe, self.rows),
+            seconds=lambda recipe: estimated_seconds(recipe, self.rows),
         )
-        self.recipes = making.recipes()
-        return making.run()
+        self.recipes = cell_runs.recipes()
+        return cell_runs.run()
 
     def _archive(self) -> bool:
         options, archive = self.options, self.options.work / "results"

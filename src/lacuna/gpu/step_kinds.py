@@ -1,4 +1,4 @@
-"""The training steps that a plan of runs is made of: runs whose steps cost the same are one kind. Imports no torch."""
+"""Kinds of training steps of a plan: runs whose steps take equally long are one kind. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lacuna.runs.recipe import FEATURES, Recipe
 from lacuna.runs.steps import training, training_images
 
 NOT_OF_A_STEP = ("epochs", "mse_epochs", "lr", "lr_milestones")
-"""Settings of a training that change how many steps there are or where they lead, but not what one costs."""
+"""Settings of a training that do not change the time of a step."""
 
 
 @dataclass
 class Kind:
-    """Runs whose steps cost the same.
+    """Runs whose steps take equally long.
 
     Args:
         key: equal for recipes of one kind.
         name: for people.
         recipe: of one of the runs.
-        steps: of every run, at the published numbers of images.
-        images: training images of a run.
+        steps: number of steps of every run, with the published numbers of images.
+        images: number of training images of a run.
     """
 
     key: str
@@ -38,17 +38,17 @@ class Kind:
 
     @property
     def runs(self) -> int:
-        """How many runs are of this kind."""
+        """Number of runs of this kind."""
         return len(self.steps)
 
     @property
     def weight(self) -> float:
-        """Values that all its steps see: says which kinds may cost most before anything is measured."""
+        """Pixel values in all its steps: an estimate of the cost before anything is measured."""
         return sum(self.steps) * values_of_a_step(self.recipe)
 
 
 def kinds_of(recipes: Iterable[Recipe]) -> tuple[list[Kind], int]:
-    """The kinds of some runs, what may cost most first, and how many of the runs take no steps."""
+    """The kinds of some runs, those of the largest weight first, and the number of runs without steps."""
     found: dict[str, Kind] = {}
     others = 0
     for recipe in recipes:
@@ -64,7 +64,7 @@ def kinds_of(recipes: Iterable[Recipe]) -> tuple[list[Kind], int]:
 
 
 def steps_of(recipe: Recipe) -> int:
-    """Optimiser steps (of EM: batches) of a run on the published set; 0 where nothing is trained in steps."""
+    """Optimiser steps (of EM: batches) of a run on the published set; 0 if it has none."""
     if recipe.measured or not recipe.training:
         return 0
     found = training(recipe, official_counts(recipe.config["data"]))
@@ -72,17 +72,17 @@ def steps_of(recipe: Recipe) -> int:
 
 
 def batch_size(recipe: Recipe) -> int:
-    """Images a step."""
+    """Images per step."""
     return int(recipe.training.get("batch_size", 1))
 
 
 def values_of_a_step(recipe: Recipe) -> int:
-    """Pixel values of its images."""
+    """Pixel values of a batch."""
     return batch_size(recipe) * math.prod(_source(recipe).shape or (1, 1, 1))
 
 
 def train_images(recipe: Recipe) -> int:
-    """Training images of the published set, without those set aside, and no more than the recipe takes."""
+    """Number of training images of a recipe on the published set, without validation images."""
     data = recipe.config["data"]
     return max(1, training_images(data, official_counts(data)) or 1)
 
@@ -92,16 +92,16 @@ def _source(recipe: Recipe) -> Any:
 
 
 def kind_key(recipe: Recipe) -> str:
-    """12 hexadecimal digits, equal for recipes whose steps cost the same."""
-    text = json.dumps(_of_a_step(recipe), sort_keys=True)
+    """12 hexadecimal digits, equal for recipes whose steps take equally long."""
+    text = json.dumps(_step_settings(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _of_a_step(recipe: Recipe) -> dict[str, Any]:
+def _step_settings(recipe: Recipe) -> dict[str, Any]:
     config = recipe.config
     made = dict(config[recipe.component])
     training = {key: value for key, value in recipe.training.items() if key not in NOT_OF_A_STEP}
-    needs = {part: _of_a_step(needed) for part, needed in recipe.prerequisites.items() if part != FEATURES}
+    needs = {part: _step_settings(needed) for part, needed in recipe.prerequisites.items() if part != FEATURES}
     return {
         "task": config["task"],
         "data": config["data"]["name"],

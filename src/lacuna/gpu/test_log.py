@@ -1,4 +1,4 @@
-"""A pytest plugin that writes down how every test ended, at once: a killed session loses nothing.
+"""A pytest plugin that logs the outcome of every test at once, so that a killed session loses nothing.
 
 Used as ``-p lacuna.gpu.test_log``; the environment variable LACUNA_TEST_LOG names the file, one JSON line a test.
 """
@@ -12,30 +12,31 @@ from typing import Any
 
 VARIABLE = "LACUNA_TEST_LOG"
 LONGEST = 300
+"""Characters of a reason."""
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """A test's call, or what went wrong before or behind it."""
+    """Log a test's outcome, or an error in its setup or teardown."""
     if report.when != "call" and report.outcome == "passed":
         return
     _write(report.nodeid, report.outcome, report.duration, _reason(report))
 
 
 def pytest_collectreport(report: Any) -> None:
-    """A file that cannot be imported."""
+    """Log a test file that cannot be imported."""
     if report.outcome == "failed":
         _write(report.nodeid, "failed", 0.0, _reason(report))
 
 
 def _reason(report: Any) -> str:
-    """Why it failed or was skipped, in one line."""
+    """Why a test failed or was skipped, in one line."""
     if report.outcome == "passed":
         return ""
-    told = report.longrepr
-    if isinstance(told, tuple):
-        told = told[2]
-    crash = getattr(told, "reprcrash", None)
-    lines = str(told if crash is None else crash.message).strip().splitlines() or ["no reason given"]
+    text = report.longrepr
+    if isinstance(text, tuple):
+        text = text[2]
+    crash = getattr(text, "reprcrash", None)
+    lines = str(text if crash is None else crash.message).strip().splitlines() or ["unknown reason"]
     return (lines[0] if crash is not None else lines[-1]).removeprefix("Skipped: ")[:LONGEST]
 
 

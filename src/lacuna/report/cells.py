@@ -1,23 +1,23 @@
-"""A table's numbers as rows of cells, which the writers of Markdown, LaTeX, HTML and plain text share."""
+"""The numbers of a table as rows of cells, shared by the writers of Markdown, LaTeX, HTML and plain text."""
 
 from __future__ import annotations
 
-from lacuna.drawing.text_table import HOLE, Cell
+from lacuna.drawing.text_table import NO_NUMBER, Cell
 from lacuna.tables.best import paper_interval, table_marks
 from lacuna.tables.gather import CellResult, TableResult
 from lacuna.tables.significance import Interval
 
-NAMES = ""
-"""Title of the column that names the rows."""
+ROW_NAMES = ""
+"""Title of the column with the names of the rows."""
 ARROWS = {"max": " ↑", "min": " ↓"}
 
 
 def rows_of(result: TableResult) -> list[dict[str, str | Cell]]:
-    """One row a row of the table: mean, behind it sd and n, below it the paper's number and the difference to it."""
+    """The rows of a table. A cell has mean, sd and number of seeds; below it the paper's number and the difference."""
     marks, titles = table_marks(result), titles_of(result)
     rows: list[dict[str, str | Cell]] = []
     for row in result.plan.spec.rows:
-        cells: dict[str, str | Cell] = {NAMES: row.label}
+        cells: dict[str, str | Cell] = {ROW_NAMES: row.label}
         for column in result.plan.spec.columns:
             mark = marks.get((row.key, column.key), "")
             cells[titles[column.key]] = _cell(result.at(row, column), mark)
@@ -26,7 +26,7 @@ def rows_of(result: TableResult) -> list[dict[str, str | Cell]]:
 
 
 def titles_of(result: TableResult) -> dict[str, str]:
-    """Column key -> its title, no two alike, with an arrow to where it is better."""
+    """Column key -> its title. Titles are unique; an arrow shows which direction is better."""
     spec = result.plan.spec
     labels = [column.label for column in spec.columns]
     found = {}
@@ -38,13 +38,13 @@ def titles_of(result: TableResult) -> dict[str, str]:
 
 
 def rules_of(result: TableResult) -> set[int]:
-    """Numbers of the rows above which references begin or end."""
+    """Indices of the rows with a rule above them: where references begin or end."""
     rows = result.plan.spec.rows
     return {i for i in range(1, len(rows)) if rows[i].reference != rows[i - 1].reference}
 
 
-def holes_of(result: TableResult) -> list[tuple[str, str]]:
-    """(reason, cells) of everything that is missing, equal reasons together."""
+def missing_numbers(result: TableResult) -> list[tuple[str, str]]:
+    """(reason, cells) of all missing numbers, grouped by reason."""
     found: dict[str, list[str]] = {}
     for cell in result.cells:
         if cell.reason:
@@ -55,7 +55,7 @@ def holes_of(result: TableResult) -> list[tuple[str, str]]:
 def _cell(result: CellResult, mark: str) -> Cell:
     below = _paper(result)
     if result.mean is None:
-        return Cell(result.state, below=below, mark=HOLE)
+        return Cell(result.state, below=below, mark=NO_NUMBER)
     digits = result.cell.digits
     spread = "" if result.sd is None else f"± {result.sd:.{digits}f} "
     n = str(result.n) if result.n == result.wanted else f"{result.n} of {result.wanted}"
@@ -68,26 +68,26 @@ def _paper(result: CellResult) -> str:
     text = f"paper {number(result.cell.paper, result.cell.digits)}"
     if result.difference is None:
         return text
-    interval = spanned(paper_interval(result), result.cell.digits)
+    interval = interval_text(paper_interval(result), result.cell.digits)
     return f"{text}, {signed(result.difference, result.cell.digits)}{interval}"
 
 
 def number(value: float, digits: int) -> str:
-    """With a real minus, and never minus zero."""
+    """A number with a real minus sign, never minus zero."""
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def signed(value: float, digits: int) -> str:
-    """With its sign; ± where it rounds to zero."""
+    """A number with its sign; ± if it rounds to zero."""
     text = number(value, digits)
     return f"±{text}" if float(text.replace("−", "-")) == 0 else text if text.startswith("−") else f"+{text}"
 
 
-def spanned(interval: Interval | None, digits: int) -> str:
-    """An interval as it stands behind a difference: `` (−0.001 to +0.010)``; nothing for None.
+def interval_text(interval: Interval | None, digits: int) -> str:
+    """An interval as it follows a difference: `` (−0.001 to +0.010)``; empty for None.
 
-    A bound that rounds to zero keeps its sign, which says on which side of it the interval ends.
+    A bound that rounds to zero keeps its sign, which shows on which side of zero the interval ends.
     """
     return "" if interval is None else f" ({' to '.join(_bound(value, digits) for value in interval)})"
 

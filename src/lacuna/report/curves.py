@@ -1,4 +1,4 @@
-"""Learning curves of a table: one panel a column (or whatever is compared), one line a method, the mean over seeds."""
+"""Learning curves of a table: a panel for each column (or group of compared cells), a line for each method."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lacuna.tables.gather import CellResult, Group, RunView, TableResult
 MOST_PANELS, MOST_LINES = 12, 10
 LOSS = "train/loss"
 BEST = "_best"
-"""Ends the name of what is the best of a curve."""
+"""Suffix of a metric that is the best value of a curve."""
 
 Curves = dict[str, dict[int, float]]
 
 
 def panels_of(result: TableResult) -> list[Panel]:
-    """The panels of a table, the first :data:`MOST_PANELS`; none where nothing was trained.
+    """The panels of a table, at most :data:`MOST_PANELS`; none if nothing was trained. Lines are means over seeds.
 
-    A panel shows the validation metric that belongs to the cells' metric, or the curve whose best value that is, or the
-    training loss where there is neither; columns with the same runs and curves share one.
+    A panel shows the validation metric of the cells' metric, or the curve whose best value that is, or otherwise the
+    training loss. Columns with the same runs and curves share a panel.
     """
     found: dict[tuple[object, ...], Panel] = {}
     histories: dict[Path, Curves] = {}
@@ -55,7 +55,7 @@ def _lines(group: Group, histories: dict[Path, Curves], styles: Mapping[str, int
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]]) -> list[tuple[float, float]]:
-    """(epoch from 1, mean), of the epochs that every curve has, so that no line jumps where one ends."""
+    """(epoch from 1, mean) of the epochs that all curves have, so that the line does not jump where one ends."""
     if not curves:
         return []
     common = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -63,7 +63,7 @@ def mean_curve(curves: Sequence[Mapping[int, float]]) -> list[tuple[float, float
 
 
 def _histories(cell: CellResult, read: dict[Path, Curves]) -> list[Curves]:
-    """Of the finished runs; where there are none, of those on their way."""
+    """Curves of the finished runs of a cell; if there are none, of the unfinished ones."""
     runs: Sequence[RunView] = [run for run in cell.runs if run.stored is not None] or cell.runs
     found = []
     for run in runs:

@@ -1,8 +1,8 @@
-"""The tables in README and docs, made of the archive alone: what stands between two comments is generated.
+"""The generated tables in README and docs, between two comments, made from the archive alone.
 
-``<!-- table misconv/table1 columns=mnist -->`` up to ``<!-- end -->`` holds a table of ``reproduce.py``. Behind its
-name may stand ``columns=``, ``rows=`` and ``rates=`` (a key, or a list without spaces) and ``budget=`` (default:
-paper). Neither data nor run directories are looked at, so that every machine makes the same text. No torch in here.
+The text from ``<!-- table misconv/table1 columns=mnist -->`` to ``<!-- end -->`` is a table of ``reproduce.py``. Its
+name may be followed by ``columns=``, ``rows=`` and ``rates=`` (a key, or a list without spaces) and ``budget=``
+(default: paper). Data and run directories are not read, so every machine generates the same text. Imports no torch.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from lacuna.config.paths import CONFIGS
 from lacuna.drawing.text_table import MISSING, TableRow, markdown_table
 from lacuna.errors import LacunaError
 from lacuna.report.cells import number, titles_of
-from lacuna.report.facts import data_facts, warning
+from lacuna.report.data_facts import data_facts
 from lacuna.report.formats import plain
+from lacuna.report.table_notes import warning
 from lacuna.runs.archive_record import Archive
 from lacuna.runs.results import left_out
 from lacuna.tables.gather import CellResult, TableResult, gather
 from lacuna.tables.plan import plan_tables
-from lacuna.tables.request import wishes
-from lacuna.tables.select import narrowed
+from lacuna.tables.request import run_options
+from lacuna.tables.select import selected
 from lacuna.tables.spec import TableSpec, table_spec
 
 DEFAULTS: Mapping[str, Any] = {"columns": None, "rows": None, "rates": None, "budget": "paper"}
-"""What may stand behind a table's name."""
+"""Options after a table's name."""
 BEGIN = re.compile(r"^<!-- table +(.*?) *-->$")
 END = "<!-- end -->"
 
@@ -52,31 +53,31 @@ class DocsTables:
         self._composer = Composer(CONFIGS, "train")
 
     def filled(self, text: str, name: str) -> str:
-        """A document with the present numbers between its markers; all else stays.
+        """A document with the present numbers between its markers; the rest is unchanged.
 
         Args:
             text: the document in Markdown.
-            name: what to call it in a message.
+            name: of the document, for messages.
 
         Raises:
-            LacunaError: a marker that nothing ends, or that asks for what there is not.
+            LacunaError: a marker without its end, or for a table, row or column that does not exist.
         """
-        made: list[str] = []
+        filled: list[str] = []
         inside: str | None = None
         for line_number, line in enumerate(text.splitlines(), start=1):
-            begun, place = BEGIN.match(line), f"{name}, line {line_number}"
-            if begun and inside is not None:
+            begin, place = BEGIN.match(line), f"{name}, line {line_number}"
+            if begin and inside is not None:
                 raise LacunaError(f"{place}: the table before it has no {END}.")
-            if begun:
+            if begin:
                 inside = place
-                made += [line, "", self._table(begun.group(1).split(), place), ""]
+                filled += [line, "", self._table(begin.group(1).split(), place), ""]
             elif line.strip() == END and inside is not None:
                 inside = None
             if inside is None:
-                made.append(line)
+                filled.append(line)
         if inside is not None:
             raise LacunaError(f"{inside}: the table has no {END}.")
-        return "\n".join(made) + "\n" * text.endswith("\n")
+        return "\n".join(filled) + "\n" * text.endswith("\n")
 
     def _table(self, words: Sequence[str], place: str) -> str:
         try:
@@ -86,16 +87,20 @@ class DocsTables:
 
     def _gathered(self, words: Sequence[str]) -> TableResult:
         if not words or "=" in words[0]:
-            raise LacunaError("a marker names a table first, as in <!-- table misconv/table1 columns=mnist -->.")
-        told = read_key_values(words[1:], DEFAULTS)
-        config = compose(CONFIGS, "reproduce", [f"table={words[0]}", f"budget={told['budget']}"])
+            raise LacunaError(
+                "a marker begins with the name of a table, as in <!-- table misconv/table1 columns=mnist -->."
+            )
+        options = read_key_values(words[1:], DEFAULTS)
+        config = compose(CONFIGS, "reproduce", [f"table={words[0]}", f"budget={options['budget']}"])
         if "tables" in config["table"] or config["table"].get("figure"):
-            raise LacunaError(f"{words[0]} is not one table: a marker names one, and no figure.")
-        (spec,) = narrowed([table_spec(config["table"])], told["rates"], told["rows"])
-        with tempfile.TemporaryDirectory() as nowhere:  # neither runs nor data
-            config |= {"output": nowhere, "results": str(self.results), "seeds": self._seeds}
-            config["data"] = {"root": nowhere, "download": False}
-            plan = plan_tables([_with_columns(spec, told["columns"])], self._composer, wishes(config, prepare=False))
+            raise LacunaError(f"{words[0]} is a figure or several tables: a marker names one table.")
+        (spec,) = selected([table_spec(config["table"])], options["rates"], options["rows"])
+        with tempfile.TemporaryDirectory() as empty:  # neither runs nor data
+            config |= {"output": empty, "results": str(self.results), "seeds": self._seeds}
+            config["data"] = {"root": empty, "download": False}
+            plan = plan_tables(
+                [_with_columns(spec, options["columns"])], self._composer, run_options(config, prepare=False)
+            )
             return gather(plan)[0]
 
 
@@ -111,7 +116,7 @@ def _with_columns(spec: TableSpec, columns: Any) -> TableSpec:
 
 
 def as_compact(result: TableResult) -> str:
-    """A table in Markdown with the paper's numbers in columns of their own, and where ours come from below it."""
+    """A table in Markdown. The paper's numbers have their own columns; the text below says where ours come from."""
     titles, rows = titles_of(result), []
     for row in result.plan.spec.rows:
         cells: dict[str, Any] = {"": row.label}
@@ -125,14 +130,14 @@ def as_compact(result: TableResult) -> str:
 
 
 def _table_of(rows: Sequence[TableRow]) -> str:
-    """Numbers to the right, also in a column that has none yet."""
+    """Numbers are aligned to the right, also in a column that has none yet."""
     head, ruler, *body = markdown_table(rows).splitlines()
     ruler = "| --- |" + " ---: |" * (len(rows[0]) - 1)
     return "\n".join([head, ruler, *body])
 
 
 def ours(cell: CellResult) -> str:
-    """``0.912 ± 0.003 (5)``, one value alone ``0.912 (1)``, and a dash where nothing is measured."""
+    """``0.912 ± 0.003 (5)``, with one seed ``0.912 (1)``; a dash if nothing is measured."""
     if cell.mean is None:
         return MISSING
     digits = cell.cell.digits
@@ -146,20 +151,21 @@ def _paper(cell: CellResult) -> str:
 
 
 def about(result: TableResult) -> str:
-    """In Markdown: how to make the numbers, what they mean, images, hardware and commits, and any caveat."""
+    """Text in Markdown: the command, the meaning of the numbers, images, hardware, commits and warnings."""
     spec, runs = result.plan.spec, [run for cell in result.cells for run in cell.done]
     command = f"table={spec.name}" + ("" if result.plan.budget == "paper" else f" budget={result.plan.budget}")
     parts = [f"{plain(spec.title)}; `reproduce.py {command}`"]
     if not runs:
-        return f"{parts[0]}. Nothing of it is measured yet."
+        return f"{parts[0]}. Nothing is measured yet."
     parts.append("mean ± standard deviation (seeds)" if any(cell.n > 1 for cell in result.cells) else "(1): one seed")
     for fact in data_facts(result):
-        said = [f"{fact.trained_on} training images"] * bool(fact.trained_on) + [fact.tested_on] * bool(fact.tested_on)
-        parts.append(plain(f"{fact.name}: {', '.join(said)}"))
+        images = [f"{fact.trained_on} training images"] * bool(fact.trained_on)
+        images += [fact.tested_on] * bool(fact.tested_on)
+        parts.append(plain(f"{fact.name}: {', '.join(images)}"))
     where = [("hardware", "hardware"), ("commits", "commit")]
     parts += [plain(f"{name} {_listed(runs, attribute)}") for attribute, name in where if _listed(runs, attribute)]
-    holes = any(cell.mean is None for cell in result.cells)
-    parts += [f"{MISSING}: not measured yet"] if holes else []
+    incomplete = any(cell.mean is None for cell in result.cells)
+    parts += [f"{MISSING}: not measured yet"] if incomplete else []
     warned = warning(result)
     caveat = "" if warned is None else plain(f" {warned[0]} {'; '.join(warned[1])}.")
     return f"{'; '.join(parts)}. {caveat}".rstrip()
@@ -176,12 +182,15 @@ def documents(root: Path) -> Iterator[Path]:
 
 
 def update(root: Path, results: Path, *, check: bool = False) -> list[Path]:
-    """Write the present numbers into all documents of a repository; those that were not up to date.
+    """Write the present numbers into all documents of a repository.
 
     Args:
         root: the repository.
         results: the archive's folder.
         check: write nothing.
+
+    Returns:
+        The documents that were not up to date.
 
     Raises:
         LacunaError: a marker is wrong, or a document cannot be written.

@@ -1,4 +1,4 @@
-"""A figure on disk and on the terminal: the picture, what it shows, where it comes from, what is missing."""
+"""A figure on disk and on the terminal: picture, note, protocol, missing parts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from lacuna import files
 from lacuna.drawing.html_page import Facts, Links, Notice, Picture, Section, Table, render_page
 from lacuna.drawing.pictures import finish
-from lacuna.report.cells import holes_of
-from lacuna.report.facts import protocol, warning
+from lacuna.report.cells import missing_numbers
 from lacuna.report.figures import draw_figure
+from lacuna.report.table_notes import protocol, warning
 from lacuna.report.table_page import data_section, run_sections
 from lacuna.runs.protocol import mask_text
 from lacuna.tables.gather import TableResult
 from lacuna.tables.spec import OF_DATA
 
 NUMBERS_ONLY = ("", "seeds", "marks")
-"""Entries of a table's protocol that say nothing of a figure."""
+"""Entries of a table's protocol that do not apply to a figure."""
 
 
 def write_figure(result: TableResult, folder: Path) -> Path:
@@ -36,14 +36,14 @@ def write_figure(result: TableResult, folder: Path) -> Path:
 
 
 def figure_page(result: TableResult, folder: Path, picture: Path) -> str:
-    """The page that stands in ``folder``, self-contained: the picture is inside."""
+    """The page in ``folder``; it is self-contained and holds the picture."""
     spec, warned = result.plan.spec, _warning(result)
-    rows = [{"missing": cells, "why": reason} for reason, cells in holes_of(result)]
+    rows = [{"missing": cells, "why": reason} for reason, cells in missing_numbers(result)]
     sections: list[Section] = [
         *([] if warned is None else [Notice(*warned)]),
         Picture(picture, alt=spec.title, caption=spec.note),
         Facts(figure_facts(result), heading="Protocol"),
-        *([Table(rows, heading="What is missing")] if rows else []),
+        *([Table(rows, heading="Missing parts")] if rows else []),
         *data_section(result),
         *run_sections(result, folder),
         Links([(os.path.basename(picture), os.path.basename(picture), "")], heading="The same figure"),
@@ -52,7 +52,7 @@ def figure_page(result: TableResult, folder: Path, picture: Path) -> str:
 
 
 def figure_facts(result: TableResult) -> list[tuple[str, str]]:
-    """How the figure came about, as (what, how)."""
+    """The protocol of the figure: (name, text) pairs."""
     shown = {cell.cell.row.label: cell.cell.config["mask"] for cell in result.cells if cell.cell.config is not None}
     if _of_data(result):
         return [(label, mask_text(mask)) for label, mask in shown.items()]
@@ -68,7 +68,7 @@ def _of_data(result: TableResult) -> bool:
 
 
 def _warning(result: TableResult) -> tuple[str, list[str]] | None:
-    """As of a table; a figure that shows data has no budget."""
+    """The warning of a table; a figure that shows data has no budget."""
     if not _of_data(result):
         return warning(result)
     changed = [f"changed by the user: {change}" for change in result.plan.overrides]
@@ -76,9 +76,9 @@ def _warning(result: TableResult) -> tuple[str, list[str]] | None:
 
 
 def figure_text(result: TableResult) -> str:
-    """For a terminal: title, what nobody may overlook, what is missing."""
+    """For a terminal: title, warning, missing parts."""
     spec, warned = result.plan.spec, _warning(result)
     lines = [f"{spec.name}: {spec.title} (a figure)"]
     lines += [] if warned is None else [f"! {warned[0]}", *(f"!   {point}" for point in warned[1])]
-    lines += [f"missing: {cells}: {reason}" for reason, cells in holes_of(result)]
+    lines += [f"missing: {cells}: {reason}" for reason, cells in missing_numbers(result)]
     return "\n".join(lines)

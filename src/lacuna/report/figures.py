@@ -1,4 +1,4 @@
-"""The figures of a paper, drawn from what the runs behind their cells left: pictures, first layers, times.
+"""The figures of a paper, drawn from the files of the runs of their cells: pictures, first layers, times.
 
 Torch is imported only where masks are drawn on images.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 
 from lacuna import files
 from lacuna.drawing.box_plots import box_plot
-from lacuna.drawing.panels import hole_picture, picture_panels, stacked
+from lacuna.drawing.panels import empty_picture, picture_panels, stacked
 from lacuna.drawing.pictures import Row, image_grid
 from lacuna.errors import LacunaError
 from lacuna.report.recovered import recovered
@@ -26,10 +26,10 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 def draw_figure(result: TableResult) -> Image.Image:
-    """The figure as far as its runs are done; what is missing is a hole that says why.
+    """The figure from the runs that are done. A missing part shows the reason.
 
     Raises:
-        LacunaError: an option of the figure makes no sense.
+        LacunaError: an invalid option of the figure.
     """
     figure = result.plan.spec.figure
     assert figure is not None
@@ -41,7 +41,7 @@ def draw_figure(result: TableResult) -> Image.Image:
 
 
 def panels(result: TableResult, pictures: Sequence[str] = ("reconstructions", "samples")) -> Image.Image:
-    """The runs' pictures of these names: a row a method, a column a data set and picture."""
+    """The runs' pictures of these names: rows are methods, columns are data sets and pictures."""
     spec = result.plan.spec
     grid = [
         [_picture(result.at(row, column), name) for column in spec.columns for name in pictures] for row in spec.rows
@@ -66,13 +66,13 @@ def _picture(cell: CellResult, name: str) -> Image.Image | str:
 
 
 def first_layers(result: TableResult, maps: int = 12) -> Image.Image:
-    """A block a column (data set): a test image, and what the first layers of the rows' runs make of it.
+    """A block for each column (data set): a test image, and the feature maps of the first layers of the rows' runs.
 
-    All maps of a block have one colour scale. A row whose run has MisConv's layer also gets two more: the same
-    filters applied to the density's mean, and how much larger the expected activation is.
+    All maps of a block share a colour scale. A row with MisConv's layer has two more: the same filters applied to the
+    density's mean, and the expected activation minus that.
 
     Args:
-        maps: how many maps of a layer are shown, those of the largest mean activation.
+        maps: number of maps of a layer, those with the largest mean activation.
     """
     if not isinstance(maps, int) or maps < 1:
         raise LacunaError(f"figure.maps={maps} must be a whole number of at least 1.")
@@ -81,34 +81,34 @@ def first_layers(result: TableResult, maps: int = 12) -> Image.Image:
 
 
 def _block(result: TableResult, column: Axis, maps: int) -> Image.Image:
-    found: list[tuple[str, Arrays | str]] = []
+    layers: list[tuple[str, Arrays | str]] = []
     for row in result.plan.spec.rows:
         cell = result.at(row, column)
-        found.append((row.label, _first_layer(cell) if _run(cell) is not None else cell.reason))
-    known = [arrays for _, arrays in found if not isinstance(arrays, str)]
-    if not known:
-        return hole_picture(column.label, "; ".join(dict.fromkeys(str(why) for _, why in found)))
-    top = max(float(arrays["features"].max()) for arrays in known)
+        layers.append((row.label, _first_layer(cell) if _run(cell) is not None else cell.reason))
+    available = [arrays for _, arrays in layers if not isinstance(arrays, str)]
+    if not available:
+        return empty_picture(column.label, "; ".join(dict.fromkeys(str(reason) for _, reason in layers)))
+    top = max(float(arrays["features"].max()) for arrays in available)
     scale = (0.0, top if top > 0 else 1.0)
-    rows = [_given(column.label, known)]
-    for label, arrays in found:
+    rows = [_input_row(column.label, available)]
+    for label, arrays in layers:
         if isinstance(arrays, str):
-            blank = np.zeros((1, 1, *known[0]["features"].shape[-2:]))
+            blank = np.zeros((1, 1, *available[0]["features"].shape[-2:]))
             rows.append(Row(f"{label}: {arrays}"[:60], blank, mask=blank.astype(bool)))
         else:
             rows += _maps(label, arrays, maps, scale)
     return image_grid(rows)
 
 
-def _given(label: str, known: Sequence[Arrays]) -> Row:
-    """The truth, what is observed of it, and what fills it where a front did."""
-    first = known[0]
-    shown = [first["truth"], first["observed"]]
-    shown += [arrays["filled"].clip(0, 1) for arrays in known if "filled" in arrays][:1]
+def _input_row(label: str, available: Sequence[Arrays]) -> Row:
+    """The truth, the observed image and, if a stem imputes it, the imputation."""
+    first = available[0]
+    images = [first["truth"], first["observed"]]
+    images += [arrays["filled"].clip(0, 1) for arrays in available if "filled" in arrays][:1]
     observed = np.broadcast_to(first["mask"], first["truth"].shape)
-    seen = [np.ones_like(observed), observed, np.ones_like(observed)][: len(shown)]
-    names = ", ".join(("truth", "observed", "filled")[: len(shown)])
-    return Row(f"{label}: {names}", np.stack(shown), np.stack(seen))
+    masks = [np.ones_like(observed), observed, np.ones_like(observed)][: len(images)]
+    names = ", ".join(("truth", "observed", "imputed")[: len(images)])
+    return Row(f"{label}: {names}", np.stack(images), np.stack(masks))
 
 
 def _maps(label: str, arrays: Arrays, maps: int, scale: tuple[float, float]) -> list[Row]:
@@ -118,7 +118,7 @@ def _maps(label: str, arrays: Arrays, maps: int, scale: tuple[float, float]) -> 
     if "features_of_mean" in arrays:
         mean = arrays["features_of_mean"]
         rows.append(Row("its filters on the mean", mean[chosen, None], heat=True, limits=scale))
-        rows.append(Row("what uncertainty adds", (features - mean)[chosen, None], heat=True))
+        rows.append(Row("added by uncertainty", (features - mean)[chosen, None], heat=True))
     return rows
 
 
@@ -137,7 +137,7 @@ def _first_layer(cell: CellResult) -> Arrays | str:
 
 
 def masks(result: TableResult, images: int = 8) -> Image.Image:
-    """The first test images of every column's data, complete and behind every row's mask scheme."""
+    """The first test images of every column's data: complete, and with every row's mask scheme."""
     if not isinstance(images, int) or images < 1:
         raise LacunaError(f"figure.images={images} must be a whole number of at least 1.")
     spec = result.plan.spec
@@ -147,15 +147,15 @@ def masks(result: TableResult, images: int = 8) -> Image.Image:
         for row in spec.rows:
             config = result.at(row, column).cell.config
             if config is not None:
-                truth, shown = _masked(config, images)
+                truth, mask = _masked(config, images)
                 rows += [] if rows else [Row("complete", truth)]
-                rows.append(Row(row.label, truth, mask=shown))
-        blocks.append(image_grid(rows) if rows else hole_picture(column.label, "the data are not here"))
+                rows.append(Row(row.label, truth, mask=mask))
+        blocks.append(image_grid(rows) if rows else empty_picture(column.label, "the data are not on this machine"))
     return stacked(blocks)
 
 
 def _masked(config: Mapping[str, Any], count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The first test images (N,C,H,W), and where a mask scheme shows them (N,1 or C,H,W)."""
+    """The first test images (N,C,H,W) and their masks (N,1 or C,H,W), True = observed."""
     import torch
 
     from lacuna.data.incomplete import EvalBatch
@@ -172,20 +172,20 @@ def _masked(config: Mapping[str, Any], count: int) -> tuple[np.ndarray[Any, Any]
 
 
 def boxes(result: TableResult, series: Sequence[str] = ("conv", "misconv")) -> Image.Image:
-    """Box plots of all times of timing runs: a group a cell, a box a layer."""
+    """Box plots of all times of timing runs: a group for each cell, a box for each layer."""
     several = len(result.plan.spec.columns) > 1
     groups: dict[str, Mapping[str, Sequence[float]]] = {}
-    holes: list[str] = []
+    missing: list[str] = []
     for cell in result.cells:
         label = cell.cell.label if several else cell.cell.row.label
         times = _times(cell)
         if isinstance(times, str):
-            holes.append(f"{label}: {times}")
+            missing.append(f"{label}: {times}")
         groups[label.replace(", ", "\n")] = {} if isinstance(times, str) else {
             name: times[name] for name in series if name in times
         }  # fmt: skip
     if not any(groups.values()):
-        return hole_picture(result.plan.spec.title, "; ".join(dict.fromkeys(holes)))
+        return empty_picture(result.plan.spec.title, "; ".join(dict.fromkeys(missing)))
     return box_plot(groups, label="milliseconds", scale=1e3, log=True)
 
 
@@ -201,7 +201,7 @@ def _times(cell: CellResult) -> Mapping[str, Sequence[float]] | str:
 
 
 def _run(cell: CellResult) -> StoredRun | None:
-    """The finished run of a cell; a figure has one seed."""
+    """The finished run of a cell. A figure has one seed."""
     return cell.done[0] if cell.done else None
 
 
@@ -212,4 +212,4 @@ KINDS: Mapping[str, Callable[..., Image.Image]] = {
     "boxes": boxes,
     "recovered": recovered,
 }
-"""What :data:`lacuna.tables.spec.FIGURES` names."""
+"""Kinds of figures, as in :data:`lacuna.tables.spec.FIGURES`."""

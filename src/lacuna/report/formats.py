@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX, CSV and plain text."""
+"""The formats of a table: Markdown, LaTeX, CSV and plain text."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from lacuna.drawing.latex import latex_table
 from lacuna.drawing.text_table import BEST, TIE, markdown_table, text_table
-from lacuna.report.cells import holes_of, rows_of, rules_of
-from lacuna.report.facts import facts_of, protocol, warning
+from lacuna.report.cells import missing_numbers, rows_of, rules_of
+from lacuna.report.data_facts import facts_of
+from lacuna.report.table_notes import protocol, warning
 from lacuna.tables.best import paper_interval, table_marks
 from lacuna.tables.gather import CellResult, TableResult, archive_note
 from lacuna.tables.significance import LEVEL
@@ -24,22 +25,25 @@ CSV_COLUMNS = (
 
 
 def as_text(result: TableResult) -> str:
-    """For a terminal: title, what nobody may overlook, the numbers with the paper's in brackets, what is missing."""
+    """For a terminal: title, warning, numbers (the paper's in brackets), legend, missing numbers."""
     spec = result.plan.spec
     lines = [f"{spec.name}: {spec.title}", *_warning_lines(result), "", text_table(rows_of(result)), ""]
     marks = set(table_marks(result).values())
-    meanings = {BEST: "* significantly better than every other", TIE: "† best, or not significantly different"}
+    meanings = {
+        BEST: "* significantly better than all others",
+        TIE: "† best, or not significantly different from the best",
+    }
     seeds = "" if len(result.plan.seeds) == 1 else "mean ± sd (seeds)"
     paper = f"[paper's, ours minus paper's{_span(result)}]" if result.has_paper else ""
-    said = [seeds, paper, *(meaning for mark, meaning in meanings.items() if mark in marks)]
-    lines += ["; ".join(part for part in said if part)] if any(said) else []
+    legend = [seeds, paper, *(meaning for mark, meaning in meanings.items() if mark in marks)]
+    lines += ["; ".join(part for part in legend if part)] if any(legend) else []
     lines += [archive_note(result)] if archive_note(result) else []
-    lines += [f"missing: {cells}: {reason}" for reason, cells in holes_of(result)]
+    lines += [f"missing: {cells}: {reason}" for reason, cells in missing_numbers(result)]
     return "\n".join(lines).rstrip()
 
 
 def as_markdown(result: TableResult) -> str:
-    """A document of its own."""
+    """A table as a Markdown document."""
     spec, warned = result.plan.spec, warning(result)
     parts = [f"# {plain(spec.title)}", plain(spec.note)] if spec.note else [f"# {plain(spec.title)}"]
     if warned is not None:
@@ -47,19 +51,19 @@ def as_markdown(result: TableResult) -> str:
         parts.append("\n".join([f"> **{plain(title)}**", ">", *(f"> - {plain(point)}" for point in points)]))
     parts.append(markdown_table(rows_of(result)))
     parts.append("\n".join(f"- **{plain(what)}**: {plain(how)}" for what, how in protocol(result)))
-    holes = holes_of(result)
-    if holes:
-        listed = (f"- {plain(cells)}: {plain(reason)}" for reason, cells in holes)
+    missing = missing_numbers(result)
+    if missing:
+        listed = (f"- {plain(cells)}: {plain(reason)}" for reason, cells in missing)
         parts.append("\n".join(["Missing:", "", *listed]))
     return "\n\n".join(parts) + "\n"
 
 
 def as_latex(result: TableResult) -> str:
-    """A ``table`` environment; needs booktabs."""
+    """A LaTeX ``table`` environment; needs booktabs."""
     spec, warned = result.plan.spec, warning(result)
     notes = [spec.note] if spec.note else []
     notes += [f"{what}: {how}." for what, how in protocol(result)]
-    notes += [f"Missing: {cells}: {reason}." for reason, cells in holes_of(result)]
+    notes += [f"Missing: {cells}: {reason}." for reason, cells in missing_numbers(result)]
     return latex_table(
         rows_of(result),
         caption=f"{spec.title}.",
@@ -71,7 +75,7 @@ def as_latex(result: TableResult) -> str:
 
 
 def as_csv(result: TableResult) -> str:
-    """One line a cell, with everything that is known of it; holes have no mean."""
+    """One line for each cell, with all that is known of it; a missing number has no mean."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -128,7 +132,7 @@ def _joined(values: Iterable[object]) -> str:
 
 
 def _span(result: TableResult) -> str:
-    """That there are intervals, if so."""
+    """A legend of the intervals, if there are any."""
     there = any(paper_interval(cell) is not None for cell in result.cells)
     return f" ({1 - LEVEL:.0%} interval)" * there
 
@@ -139,5 +143,5 @@ def _warning_lines(result: TableResult) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown takes as it is."""
+    """Text with the special characters of Markdown escaped."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))

@@ -1,43 +1,45 @@
-"""A plan as text: what would be done, what is done, and how long the rest may take."""
+"""A plan as text: the tree of runs with their states, and an estimate of the time left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from lacuna.drawing.durations import duration
+from lacuna.executors.forecast import timed_text, total_seconds
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.steps import Training
+from lacuna.runs.title import group_title
 from lacuna.tables.plan import ARCHIVED, DONE, UNNEEDED, Plan, PlannedRun
 
 MOST_LINES = 200
-"""Groups of runs that are listed one by one."""
+"""Groups of runs that are listed."""
 
 Estimate = Callable[[Recipe], float | None]
-"""Seconds that a run will take, or None where nothing like it was done yet."""
-How = Callable[[Recipe], Training | None]
-"""How a run trains, or None where it trains nothing."""
+"""Seconds that a run will take; None: unknown."""
+TrainingOf = Callable[[Recipe], Training | None]
+"""How a run trains; None: it trains nothing."""
 
 
-def plan_text(plan: Plan, estimate: Estimate, slots: int = 1, trainings: How | None = None) -> str:
-    """The tables, the tree of runs (repetitions with other seeds on one line), counts, steps, and the time left.
+def plan_text(plan: Plan, estimate: Estimate, slots: int = 1, trainings: TrainingOf | None = None) -> str:
+    """The tables, the tree of runs (all seeds of a run on one line), counts, training steps and the time left.
 
     Args:
         plan: the plan.
-        estimate: of a run not done.
-        slots: how many runs at a time the estimate of the whole assumes.
-        trainings: says how runs train; None: nothing is said of it.
+        estimate: of an unfinished run.
+        slots: number of runs at a time for the estimate of the time left.
+        trainings: how runs train; None: not shown.
     """
     lines = [f"{table.spec.name}: {table.spec.title} ({len(table.cells)} cells)" for table in plan.tables]
     seeds = max((table.seeds for table in plan.tables), key=len)  # a figure has one
     lines.append(f"budget {plan.tables[0].budget}, {'seed' if len(seeds) == 1 else 'seeds'} {_listed(seeds)}")
     if plan.assumed_data:
         lines.append(
-            f"data not here: {', '.join(plan.assumed_data)} (planned from the published counts; what is done of these "
-            "runs is known when the data are here)"
+            f"data not on this machine: {', '.join(plan.assumed_data)} (planned from the published numbers of images; "
+            "which of these runs are done is known once the data are here)"
         )
     left_out = [name for name in plan.missing_data if name not in plan.assumed_data]
     if left_out:
-        lines.append(f"data not here yet: {', '.join(left_out)} (their cells are left out of this plan)")
+        lines.append(f"data not on this machine: {', '.join(left_out)} (their cells are left out of this plan)")
     tree = list(_tree(plan, estimate, trainings))
     lines += ["", *tree[:MOST_LINES]]
     if len(tree) > MOST_LINES:
@@ -51,17 +53,17 @@ def _listed(seeds: tuple[int, ...]) -> str:
     return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
-def _tree(plan: Plan, estimate: Estimate, trainings: How | None) -> Iterator[str]:
-    """Runs without needs at the left, what builds on them one step further in."""
+def _tree(plan: Plan, estimate: Estimate, trainings: TrainingOf | None) -> Iterator[str]:
+    """Runs without prerequisites at the left; runs that build on them are indented."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in plan.runs.values():
         groups.setdefault(_key(run), []).append(run)
     children: dict[str, list[str]] = {}
     roots = []
     for key, runs in groups.items():
-        needs = list(runs[0].recipe.prerequisites.values())
-        if needs:
-            first = plan.runs[needs[0].identity]
+        prerequisites = list(runs[0].recipe.prerequisites.values())
+        if prerequisites:
+            first = plan.runs[prerequisites[0].identity]
             children.setdefault(_key(first), []).append(key)
         else:
             roots.append(key)
@@ -79,30 +81,30 @@ def _key(run: PlannedRun) -> str:
     return f"{run.recipe.group}-{run.recipe.family}"
 
 
-def _line(runs: list[PlannedRun], estimate: Estimate, trainings: How | None) -> str:
+def _line(runs: list[PlannedRun], estimate: Estimate, trainings: TrainingOf | None) -> str:
     states: dict[str, int] = {}
     for run in runs:
         states[run.state] = states.get(run.state, 0) + 1
     text = ", ".join(state if len(runs) == 1 else f"{count} {state}" for state, count in states.items())
-    left = [run for run in runs if run.state not in (DONE, ARCHIVED, UNNEEDED)]
-    known = estimate(left[0].recipe) if left else None
-    about = "" if known is None else f", about {duration(known)}{' each' if len(left) > 1 else ''}"
-    times = f" x{len(runs)}" if len(runs) > 1 else ""
-    how = "" if trainings is None else f"; {_how(runs[0].recipe, trainings)}"
-    return f"{runs[0].recipe.group}{times}  [{text}{about}{how}]"
+    unfinished = [run for run in runs if run.state not in (DONE, ARCHIVED, UNNEEDED)]
+    seconds = estimate(unfinished[0].recipe) if unfinished else None
+    about = "" if seconds is None else f", ~{duration(seconds)}{' each' if len(unfinished) > 1 else ''}"
+    times = f" x {len(runs)} seeds" if len(runs) > 1 else ""
+    how = "" if trainings is None else f"; {_training_text(runs[0].recipe, trainings)}"
+    return f"{group_title(runs[0].recipe)}{times}  [{text}{about}{how}]"
 
 
-def _how(recipe: Recipe, trainings: How) -> str:
-    found = trainings(recipe)
-    if found is not None:
-        return str(found)
+def _training_text(recipe: Recipe, trainings: TrainingOf) -> str:
+    training = trainings(recipe)
+    if training is not None:
+        return str(training)
     return "a measurement" if recipe.measured else "no training"
 
 
-def _amount(runs: list[PlannedRun], trainings: How) -> str:
-    """The training of some runs together: ``1,234 steps of 5 runs, 60 EM passes of 2; 3 runs train nothing``."""
-    found = [trainings(run.recipe) for run in runs]
-    trained = [each for each in found if each is not None]
+def _amount(runs: list[PlannedRun], trainings: TrainingOf) -> str:
+    """The training of some runs together: ``1,234 steps of 5 runs, 60 EM passes of 2; 3 train nothing``."""
+    each_training = [trainings(run.recipe) for run in runs]
+    trained = [each for each in each_training if each is not None]
     steps = [each.steps for each in trained if each.steps and not each.passes]
     passes = [each.epochs for each in trained if each.passes]
     unknown = sum(each.steps is None for each in trained)
@@ -110,25 +112,25 @@ def _amount(runs: list[PlannedRun], trainings: How) -> str:
     parts = [f"{most}{sum(steps):,} steps of {len(steps)} runs"] if steps else []
     parts += [f"{sum(passes)} EM passes of {len(passes)}"] if passes else []
     parts += [f"{unknown} of unknown length"] if unknown else []
-    nothing = len(found) - len(trained)
+    nothing = len(each_training) - len(trained)
     rest = f"; {nothing} train nothing" if nothing else ""
     return f"{', '.join(parts) or 'none'}{rest}"
 
 
-def _summary(plan: Plan, estimate: Estimate, slots: int, trainings: How | None) -> list[str]:
+def _summary(plan: Plan, estimate: Estimate, slots: int, trainings: TrainingOf | None) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in plan.counts.items())
     lines = [f"{len(plan.runs)} runs: {counts or 'none'}"]
     if trainings is not None and plan.runs:
         lines.append(f"training: {_amount(list(plan.runs.values()), trainings)}")
-        if 0 < len(plan.open()) < len(plan.runs):
-            lines.append(f"training left: {_amount(plan.open(), trainings)}")
-    left = [estimate(run.recipe) for run in plan.open()]
-    known = [seconds for seconds in left if seconds is not None]
-    if left and known:
-        rest = len(left) - len(known)
-        more = f"; {rest} of the runs are like none done before and not in it" if rest else ""
+        if 0 < len(plan.unfinished()) < len(plan.runs):
+            lines.append(f"training left: {_amount(plan.unfinished(), trainings)}")
+    estimates = [estimate(run.recipe) for run in plan.unfinished()]
+    known = [seconds for seconds in estimates if seconds is not None]
+    unknown = len(estimates) - len(known)
+    seconds = total_seconds(known, unknown)
+    if estimates and seconds is not None:
         at_a_time = f" with {slots} at a time" if slots > 1 else ""
-        lines.append(f"time left: about {duration(sum(known) / max(slots, 1))}{at_a_time}{more}")
-    elif left:
-        lines.append("time left: not known, for nothing like these runs was done here yet")
+        lines.append(f"time left: ~{duration(seconds / max(slots, 1))}{at_a_time}{timed_text(len(known), unknown)}")
+    elif estimates:
+        lines.append("time left: unknown, because no similar run has finished yet")
     return lines

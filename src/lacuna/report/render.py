@@ -1,6 +1,6 @@
-"""Tables and figures on disk and on the terminal, from whatever is done by now.
+"""Write tables and figures to disk and to the terminal, from the runs that are done by now.
 
-Nothing is trained, and torch is not imported but for masks on images.
+Nothing is trained. Torch is imported only for figures of masks.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lacuna.tables.plan import Plan
 def render(plan: Plan, target: Path) -> list[Path]:
     """Write every table of a plan: ``<target>/<table>/`` holds index.html, table.md, table.tex and table.csv.
 
-    A figure's folder holds index.html and figure.png.
-    Where there are several, ``<target>/index.html`` lists them.
+    The folder of a figure holds index.html and figure.png. If there are several tables, ``<target>/index.html`` lists
+    them.
 
     Returns:
-        The pages to look at, the list first.
+        The HTML pages, the list first.
 
     Raises:
         LacunaError: the folder cannot be written.
@@ -45,7 +45,7 @@ def render(plan: Plan, target: Path) -> list[Path]:
 
 
 def text(plan: Plan) -> str:
-    """The tables for a terminal."""
+    """The tables as text for a terminal."""
     return "\n\n".join(
         as_text(result) if result.plan.spec.figure is None else figure_text(result) for result in gather(plan)
     )

@@ -25,18 +25,19 @@ from lacuna.drawing.html_page import (
     render_page,
 )
 from lacuna.drawing.text_table import Cell
-from lacuna.report.cells import holes_of, rows_of, rules_of, titles_of
+from lacuna.report.cells import missing_numbers, rows_of, rules_of, titles_of
 from lacuna.report.curves import MOST_LINES, MOST_PANELS, panels_of
-from lacuna.report.facts import data_facts, facts_of, protocol, warning
+from lacuna.report.data_facts import data_facts, facts_of
 from lacuna.report.imputation_rows import imputation_rows
+from lacuna.report.table_notes import protocol, warning
 from lacuna.report.verdict import verdict
 from lacuna.tables.gather import FAILED, RunView, TableResult
 from lacuna.tables.plan import DONE
 
 PICTURE_BYTES = 6_000_000
-"""Of all pictures on a page; a page holds them as text, a third larger."""
+"""Largest size of all pictures of a page together. In the page they are a third larger, as text."""
 MOST_RUNS = 400
-"""Runs that are listed."""
+"""Largest number of listed runs."""
 LOG_LINES = 40
 OTHER_FORMS = ("table.md", "table.tex", "table.csv")
 
@@ -64,7 +65,7 @@ def table_page(result: TableResult, folder: Path) -> str:
 
 
 def index_page(results: Sequence[TableResult]) -> str:
-    """The page beside the tables' folders, with a line for each."""
+    """The page that lists the tables, a line for each. It lies beside their folders."""
     rows = []
     for result in results:
         done = sum(cell.state == DONE for cell in result.cells)
@@ -101,17 +102,19 @@ def _table(result: TableResult, heading: str | None) -> Table:
         if len(tested) == 1:
             heads[titles[column.key]] = tested.pop()
     heads = heads if len(set(heads.values())) > 1 else {}
-    below = "Below each number: the paper's, and ours minus it, with its interval from two seeds on."
+    below = (
+        "Below each number: the paper's, and ours minus the paper's, with an interval if there are at least two seeds."
+    )
     below = below if result.has_paper else ""
     rules = rules_of(result)
     return Table(rows_of(result), caption=below, heading=heading, heads=heads, row_heads=True, rules=rules)
 
 
 def _missing(result: TableResult) -> list[Section]:
-    holes = holes_of(result)
-    if not holes:
+    missing = missing_numbers(result)
+    if not missing:
         return []
-    return [Table([{"missing": cells, "why": reason} for reason, cells in holes], heading="What is missing")]
+    return [Table([{"missing": cells, "why": reason} for reason, cells in missing], heading="Missing numbers")]
 
 
 def _curves(result: TableResult) -> list[Section]:
@@ -125,7 +128,7 @@ def _curves(result: TableResult) -> list[Section]:
 
 
 def _pictures(result: TableResult, heading: str) -> list[Section]:
-    """The pictures of every method's first finished runs, as many as the page can bear."""
+    """The pictures of every method's first finished runs, up to :data:`PICTURE_BYTES`."""
     spec = result.plan.spec
     by_row = spec.compare != "rows"
     methods = spec.rows if by_row else spec.columns
@@ -153,21 +156,21 @@ def _pictures(result: TableResult, heading: str) -> list[Section]:
 
 
 def _picture_files(runs: Sequence[RunView]) -> list[Path]:
-    """Readable pictures of the first run that is done."""
+    """The readable pictures of the first finished run."""
     first = next((run for run in runs if run.stored is not None and not run.stored.archived), None)
     found = []
     for path in sorted(first.planned.folder.pictures.glob("*.png")) if first else []:
         try:
             with Image.open(path) as image:
                 image.verify()
-        except (OSError, SyntaxError, ValueError):  # a file that was cut short, or is no picture
+        except (OSError, SyntaxError, ValueError):  # an incomplete file, or not a picture
             continue
         found.append(path)
     return found
 
 
 def data_section(result: TableResult) -> list[Section]:
-    """The sets behind a table: how many images, and what is wrong with them."""
+    """The data sets of a table: numbers of images and how they differ from the published ones."""
     rows = [
         {
             "data": fact.name,
@@ -184,18 +187,18 @@ def data_section(result: TableResult) -> list[Section]:
 
 
 def _failures(result: TableResult) -> list[Section]:
-    failed = [run.own for run in result.runs.values() if run.own.state == FAILED]
+    failed = [run.local for run in result.runs.values() if run.local.state == FAILED]
     found: list[Section] = []
     for run in failed[:MOST_RUNS]:
         heading = None if found else "Failed runs"
         if heading:
-            found.append(Text("The same command tries them once more.", heading=heading))
+            found.append(Text("The same command retries them.", heading=heading))
         found.append(Details(f"{run.planned.recipe.name}: {run.why}", [Code(_log(run))]))
     return found
 
 
 def _log(run: RunView) -> str:
-    """The end of a run's log, where the traceback stands."""
+    """The end of a run's log, with the traceback."""
     try:
         lines = (run.planned.folder.path / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -204,7 +207,7 @@ def _log(run: RunView) -> str:
 
 
 def run_sections(result: TableResult, folder: Path) -> list[Section]:
-    """Every run behind a table, with links to their folders; hardware and commits."""
+    """The runs of a table with links to their folders, their hardware and commits."""
     runs = list(result.runs.values())
     if not runs:
         return []
@@ -215,7 +218,7 @@ def run_sections(result: TableResult, folder: Path) -> list[Section]:
     facts = [("hardware", "; ".join(where)), ("commits", ", ".join(commits))]
     return [
         Facts([fact for fact in facts if fact[1]], heading="Runs"),
-        Details(f"{len(runs)} runs, with links to what is here of them{more}", [Table(rows)]),
+        Details(f"{len(runs)} runs, with links to their folders{more}", [Table(rows)]),
     ]
 
 
@@ -240,7 +243,7 @@ def _run_row(run: RunView, folder: Path) -> dict[str, object]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """The address of a run's folder or file, as seen from the page's."""
+    """The address of a run's folder or file, relative to the folder of the page."""
     try:
         return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
     except ValueError:  # another drive

@@ -1,4 +1,4 @@
-"""A trial as a command line of ``train.py``, to be typed or pasted as it stands."""
+"""A trial as a command line of ``train.py``, to be typed or pasted."""
 
 from __future__ import annotations
 
@@ -10,34 +10,39 @@ from typing import Any
 
 from lacuna.search.problem import Problem
 
-OWN = ("search", "executor", "trials", "seeds")
-"""What ``sweep.py`` takes and ``train.py`` does not."""
+SWEEP_KEYS = ("search", "executor", "trials", "seeds")
+"""Keys of ``sweep.py`` that ``train.py`` does not have."""
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-_WORDS_OF_YAML = ("null", "true", "false", "nan", "inf", "yes", "no", "on", "off")
+_YAML_WORDS = ("null", "true", "false", "nan", "inf", "yes", "no", "on", "off")
 
 
 def train_words(problem: Problem, raw: dict[str, Any], words: Iterable[str]) -> list[str]:
     """The overrides of ``train.py`` for a trial.
 
     Args:
-        raw: the trial's values.
-        words: the overrides that ``sweep.py`` was given.
+        problem: the search.
+        raw: the trial's values, as Optuna has them.
+        words: the overrides of ``sweep.py``.
     """
     values = problem.values(raw)
-    if problem.config["budget"].get("validation") is not None:  # train.py would set other images aside
+    if problem.config["budget"].get("validation") is not None:  # train.py would choose other validation images
         values = {"data.validation": problem.config["data"]["validation"], **values}
-    kept = [word for word in words if word.split("=")[0].split(".")[0] not in OWN and word.split("=")[0] not in values]
+    kept = [
+        word
+        for word in words
+        if word.split("=")[0].split(".")[0] not in SWEEP_KEYS and word.split("=")[0] not in values
+    ]
     return kept + [f"{key}={override_value(value)}" for key, value in values.items()]
 
 
 def train_command(words: Sequence[str]) -> str:
-    """The whole line, quoted for a shell."""
+    """The command line, quoted for a shell."""
     return shlex.join(["python", "train.py", *words])
 
 
 def override_value(value: Any) -> str:
-    """A value as Hydra reads it on a command line."""
+    """A value in the syntax of Hydra's overrides."""
     if isinstance(value, list):
         return "[" + ",".join(override_value(item) for item in value) + "]"
     if value is None or isinstance(value, bool):
@@ -45,7 +50,7 @@ def override_value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     text = str(value)
-    if _BARE.fullmatch(text) and text.lower() not in _WORDS_OF_YAML:
+    if _BARE.fullmatch(text) and text.lower() not in _YAML_WORDS:
         return text
-    # a backslash is itself, but before a quote
+    # a backslash is an ordinary character except before a quote
     return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"

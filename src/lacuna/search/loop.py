@@ -1,4 +1,4 @@
-"""The loop of a sweep: ask as soon as there is a place, train, tell; nothing waits for the slowest of a batch."""
+"""The loop of a sweep: ask for a trial as soon as a worker is free, train it, tell the result."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from lacuna.search.study import FINISHED, RUNNING, Study, Trial
 from lacuna.search.view import SweepView
 
 TICK = 1.0
-"""Seconds between two looks at what runs."""
+"""Seconds between two checks of the running trials."""
 
 MOST_FAILURES = 5
-"""So many trials in a row may fail before no more are asked for."""
+"""Number of trials in a row that may fail before the sweep stops."""
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A trial whose runs are under way."""
+class RunningTrial:
+    """A trial and its runs."""
 
     trial: Trial
     recipes: tuple[Recipe, ...]
 
 
 class Loop:
-    """Does the trials of a sweep that are missing.
+    """Does the missing trials of a sweep.
 
     Args:
-        problem: what is searched.
+        problem: the search.
         study: its trials.
-        schedule: where runs go; its executor is open.
+        schedule: does the runs; its executor is open.
         resources: of a run.
-        wanted: finished trials in the end.
-        view: told of what happens.
+        wanted: number of finished trials in the end.
+        view: shows what happens.
     """
 
     def __init__(
@@ -47,84 +47,84 @@ class Loop:
         self.problem, self.study, self.schedule = problem, study, schedule
         self.resources, self.wanted, self.view = resources, wanted, view
         self.stopped: str | None = None
-        """Why no more trials are asked for although some are missing."""
-        self._begun: list[Begun] = []
+        """Why the sweep stopped although trials are missing; None if it did not."""
+        self._running: list[RunningTrial] = []
         self._failures = 0
 
     def run(self) -> None:
-        """Take up what a process that died left behind, then ask for what is missing.
+        """Resume trials that a killed process left behind, then ask for the missing ones.
 
         Raises:
-            LacunaError: finished runs have no such metric.
+            LacunaError: finished runs do not have the metric.
         """
         for trial in self.study.of_state(RUNNING):
-            self._begin(trial)
+            self._start(trial)
         while True:
             while self._may_ask():
-                self._begin(self.study.ask())
-            if not self._begun:
+                self._start(self.study.ask())
+            if not self._running:
                 return
             self.schedule.advance(TICK)
-            for begun in list(self._begun):
-                self._look(begun)
-            self.view.tick(len(self._begun))
+            for running in list(self._running):
+                self._check(running)
+            self.view.tick(len(self._running))
 
     def _may_ask(self) -> bool:
-        if self.stopped or len(self.study.of_state(FINISHED)) + len(self._begun) >= self.wanted:
+        if self.stopped or len(self.study.of_state(FINISHED)) + len(self._running) >= self.wanted:
             return False
-        unended = sum(not task.ended_for_good for task in self.schedule.tasks.values())
+        unended = sum(not task.final for task in self.schedule.tasks.values())
         return unended < self.schedule.executor.slots
 
-    def _begin(self, trial: Trial) -> None:
+    def _start(self, trial: Trial) -> None:
         try:
             recipes = self.problem.recipes(trial.raw)
         except LacunaError as error:
             self._fail(trial, str(error))
             return
-        begun = Begun(trial, recipes)
-        self._begun.append(begun)
+        running = RunningTrial(trial, recipes)
+        self._running.append(running)
         for recipe in recipes:
             self._add(recipe, f"trial {trial.number}")
-        self._look(begun)  # every run of it may be finished already
+        self._check(running)  # all its runs may be finished already
 
-    def _add(self, recipe: Recipe, what_for: str) -> None:
-        """Hand over a run that is not finished, after those it needs."""
+    def _add(self, recipe: Recipe, trial: str) -> None:
+        """Add a run to the schedule, after its prerequisites, unless it is finished."""
         if self._finished(recipe):
             return
         for needed in recipe.prerequisites.values():
             if needed.identity not in self.schedule.tasks and not self._finished(needed):
-                self.view.first(needed)
-            self._add(needed, what_for)
-        self.schedule.add(Job(recipe, self.problem.settings, self.resources), [what_for])
+                self.view.prerequisite(needed)
+            self._add(needed, trial)
+        self.schedule.add(Job(recipe, self.problem.settings, self.resources), [trial])
 
     def _finished(self, recipe: Recipe) -> bool:
         return RunFolder.of(self.problem.settings.output, recipe).finished
 
-    def _look(self, begun: Begun) -> None:
+    def _check(self, running: RunningTrial) -> None:
         """Conclude a trial if its runs have ended."""
-        tasks = [task for r in begun.recipes if (task := self.schedule.tasks.get(r.identity)) is not None]
+        tasks = [task for r in running.recipes if (task := self.schedule.tasks.get(r.identity)) is not None]
         ended = {state: [task for task in tasks if task.state == state] for state in (BLOCKED, INTERRUPTED, FAILED)}
-        if ended[BLOCKED] or ended[INTERRUPTED]:  # not its values' fault: the next command takes it up
-            self._begun.remove(begun)
+        if ended[BLOCKED] or ended[INTERRUPTED]:  # not because of its values: the next command resumes it
+            self._running.remove(running)
             self.stopped = self.stopped or self._obstacle((ended[BLOCKED] or ended[INTERRUPTED])[0])
         elif ended[FAILED]:
-            self._begun.remove(begun)
-            self._fail(begun.trial, _reason(ended[FAILED][0]))
-        elif all(task.ended_for_good for task in tasks):
-            self._begun.remove(begun)
-            self._tell(begun, trained=bool(tasks))
+            self._running.remove(running)
+            self._fail(running.trial, _reason(ended[FAILED][0]))
+        elif all(task.final for task in tasks):
+            self._running.remove(running)
+            self._finish(running, trained=bool(tasks))
 
-    def _tell(self, begun: Begun, *, trained: bool) -> None:
-        values = self.problem.result(begun.recipes)
+    def _finish(self, running: RunningTrial, *, trained: bool) -> None:
+        values = self.problem.result(running.recipes)
         mean = math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
         if math.isnan(mean):
-            self._fail(begun.trial, f"{self.problem.metric} is {', '.join(map(str, values))}.")
+            self._fail(running.trial, f"{self.problem.metric} is {', '.join(map(str, values))}.")
             return
         self._failures = 0
-        self.study.tell(begun.trial, mean)
+        self.study.tell(running.trial, mean)
         best = self.study.best
-        is_best = best is not None and best.number == begun.trial.number
-        self.view.finished(begun.trial, mean, best=is_best, trained=trained)
+        is_best = best is not None and best.number == running.trial.number
+        self.view.finished(running.trial, mean, best=is_best, trained=trained)
 
     def _fail(self, trial: Trial, reason: str) -> None:
         self.study.fail(trial, reason)
@@ -134,9 +134,9 @@ class Loop:
             self.stopped = self.stopped or f"{self._failures} trials in a row failed"
 
     def _obstacle(self, task: Task) -> str:
-        """Why a run could not be done: what it needs failed, or it was interrupted."""
-        needs = (self.schedule.tasks.get(needed.identity) for needed in task.job.recipe.prerequisites.values())
-        culprit = next((need for need in needs if need is not None and need.state == FAILED), task)
+        """Why a run could not be done: a prerequisite failed, or it was interrupted."""
+        prerequisites = (self.schedule.tasks.get(needed.identity) for needed in task.job.recipe.prerequisites.values())
+        culprit = next((first for first in prerequisites if first is not None and first.state == FAILED), task)
         return f"{culprit.job.title}: {_reason(culprit)}"
 
 

@@ -1,4 +1,4 @@
-"""The page of a sweep: the best trials, how the search went, what mattered, what failed. No torch in here."""
+"""The page of a sweep: best trials, history, importance of parameters, failures. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lacuna.search.view import short_names, shown
 
 MOST_ROWS = 50
 LEAST_FOR_IMPORTANCE = 4
-"""Fewer finished trials say nothing about which parameter mattered."""
+"""Least number of finished trials for the importance of parameters."""
 
 
 def best_rows(problem: Problem, study: Study, most: int) -> list[dict[str, Any]]:
-    """The best trials, one row each; with several seeds also their spread."""
+    """The best trials, one row each; with several seeds also the standard deviation."""
     return [_row(problem, trial) for trial in study.ranked()[:most]]
 
 
@@ -43,18 +43,18 @@ def write_sweep_page(problem: Problem, study: Study, command: str | None) -> Pat
 def importance(problem: Problem, study: Study) -> dict[str, float]:
     """The share of the metric's variance that each parameter explains (functional ANOVA; Hutter et al., ICML 2014).
 
-    Empty with too few trials, one parameter, or trials that are all as good.
+    Empty with too few trials, one parameter, or equal values of all trials.
     """
     values = [trial.value for trial in study.of_state(FINISHED) if trial.value is not None]
     if len(values) < LEAST_FOR_IMPORTANCE or len(set(values)) < 2 or len(problem.parameters) < 2:
         return {}
     import optuna.importance
 
-    limited = dict(zip(values, pictures.tamed(problem, values), strict=True))
+    clipped = dict(zip(values, pictures.clipped(problem, values), strict=True))
     found: dict[str, float] = optuna.importance.get_param_importances(
-        study.memory(),
+        study.in_memory(),
         evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-        target=lambda frozen: limited[cast(float, frozen.value)],
+        target=lambda frozen: clipped[cast(float, frozen.value)],
     )
     return found
 
@@ -84,8 +84,8 @@ def _plots(problem: Problem, study: Study, finished: list[Trial]) -> list[Sectio
         Picture(
             pictures.history(problem, sorted(finished, key=lambda trial: trial.number)),
             "The metric of every trial and the best so far",
-            "Each dot is a trial; the line is the best so far. Values far worse than most are drawn at the edge.",
-            "How the search went",
+            "Each dot is a trial; the line is the best so far. Much worse values are drawn at the edge.",
+            "History",
         )
     ]
     shares = importance(problem, study)
@@ -96,8 +96,8 @@ def _plots(problem: Problem, study: Study, finished: list[Trial]) -> list[Sectio
                 pictures.bars({names[key]: share for key, share in shares.items()}),
                 "Importance of each parameter",
                 "The share of the metric's variance that each parameter explains over the space (functional ANOVA)."
-                " With few trials this is a rough guess.",
-                "What mattered",
+                " With few trials this is a rough estimate.",
+                "Importance of parameters",
             )
         )
     sections.append(
@@ -105,7 +105,7 @@ def _plots(problem: Problem, study: Study, finished: list[Trial]) -> list[Sectio
             pictures.slices(problem, finished),
             "The metric against each parameter",
             "The metric against each parameter; later trials are stronger in colour, the best one is ringed.",
-            "Where the good values are",
+            "Metric by parameter",
         )
     )
     return sections
@@ -115,16 +115,16 @@ def _failures(problem: Problem, failed: list[Trial]) -> list[Section]:
     if not failed:
         return []
     rows = [{"trial": str(t.number)} | shown(problem, t) | {"reason": _last_line(t.error)} for t in failed]
-    return [Table(rows, "The reason's details are in the log.txt of the run.", "Failed trials")]
+    return [Table(rows, "Details are in the log.txt of the run.", "Failed trials")]
 
 
 def _last_line(text: str | None) -> str:
-    return ((text or "").strip().splitlines() or ["not known"])[-1]
+    return ((text or "").strip().splitlines() or ["unknown"])[-1]
 
 
 def _footer(problem: Problem) -> str:
     return (
-        "Test images had no part in this search. The best of many values is better than it will be on other images:"
-        " judge the best trial by a test metric of its run, once.\n\n"
-        f"The trials are in optuna.log, what is fixed in sweep.json (data {problem.fingerprint})."
+        "This search used no test images. The best of many validation values is optimistic: judge the best trial by a"
+        " test metric of its run, once.\n\n"
+        f"The trials are in optuna.log, the fixed settings in sweep.json (data {problem.fingerprint})."
     )

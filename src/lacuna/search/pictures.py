@@ -1,4 +1,4 @@
-"""Plots of a sweep, as transparent PNG files in colours for light and dark pages. No torch in here."""
+"""Plots of a sweep as transparent PNG files, for light and dark pages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DPI = 140
 COLUMNS = 3
 
 
-def tamed(problem: Problem, values: Sequence[float]) -> list[float]:
-    """Values without the far outliers that a hopeless trial makes, which would hide all the rest.
+def clipped(problem: Problem, values: Sequence[float]) -> list[float]:
+    """Values with outliers clipped, so that a very bad trial does not hide all others in a plot.
 
-    What is worse than the worst quartile by more than three times the distance of the quartiles is set to that limit.
+    Values worse than the worse quartile by more than three interquartile ranges are set to that limit.
     """
     low, high = np.quantile(values, [0.25, 0.75])
     reach = 3 * (high - low)
@@ -39,7 +39,7 @@ def tamed(problem: Problem, values: Sequence[float]) -> list[float]:
 
 
 def history(problem: Problem, trials: Sequence[Trial]) -> bytes:
-    """The value of every trial in the order of asking, and the best so far."""
+    """The value of every trial in their order, and the best so far."""
     figure, (axes,) = _figure(1, 1, 3.0)
     numbers, values = [trial.number for trial in trials], _values(problem, trials)
     best = [values[0]]
@@ -54,7 +54,7 @@ def history(problem: Problem, trials: Sequence[Trial]) -> bytes:
 
 
 def bars(shares: Mapping[str, float]) -> bytes:
-    """One bar a name, the largest at the top."""
+    """A bar for each name, the largest at the top."""
     figure, (axes,) = _figure(1, 1, 0.8 + 0.35 * len(shares))
     names = sorted(shares, key=lambda name: shares[name])
     drawn = axes.barh(names, [shares[name] for name in names], color=DOT, height=0.6)
@@ -86,7 +86,7 @@ def slices(problem: Problem, ranked: Sequence[Trial]) -> bytes:
 
 
 def _values(problem: Problem, trials: Sequence[Trial]) -> list[float]:
-    return tamed(problem, [trial.value for trial in trials if trial.value is not None])
+    return clipped(problem, [trial.value for trial in trials if trial.value is not None])
 
 
 def _slice(axes: Axes, parameter: Parameter, ranked: Sequence[Trial], values: Sequence[float]) -> None:
@@ -106,7 +106,7 @@ def _slice(axes: Axes, parameter: Parameter, ranked: Sequence[Trial], values: Se
 
 
 def _logarithmic(axes: Axes, ratio: float) -> None:
-    """A few round numbers, also where the axis is shorter than a power of ten."""
+    """A logarithmic axis with a few round numbers, also if it is shorter than a power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")
@@ -116,7 +116,7 @@ def _logarithmic(axes: Axes, ratio: float) -> None:
 
 
 def _figure(rows: int, columns: int, height: float) -> tuple[Figure, list[Any]]:
-    from matplotlib.figure import Figure  # here, because it is slow to load; not pyplot, which keeps what it made
+    from matplotlib.figure import Figure  # imported here because it is slow; not pyplot, which keeps all figures
 
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     every: list[Any] = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -1,13 +1,13 @@
-"""What a search may vary: parameters by dotted key, each with its range or its choices.
+"""The space of a search: parameters by dotted key, each with a range or choices.
 
 The ``parameters`` of a search's config (``configs/search/...``) read::
 
     net.training.lr: {low: 1.0e-4, high: 1.0e-2, log: true}
-    net.training.batch_size: {low: 16, high: 128, step: 16} # whole numbers, for the key holds one
+    net.training.batch_size: {low: 16, high: 128, step: 16} # whole numbers, because the key holds one
     stem.formula: {choices: [exact, paper]}
     net.dropout: null # not searched
 
-Nothing here imports Optuna but :meth:`Parameter.distribution`.
+Only :meth:`Parameter.distribution` imports Optuna.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from lacuna.errors import LacunaError
 
 DIGITS = 4
-"""Significant digits of a proposed number: more only makes the best command unreadable."""
+"""Significant digits of a proposed number; more would only make the best command unreadable."""
 
 RANGE_KEYS = ("low", "high", "log", "step")
 
@@ -32,11 +32,11 @@ class Parameter:
 
     Args:
         key: dotted, in the configuration.
-        low, high: ends of the range, both possible.
-        log: search the logarithm.
+        low, high: ends of the range, inclusive.
+        log: whether to search the logarithm.
         step: distance between the values of a range; None: 1 for whole numbers, none for others.
-        whole: whole numbers only.
-        choices: instead of a range; any values that the configuration may hold.
+        whole: whether it takes whole numbers only.
+        choices: any values that the configuration may hold; None: a range.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Parameter:
     choices: tuple[Any, ...] | None = None
 
     def distribution(self) -> Any:
-        """The same for Optuna, which knows choices by their JSON text (lists are none of its values)."""
+        """The parameter for Optuna. Choices are JSON texts there, because Optuna has no lists as values."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.choices is not None:
@@ -58,7 +58,7 @@ class Parameter:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def value(self, raw: Any) -> Any:
-        """What the configuration is given for a proposed value."""
+        """The value in the configuration for a value of Optuna."""
         if self.choices is not None:
             return json.loads(raw)
         if self.whole:
@@ -68,7 +68,7 @@ class Parameter:
         return min(max(self._rounded(float(raw)), self.low), self.high)
 
     def raw(self, value: Any) -> Any:
-        """The proposal that stands for a value of the configuration; None where the space has none."""
+        """The value of Optuna for a value in the configuration; None if the space does not contain it."""
         if self.choices is not None:
             text = json.dumps(value)
             return text if text in self._texts() else None
@@ -76,7 +76,7 @@ class Parameter:
         return value if number and self.contains(value) else None
 
     def contains(self, raw: Any) -> bool:
-        """Whether a proposal, perhaps one of an earlier and wider space, is in this one."""
+        """Whether a value of Optuna, perhaps from an earlier and wider space, is in this space."""
         if self.choices is not None:
             return raw in self._texts()
         if not isinstance(raw, int | float) or not self.low <= raw <= self.high or (self.whole and raw != int(raw)):
@@ -88,12 +88,12 @@ class Parameter:
 
     @property
     def kind(self) -> Any:
-        """What must be equal for trials of two searches to be trials of one; ranges may differ."""
+        """Equal for parameters whose trials may be in one study; ranges may differ."""
         return self._texts() if self.choices is not None else {"log": self.log, "whole": self.whole}
 
     @property
     def ends(self) -> tuple[Any, Any]:
-        """Two different values for the configuration, as far apart as there are."""
+        """The two values for the configuration that are farthest apart."""
         return (self.choices[0], self.choices[-1]) if self.choices is not None else (self.low, self.high)
 
     def _texts(self) -> list[str]:
@@ -104,52 +104,54 @@ class Parameter:
         return round(number, DIGITS - 1 - math.floor(math.log10(scale))) if scale else number
 
 
-def parse_space(parameters: Mapping[str, Any], present: Mapping[str, Any], who: str) -> tuple[Parameter, ...]:
+def parse_space(parameters: Mapping[str, Any], present: Mapping[str, Any], prefix: str) -> tuple[Parameter, ...]:
     """The parameters of a search's config; those that are null are left out.
 
     Args:
         parameters: by dotted key.
-        present: what the configuration holds at each key now.
-        who: begins an error: ``search=classifier``.
+        present: the present value of each key in the configuration.
+        prefix: of error messages: ``search=classifier``.
 
     Raises:
-        LacunaError: a parameter that is no range and no choices; nothing to search.
+        LacunaError: a parameter with neither a valid range nor choices; no parameters.
     """
-    found = [_parse(key, spec, present[key], who) for key, spec in parameters.items() if spec is not None]
+    found = [_parse(key, spec, present[key], prefix) for key, spec in parameters.items() if spec is not None]
     if not found:
-        raise LacunaError(f"{who}: search.parameters has nothing that could vary: give one of its keys a range.")
+        raise LacunaError(f"{prefix}: search.parameters has no parameter to search: give one of its keys a range.")
     return tuple(found)
 
 
-def _parse(key: str, spec: Any, old: Any, who: str) -> Parameter:
+def _parse(key: str, spec: Any, old: Any, prefix: str) -> Parameter:
     if isinstance(spec, Mapping) and set(spec) == {"choices"}:
         choices = spec["choices"]
         texts = [json.dumps(choice) for choice in choices] if isinstance(choices, list) else []
         if len(texts) < 2 or len(set(texts)) < len(texts):
-            raise LacunaError(f"{who}: {key} needs at least two different choices, as in {{choices: [16, 32]}}.")
+            raise LacunaError(f"{prefix}: {key} needs at least two different choices, as in {{choices: [16, 32]}}.")
         return Parameter(key, choices=tuple(choices))
     if not isinstance(spec, Mapping) or not {"low", "high"} <= set(spec) <= set(RANGE_KEYS):
         raise LacunaError(
-            f"{who}: {key} needs {{low: ..., high: ...}}, with log: true or a step, or {{choices: [...]}}."
+            f"{prefix}: {key} needs {{low: ..., high: ...}}, with log: true or a step, or {{choices: [...]}}."
         )
-    return _range(key, dict(spec), old, who)
+    return _range(key, dict(spec), old, prefix)
 
 
-def _range(key: str, spec: dict[str, Any], old: Any, who: str) -> Parameter:
+def _range(key: str, spec: dict[str, Any], old: Any, prefix: str) -> Parameter:
     low, high, log, step = spec["low"], spec["high"], spec.get("log", False), spec.get("step")
     numbers = [low, high] if step is None else [low, high, step]
     if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
-        raise LacunaError(f"{who}: low, high and step of {key} must be numbers.")
+        raise LacunaError(f"{prefix}: low, high and step of {key} must be numbers.")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
         raise LacunaError(
-            f"{who}: log of {key} must be true or false; where it is true, low is above 0 and step is none."
+            f"{prefix}: log of {key} must be true or false; if true, low must be above 0 and step must be left out."
         )
     if low >= high or (step is not None and not 0 < step <= high - low):
-        raise LacunaError(f"{who}: low of {key} must be below high, and step must fit between them.")
+        raise LacunaError(f"{prefix}: low of {key} must be below high, and step must fit between them.")
     all_whole = all(isinstance(number, int) for number in numbers)
     whole = all_whole and (old is None or isinstance(old, int))
     if isinstance(old, int) and not isinstance(old, bool) and not all_whole:
-        raise LacunaError(f"{who}: low, high and step of {key} must be whole numbers, for it is one (now {old}).")
-    if step is not None:  # the last value that is reached; Optuna would warn of any other
+        raise LacunaError(
+            f"{prefix}: low, high and step of {key} must be whole numbers, because its value is one (now {old})."
+        )
+    if step is not None:  # the last value that the steps reach; Optuna warns of any other
         high = low + math.floor((high - low) / step + 1e-9) * step
     return Parameter(key, low, high, log, step, whole)

@@ -1,10 +1,10 @@
-"""The trials of a sweep on disk, and what to try next.
+"""The trials of a sweep on disk, and the proposal of new ones.
 
-Optuna's journal (a file, appended to) is the record; a trial is one line of it when it begins and one when it ends, so
-no kill can leave half a trial behind. What to try next is asked of a sampler that sees, in memory, exactly the trials
-that lie in the present space. Its seed is the sweep's plus the number of trials there are: a seeded sampler would
-otherwise propose its first points again when a study is resumed. So a sweep that trains one run at a time and is
-interrupted ends with the trials of one that was not.
+Trials are recorded in Optuna's journal, an append-only file. A trial is one line when it starts and one when it ends,
+so a kill never leaves an incomplete trial. New trials are proposed by a sampler that sees, in memory, exactly the
+trials in the present space. Its seed is the sweep's seed plus the number of trials: otherwise a resumed study would
+propose its first points again. So an interrupted sweep with one run at a time ends with the same trials as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ JOURNAL, NAME = "optuna.log", "sweep"
 
 @dataclass(frozen=True)
 class Trial:
-    """One proposal.
+    """A trial.
 
     Args:
-        number: from 0, in the order of asking.
-        raw: proposed values by key, as Optuna knows them.
+        number: index from 0.
+        raw: proposed values by key, as Optuna has them.
         state: running, finished or failed.
-        value: the metric's mean over the seeds, once finished.
+        value: mean of the metric over the seeds, once finished.
         error: why it failed.
-        seconds: from asking to telling.
+        seconds: from its start to its end.
     """
 
     number: int
@@ -48,17 +48,17 @@ class Trial:
 
 
 class Study:
-    """The trials of one sweep; make it with :meth:`opened`.
+    """The trials of one sweep; open it with :meth:`opened`.
 
     Args:
-        problem: what is searched.
+        problem: the search.
         path: of the journal.
     """
 
     def __init__(self, problem: Problem, path: Path) -> None:
         self.problem, self.path = problem, path
         self._optuna = _quiet_optuna()
-        backend = self._optuna.storages.journal.JournalFileBackend(str(path), lock_obj=_Ours())
+        backend = self._optuna.storages.journal.JournalFileBackend(str(path), lock_obj=_NoLock())
         try:
             self._storage = self._optuna.storages.JournalStorage(backend)
             self._study = self._load_or_create()
@@ -71,10 +71,10 @@ class Study:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, problem: Problem) -> Iterator[Study]:
-        """The study in a sweep's folder, for this process alone.
+        """Open the study in a sweep's folder, locked for this process.
 
         Raises:
-            LacunaError: another process is at work in it, or its journal is damaged.
+            LacunaError: another process has it open, or its journal is damaged.
         """
         folder = problem.folder
         with files.disk_errors(folder):
@@ -84,40 +84,40 @@ class Study:
                 lock.acquire(timeout=0)
             except Timeout as error:
                 raise LacunaError(
-                    f"Another sweep.py is at work in {folder}: wait for it, or stop it first"
-                    " (more runs at a time are executor=ray)."
+                    f"Another sweep.py is running in {folder}: wait for it, or stop it first"
+                    " (executor=ray does several runs at a time)."
                 ) from error
         try:
-            _drop_half_a_line(folder / JOURNAL)
+            _drop_incomplete_line(folder / JOURNAL)
             yield cls(problem, folder / JOURNAL)
         finally:
             lock.release()
 
-    # ------------------------------------------------------------------ what there is
+    # ------------------------------------------------------------------ trials
 
     @property
     def trials(self) -> list[Trial]:
-        """Every trial that lies in the present space, the first one first."""
-        return [trial for trial in map(self._trial, self._study.get_trials(deepcopy=False)) if self._inside(trial)]
+        """All trials in the present space, in their order."""
+        return [trial for trial in map(self._trial, self._study.get_trials(deepcopy=False)) if self._in_space(trial)]
 
     def of_state(self, state: str) -> list[Trial]:
-        """Those running (here, or left by a process that died), finished or failed."""
+        """The trials that are running (here, or left by a killed process), finished or failed."""
         return [trial for trial in self.trials if trial.state == state]
 
     @property
     def best(self) -> Trial | None:
-        """The best finished trial."""
+        """The best finished trial; None if there is none."""
         return next(iter(self.ranked()), None)
 
     def ranked(self) -> list[Trial]:
-        """Finished trials, the best one first; of equals the earlier one."""
+        """Finished trials, the best one first; of equal ones the earlier first."""
         sign = -1 if self.problem.direction == "maximize" else 1
         return sorted(self.of_state(FINISHED), key=lambda trial: (sign * float(trial.value or 0), trial.number))
 
-    # ------------------------------------------------------------------ what happens
+    # ------------------------------------------------------------------ ask and tell
 
     def ask(self) -> Trial:
-        """A new trial: the configuration as it stands if there was none before, otherwise what the sampler proposes."""
+        """A new trial. The first one is the unchanged configuration, if the space contains it; others are proposals."""
         start = self.problem.start
         raw = start if start is not None and not self.trials else self._proposal()
         state = self._optuna.trial.TrialState.RUNNING
@@ -127,46 +127,46 @@ class Study:
         return self._trial(self._study.get_trials(deepcopy=False)[-1])
 
     def tell(self, trial: Trial, value: float) -> None:
-        """The trial is finished."""
+        """Record the value of a trial."""
         self._study.tell(trial.number, value)
 
     def fail(self, trial: Trial, reason: str) -> None:
-        """The trial has no value."""
+        """Record the failure of a trial."""
         (frozen,) = (found for found in self._study.get_trials(deepcopy=False) if found.number == trial.number)
         self._storage.set_trial_user_attr(frozen._trial_id, "error", reason)
         self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internal
 
-    def memory(self, sampler: Any = None, *, failures: bool = False) -> Any:
-        """An Optuna study in memory of the trials in the present space, as if it had always been this one.
+    def in_memory(self, sampler: Any = None, *, failures: bool = False) -> Any:
+        """An Optuna study in memory with the trials in the present space.
 
         Args:
-            sampler: Optuna's default if None.
-            failures: failed trials count as worse than any other; otherwise they are left out.
+            sampler: None: Optuna's default.
+            failures: whether to include failed trials, as worse than all others.
         """
         states = self._optuna.trial.TrialState
         known = {RUNNING: states.RUNNING, FINISHED: states.COMPLETE} | ({FAILED: states.PRUNED} if failures else {})
         study = self._optuna.create_study(direction=self.problem.direction, sampler=sampler)
         for trial in self.trials:
             if trial.state in known:
-                made = self._optuna.trial.create_trial(
+                frozen = self._optuna.trial.create_trial(
                     state=known[trial.state], value=trial.value, params=trial.raw, distributions=self._distributions
                 )
-                study.add_trial(made)
+                study.add_trial(frozen)
         return study
 
     def _proposal(self) -> dict[str, Any]:
         seed = self.problem.config["seed"] + len(self._study.get_trials(deepcopy=False))
-        with warnings.catch_warnings():  # older Optunas call two of these experimental
+        with warnings.catch_warnings():  # older versions of Optuna call two of these experimental
             warnings.simplefilter("ignore")
-            # what runs counts as bad until it is known, so that trials asked for at a time differ
+            # running trials count as bad, so that trials proposed at the same time differ
             sampler = self._optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        raw: dict[str, Any] = self.memory(sampler, failures=True).ask(self._distributions).params
+        raw: dict[str, Any] = self.in_memory(sampler, failures=True).ask(self._distributions).params
         return raw
 
     def _load_or_create(self) -> Any:
-        # load_if_exists=True would write another line to the journal each time
+        # load_if_exists=True would append a line to the journal each time
         if any(study.study_name == NAME for study in self._storage.get_all_studies()):
             return self._optuna.load_study(study_name=NAME, storage=self._storage)
         return self._optuna.create_study(storage=self._storage, study_name=NAME, direction=self.problem.direction)
@@ -178,13 +178,13 @@ class Study:
         value = frozen.value if state == FINISHED else None
         return Trial(frozen.number, dict(frozen.params), state, value, frozen.user_attrs.get("error"), seconds)
 
-    def _inside(self, trial: Trial) -> bool:
+    def _in_space(self, trial: Trial) -> bool:
         space = {parameter.key: parameter for parameter in self.problem.parameters}
         return trial.raw.keys() == space.keys() and all(space[key].contains(raw) for key, raw in trial.raw.items())
 
 
-class _Ours:
-    """The lock that Optuna wants for its file: the whole folder is locked already, and that lock dies with us."""
+class _NoLock:
+    """A lock for Optuna's file that does nothing: the whole folder is locked already, for the life of this process."""
 
     def acquire(self) -> bool:
         return True
@@ -201,8 +201,8 @@ def _quiet_optuna() -> Any:
     return optuna
 
 
-def _drop_half_a_line(path: Path) -> None:
-    """What a kill in the middle of a write left at the end of the journal; Optuna would stumble over it for ever."""
+def _drop_incomplete_line(path: Path) -> None:
+    """Remove an incomplete line at the end of the journal, left by a kill. Optuna cannot read it."""
     if not path.exists():
         return
     with files.disk_errors(path), path.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: on a terminal a bar, elsewhere a line a trial."""
+"""The view of a sweep: a progress bar on a terminal, elsewhere a line for each trial."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from lacuna.drawing.durations import duration
 from lacuna.drawing.text_table import cell_text
 from lacuna.runs.recipe import Recipe
+from lacuna.runs.title import run_title
 from lacuna.search.problem import Problem
 from lacuna.search.study import Trial
 
 
 class SweepView:
-    """Shows how far a sweep is, its best value and the time left; a context manager around the loop.
+    """Shows the progress of a sweep, its best value and the time left. It is a context manager around the loop.
 
     Args:
-        problem: what is searched.
-        done: finished trials there are.
-        wanted: finished trials in the end.
-        best: the best value of those there are.
-        console: where to; by default the terminal behind stderr.
-        clock: seconds.
+        problem: the search.
+        done: number of finished trials at the start.
+        wanted: number of finished trials in the end.
+        best: best value at the start; None: none.
+        console: output; default: stderr.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class SweepView:
         self.problem, self.done, self.wanted, self.best = problem, done, wanted, best
         self.console = console or Console(stderr=True)
         self._clock = clock
-        self._begun, self._trained, self._failed = clock(), 0, 0
+        self._started, self._trained, self._failed = clock(), 0, 0
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
     def __enter__(self) -> SweepView:
-        self._begun = self._clock()
+        self._started = self._clock()
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             columns = (
                 TextColumn("trials"),
@@ -53,7 +54,7 @@ class SweepView:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[facts]}"),
             )
-            # No refresh thread: the loop draws, once a second
+            # no refresh thread: the loop redraws once a second
             self._bar = Progress(*columns, console=self.console, auto_refresh=False, transient=True)
             self._task = self._bar.add_task("trials", total=self.wanted, completed=self.done, facts="")
             self._bar.start()
@@ -66,29 +67,29 @@ class SweepView:
         if bar is not None:
             bar.stop()
 
-    def first(self, needed: Recipe) -> None:
-        """A run that trials build on is not there yet."""
-        self._say(f"first of all: {needed.group}, seed {needed.config['seed']}, on which every trial builds")
+    def prerequisite(self, needed: Recipe) -> None:
+        """Show that a prerequisite of the trials is trained first."""
+        self._log(f"trained first, as a prerequisite of the trials: {run_title(needed)}")
 
     def finished(self, trial: Trial, value: float, *, best: bool, trained: bool = True) -> None:
-        """A trial has a value; perhaps its runs were there before, so that it took no time."""
+        """Show the value of a trial. ``trained``: whether it was trained now, and not finished before."""
         self.done += 1
         self._trained += trained
         if best:
             self.best = value
-        new = " (the best so far)" if best else ""
+        new = " (best so far)" if best else ""
         values = "  ".join(f"{key}={cell_text(v)}" for key, v in shown(self.problem, trial).items())
-        self._say(f"[{self.done}/{self.wanted}] trial {trial.number}: {value:.5g}{new}  {values}{self._left(', ')}")
+        self._log(f"[{self.done}/{self.wanted}] trial {trial.number}: {value:.5g}{new}  {values}{self._left(', ')}")
 
     def failed(self, trial: Trial, reason: str) -> None:
-        """A trial has none."""
+        """Show the failure of a trial."""
         self._failed += 1
         values = "  ".join(f"{key}={cell_text(v)}" for key, v in shown(self.problem, trial).items())
         text = "\n".join(f"  {line}" for line in reason.splitlines())
-        self._say(f"trial {trial.number} failed: {values}\n{text}")
+        self._log(f"trial {trial.number} failed: {values}\n{text}")
 
     def tick(self, running: int) -> None:
-        """Draw; call it about once a second."""
+        """Redraw; call it about once a second."""
         if self._bar is None:
             return
         facts = [f"{running} running", *([f"{self._failed} failed"] if self._failed else [])]
@@ -100,22 +101,22 @@ class SweepView:
     def _left(self, before: str) -> str:
         if not self._trained or self.done >= self.wanted:
             return ""
-        each = (self._clock() - self._begun) / self._trained
-        return f"{before}{duration(each * (self.wanted - self.done))} left"
+        each = (self._clock() - self._started) / self._trained
+        return f"{before}~{duration(each * (self.wanted - self.done))} left"
 
-    def _say(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def shown(problem: Problem, trial: Trial) -> dict[str, str]:
-    """A trial's values for people: the last part of each key, the number as the run has it."""
+    """A trial's values for people, with short keys."""
     values = problem.values(trial.raw)
     names = short_names([parameter.key for parameter in problem.parameters])
     return {names[p.key]: f"{v:g}" if isinstance(v := values[p.key], float) else str(v) for p in problem.parameters}
 
 
 def short_names(keys: list[str]) -> dict[str, str]:
-    """For each dotted key its last part, or as many parts as it takes to tell the keys apart."""
+    """The last parts of each dotted key, as many as needed to distinguish the keys."""
     found = {}
     for key in keys:
         parts = key.split(".")

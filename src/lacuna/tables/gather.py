@@ -1,6 +1,6 @@
-"""From a plan to the numbers of its tables: what run directories and archive say now, and why a number is missing.
+"""From a plan to the numbers of its tables, as run directories and archive have them now, and why a number is missing.
 
-A table is a pure function of the two: it can be made at any time, with holes where nothing is done yet.
+A table is a pure function of the two. It can be made at any time; what is not done yet is a missing number.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from lacuna.tables.spec import Axis
 
 FAILED, RUNNING, BLOCKED, DAMAGED = "failed", "running", "blocked", "damaged"
 NO_DATA, NO_METRIC = "no data", "no metric"
-NUMBERS_ONLY = "only its numbers are archived, and a figure takes more"
+NUMBERS_ONLY = "only its numbers are archived; a figure needs its files"
 WORST_FIRST = (FAILED, DAMAGED, BLOCKED, NO_METRIC, NO_DATA, RUNNING, PARTLY, TODO)
 
 
 @dataclass(frozen=True)
 class RunView:
-    """How a run stands.
+    """The state of a run.
 
     Args:
         planned: the run.
-        state: done, archived, failed, blocked (what it needs failed), damaged (done, but unreadable), running, begun or
-            to do.
-        why: the sentence behind failed, blocked and damaged; otherwise empty.
+        state: done, archived, failed, blocked (a prerequisite failed), damaged (done, but unreadable), running, begun
+            or to do.
+        why: the reason for failed, blocked and damaged; otherwise empty.
         stored: its numbers, once it is done or archived.
-        folder: how its directory stands, where it is archived and something needs more of it than its numbers.
+        directory: the state of its directory, if the run is archived and something needs more than its numbers.
     """
 
     planned: PlannedRun
     state: str
     why: str = ""
     stored: StoredRun | None = None
-    folder: RunView | None = None
+    directory: RunView | None = None
 
     @property
-    def own(self) -> RunView:
-        """How its directory stands, whatever the archive has."""
-        return self.folder or self
+    def local(self) -> RunView:
+        """The state of its directory on this machine, whatever the archive has."""
+        return self.directory or self
 
     @property
     def seed(self) -> int:
-        """Of the repetition."""
+        """The seed of the run."""
         return int(self.planned.recipe.config["seed"])
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell's number, made of its runs' numbers.
+    """The number of a cell: the mean over its runs.
 
     Args:
-        cell: what is shown.
-        wanted: how many repetitions were asked for.
-        runs: the runs behind it, one a seed; none where the data are not here.
+        cell: the planned cell.
+        wanted: number of seeds that were requested.
+        runs: one for each seed; none if the data are not on this machine.
         values: by seed, the metric of the runs that are done and have it.
-        missing: by seed, (state, why) of the others.
+        missing: by seed, (state, reason) of the others.
     """
 
     cell: Cell
@@ -73,12 +73,12 @@ class CellResult:
 
     @property
     def n(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return len(self.values)
 
     @cached_property
     def mean(self) -> float | None:
-        """Of the values, over seeds."""
+        """Mean over seeds."""
         return math.fsum(self.values.values()) / self.n if self.values else None
 
     @cached_property
@@ -88,17 +88,17 @@ class CellResult:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's, where both are there."""
+        """Ours minus the paper's; None if either is missing."""
         return None if self.mean is None or self.cell.paper is None else self.mean - self.cell.paper
 
     @cached_property
     def done(self) -> tuple[StoredRun, ...]:
-        """The runs that give a value (in a figure, that are done)."""
+        """The runs that have a value (for a figure: that are done)."""
         return tuple(run.stored for run in self.runs if run.stored is not None and run.seed not in self.missing)
 
     @cached_property
     def test_images(self) -> int | None:
-        """How many test images a value is about (the fewest, if they differ)."""
+        """Number of test images behind a value (the smallest, if runs differ)."""
         counts = [dict(run.data.get("images") or {}).get("test") for run in self.done]
         known = [count for count in counts if isinstance(count, int)]
         return min(known, default=None)
@@ -109,15 +109,15 @@ class CellResult:
 
     @property
     def state(self) -> str:
-        """``done``, or what is worst among the missing repetitions."""
+        """``done``, or the worst state among the missing seeds."""
         states = {state for state, _ in self.missing.values()} or ({NO_DATA} if self._without_data else set())
         return next((state for state in WORST_FIRST if state in states), DONE)
 
     @cached_property
     def reason(self) -> str:
-        """Why there are fewer values than wanted, in a sentence; empty where none is missing."""
+        """Why there are fewer values than wanted, in a sentence; empty if none is missing."""
         if self._without_data:
-            return "the data are not here"
+            return "the data are not on this machine"
         groups: dict[str, list[int]] = {}
         for seed, (state, why) in self.missing.items():
             groups.setdefault(f"{state}: {why}" if why else state, []).append(seed)
@@ -130,11 +130,11 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are compared with each other: a column, or a row where the table says so.
+    """Cells that are compared with each other: a column, or a row if the table has ``compare: rows``.
 
     Args:
-        axis: the column (or row) they stand in.
-        members: what differs, with its cell.
+        axis: their column (or row).
+        members: (row or column, cell) of each.
     """
 
     axis: Axis
@@ -149,7 +149,7 @@ class TableResult:
     cells: tuple[CellResult, ...]
 
     def at(self, row: Axis, column: Axis) -> CellResult:
-        """One cell."""
+        """The cell of a row and a column."""
         return self._by_key[row.key, column.key]
 
     @cached_property
@@ -158,7 +158,7 @@ class TableResult:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """What is compared."""
+        """The groups of cells that are compared."""
         spec = self.plan.spec
         if spec.compare == "rows":
             return tuple(Group(r, tuple((c, self.at(r, c)) for c in spec.columns)) for r in spec.rows)
@@ -176,19 +176,17 @@ class TableResult:
 
 
 def archive_note(result: TableResult) -> str:
-    """Which share of the numbers is from the archive; empty where none is."""
+    """How many of the numbers are from the archive; empty if none is."""
     runs = {run.recipe.identity: run for cell in result.cells for run in cell.done}
     archived = [run for run in runs.values() if run.archived]
     if not archived:
         return ""
     places = ", ".join(sorted({run.place.parent.name for run in archived}))
-    return (
-        f"{len(archived)} of {len(runs)} runs are from the archive {places}/: their numbers are here, not their models"
-    )
+    return f"{len(archived)} of {len(runs)} runs are from the archive {places}/: it has their numbers, not their models"
 
 
 def gather(plan: Plan) -> list[TableResult]:
-    """The numbers of a plan's tables as they are now; every run directory is read once."""
+    """The present numbers of a plan's tables; every run directory is read once."""
     find_states(plan)
     views: dict[str, RunView] = {}
     for identity, planned in plan.runs.items():
@@ -197,17 +195,17 @@ def gather(plan: Plan) -> list[TableResult]:
 
 
 def _view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
-    """How a run stands; what it needs is in ``before`` already (a plan lists it first)."""
+    """The state of a run; its prerequisites are in ``before`` already (a plan lists them first)."""
     if planned.state == ARCHIVED:
         return RunView(planned, ARCHIVED, stored=planned.archived)
-    own = _own_view(planned, before)
-    if planned.archived is None or own.state in (DONE, DAMAGED):
-        return own
-    return RunView(planned, ARCHIVED, stored=planned.archived, folder=own)
+    local = _local_view(planned, before)
+    if planned.archived is None or local.state in (DONE, DAMAGED):
+        return local
+    return RunView(planned, ARCHIVED, stored=planned.archived, directory=local)
 
 
-def _own_view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
-    """As its directory tells."""
+def _local_view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
+    """The state of the run's directory."""
     if planned.state == DONE:
         try:
             return RunView(planned, DONE, stored=read_run(planned.folder.path, planned.recipe))
@@ -217,13 +215,13 @@ def _own_view(planned: PlannedRun, before: Mapping[str, RunView]) -> RunView:
         return RunView(planned, FAILED, failure(planned))
     for needed in planned.recipe.prerequisites.values():
         first = before.get(needed.identity)
-        if first is not None and first.own.state in (FAILED, BLOCKED, DAMAGED):
-            return RunView(planned, BLOCKED, f"{needed.name} {first.own.state}: {first.own.why}")
+        if first is not None and first.local.state in (FAILED, BLOCKED, DAMAGED):
+            return RunView(planned, BLOCKED, f"{needed.name} {first.local.state}: {first.local.why}")
     return RunView(planned, RUNNING if planned.state == planning.RUNNING else planned.state)
 
 
 def failure(planned: PlannedRun) -> str:
-    """Why a run failed, in one sentence: the last line of what its status says."""
+    """Why a run failed, in one sentence: the last line of the error in its status."""
     lines = str(planned.folder.status.get("error") or "").strip().splitlines()
     return lines[-1].removeprefix("LacunaError: ").strip().rstrip(":") if lines else "no reason was recorded"
 
@@ -234,9 +232,9 @@ def _cell(table: TablePlan, cell: Cell, views: Mapping[str, RunView]) -> CellRes
     missing: dict[int, tuple[str, str]] = {}
     for run in runs:
         if table.spec.figure is not None and run.stored is not None and run.stored.archived:
-            missing[run.seed] = (run.own.state, run.own.why or NUMBERS_ONLY)
+            missing[run.seed] = (run.local.state, run.local.why or NUMBERS_ONLY)
             continue
-        if run.stored is not None and not cell.metric:  # of a figure
+        if run.stored is not None and not cell.metric:  # a figure has none
             continue
         value = None if run.stored is None else run.stored.metrics.get(cell.metric)
         if value is not None and math.isfinite(value):

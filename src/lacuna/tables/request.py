@@ -1,4 +1,4 @@
-"""From the configuration of ``reproduce.py`` to the tables it asks for and what every run of theirs should be like."""
+"""From the configuration of ``reproduce.py`` to its tables and the options of their runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lacuna.config.compose import split_overrides
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.tables.plan import Wishes
+from lacuna.tables.plan import RunOptions
 from lacuna.tables.spec import TableSpec, table_spec
 
 FORMULAS = ("exact", "paper", "authors")
@@ -18,15 +18,15 @@ FORMULA = "stem.formula"
 
 
 class Deadline(Protocol):
-    """When to stop preparing data."""
+    """The end of a time limit; data are prepared before it only."""
 
     @property
-    def over(self) -> bool:
-        """Whether it has passed."""
+    def reached(self) -> bool:
+        """Whether the time is up."""
 
 
 def find_tables(config: Mapping[str, Any] | None, composer: Composer) -> list[TableSpec]:
-    """The tables a config stands for: itself, or those that it lists.
+    """The tables of a config of the group ``table``: itself, or those that it lists.
 
     Raises:
         LacunaError: no table was chosen.
@@ -42,14 +42,16 @@ def find_tables(config: Mapping[str, Any] | None, composer: Composer) -> list[Ta
     return found
 
 
-def wishes(config: Mapping[str, Any], *, prepare: bool, box: Deadline | None = None, assume: bool = False) -> Wishes:
-    """What the verb's config asks of every run.
+def run_options(
+    config: Mapping[str, Any], *, prepare: bool, limit: Deadline | None = None, assume_data: bool = False
+) -> RunOptions:
+    """The options of all runs, from the verb's config.
 
     Args:
         config: of the verb.
-        prepare: whether to make data that are missing, as long as the ``box`` lasts.
-        box: when to stop.
-        assume: whether to plan with the published counts of what is missing.
+        prepare: whether to prepare data sets that are not there, until the time limit.
+        limit: the time limit; None: there is none.
+        assume_data: whether to plan runs of missing data sets from their published counts.
 
     Raises:
         LacunaError: seeds that are no numbers, or an override that cannot be read.
@@ -60,7 +62,7 @@ def wishes(config: Mapping[str, Any], *, prepare: bool, box: Deadline | None = N
             key == forbidden or key.startswith(f"{forbidden}.")
             for key in [*values, *(c.split("=")[0] for c in choices)]
         ):
-            raise LacunaError(f"{forbidden} is not set behind -- but before it, with {forbidden}=... or seeds=... .")
+            raise LacunaError(f"{forbidden} cannot be set after --: set it before, with {forbidden}=... or seeds=... .")
     values = {**_formula(config, values), **values}
     infrastructure = {
         "output": str(config["output"]),
@@ -68,41 +70,45 @@ def wishes(config: Mapping[str, Any], *, prepare: bool, box: Deadline | None = N
         "logger": config["logger"],
         "data": config["data"],
     }
-    return Wishes(
+    return RunOptions(
         budget=config["budget"],
         seeds=seeds_of(config["seeds"]),
         choices=choices,
         values=values,
         infrastructure=infrastructure,
-        prepare=lambda: prepare and not (box and box.over),
-        assume=assume,
+        prepare=lambda: prepare and not (limit and limit.reached),
+        assume_data=assume_data,
         archive=None if config["results"] is None else Path(str(config["results"])),
     )
 
 
 def _formula(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
-    """``formula=`` as the value it stands for: nothing, where it is that of all configs."""
+    """``formula=`` as an override; none for ``exact``, the value in all configs."""
     formula = config["formula"]
     if formula not in FORMULAS:
-        raise LacunaError(f"formula={formula} is none of {', '.join(FORMULAS)}.")
+        raise LacunaError(f"formula={formula} must be one of {', '.join(FORMULAS)}.")
     if formula == "exact":
         return {}
     if FORMULA in values:
         raise LacunaError(
-            f"formula={formula} and {FORMULA}={values[FORMULA]} behind -- say the same twice: leave out one."
+            f"formula={formula} and {FORMULA}={values[FORMULA]} after -- set the same key: leave out one."
         )
     return {FORMULA: formula}
 
 
-def seeds_of(given: Any) -> tuple[int, ...]:
-    """``None``: seed 0; a number: so many seeds from 0; a list: those."""
-    if given is None:
+def seeds_of(value: Any) -> tuple[int, ...]:
+    """The seeds of a setting ``seeds``. None: seed 0. A number n: seeds 0 to n - 1. A list: these seeds.
+
+    Raises:
+        LacunaError: anything else, or a seed twice.
+    """
+    if value is None:
         return (0,)
-    if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
-        return tuple(range(given))
-    whole = isinstance(given, Sequence) and not isinstance(given, str) and all(type(seed) is int for seed in given)
-    if whole and given and len(set(given)) == len(given):
-        return tuple(given)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return tuple(range(value))
+    whole = isinstance(value, Sequence) and not isinstance(value, str) and all(type(seed) is int for seed in value)
+    if whole and value and len(set(value)) == len(value):
+        return tuple(value)
     raise LacunaError(
-        f"seeds={given} must be a number of at least 1 or a list of different seeds, as in seeds=[0,1,2]."
+        f"seeds={value} must be a number of at least 1 or a list of different seeds, as in seeds=[0,1,2]."
     )

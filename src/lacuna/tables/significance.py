@@ -1,14 +1,15 @@
-"""What the spread over seeds says of a difference of means: its interval, and Holm's correction for several of them.
+"""Intervals of differences of means over seeds, and Holm's correction for several differences.
 
-The only uncertainty in here is that of the seed: nothing is said of means of one run each, whatever the number of test
-images, for the sampling error of an accuracy does not tell what another seed would give.
+The only uncertainty considered is that of the seed. There is no interval for single runs, whatever the number of test
+images: the sampling error of an accuracy does not tell what another seed would give.
 
-* Two methods: Welch's t (Welch, Biometrika 1947). Its level is approximate. Simulated with normal values and the same
-  number of seeds (2, 3 or 5), spreads within a factor of three: wrong at most 1.1 times as often as it says at 5 %, 1.4
-  times at 0.4 %. With 2 seeds against 5, and three times the spread in those 2: 2 times at 5 %, 9 times at 0.4 %.
+* Two methods: Welch's t (Welch, Biometrika 1947). Its level is approximate. In simulations with normal values, the
+  same number of seeds (2, 3 or 5) and spreads within a factor of three, the error rate is at most 1.1 times the level
+  of 5 % and 1.4 times the level of 0.4 %. With 2 seeds against 5, and three times the spread in the 2: 2 times at 5 %,
+  9 times at 0.4 %.
 * A method and a fixed number: Student's t.
 * Several differences: Holm's step-down procedure (Holm, Scandinavian Journal of Statistics 1979). The probability that
-  it calls any difference significant which is 0 is at most the level, however the differences depend on each other.
+  it calls any true difference of 0 significant is at most the level, however the differences depend on each other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 LEVEL = 0.05
 RESOLUTION = 1 / 12
-"""Variance of rounding to whole steps: seeds that agree to the last test image have at least this spread."""
+"""Variance of rounding to whole steps: the least spread, also of seeds with equal accuracies."""
 Interval = tuple[float, float]
 
 
@@ -41,11 +42,11 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.n < 2:
-            raise ValueError(f"n={self.n}: nothing is known of the spread over fewer than two seeds.")
+            raise ValueError(f"n={self.n}: a spread needs at least two seeds.")
 
     @property
     def squared_error(self) -> float:
-        """Of the mean."""
+        """Squared standard error of the mean."""
         return max(self.sd**2, RESOLUTION / self.images**2 if self.images else 0.0) / self.n
 
 
@@ -55,8 +56,8 @@ class Difference:
 
     Args:
         value: the difference.
-        error: its standard error; 0 where nothing varies, so that the difference is exact.
-        freedom: degrees of freedom of its t.
+        error: its standard error; 0 if nothing varies, so that the difference is exact.
+        freedom: degrees of freedom of its t distribution.
     """
 
     value: float
@@ -65,7 +66,7 @@ class Difference:
 
     @property
     def p_value(self) -> float:
-        """Two-sided, of no difference."""
+        """Two-sided p-value of the hypothesis that the difference is 0."""
         if self.error == 0:
             return 1.0 if self.value == 0 else 0.0
         from scipy.special import stdtr
@@ -87,7 +88,7 @@ class Difference:
 
 
 def difference(a: Sample, b: Sample) -> Difference:
-    """``a`` minus ``b``, by Welch."""
+    """``a`` minus ``b``, with Welch's degrees of freedom."""
     parts = ((a.squared_error, a.n - 1), (b.squared_error, b.n - 1))
     total = sum(square for square, _ in parts)
     freedom = total**2 / sum(square**2 / free for square, free in parts) if total else math.inf
@@ -95,7 +96,7 @@ def difference(a: Sample, b: Sample) -> Difference:
 
 
 def difference_to(a: Sample, number: float) -> Difference:
-    """``a`` minus a number that is taken as exact, by Student."""
+    """``a`` minus a number that is taken as exact (Student)."""
     return Difference(a.mean - number, math.sqrt(a.squared_error), a.n - 1)
 
 
@@ -113,21 +114,22 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
     return rejected
 
 
-def corrected_intervals(found: Sequence[Difference | None], level: float = LEVEL) -> list[Interval | None]:
-    """An interval for each of several differences: without 0 exactly where Holm's procedure finds the difference.
+def corrected_intervals(differences: Sequence[Difference | None], level: float = LEVEL) -> list[Interval | None]:
+    """An interval for each of several differences; it excludes 0 exactly if the difference is significant by Holm.
 
-    If it finds r of m differences, theirs are the intervals of level / (m - r + 1), at which it found the last of them.
-    All others have those of level / m (Bonferroni; Dunn, Journal of the American Statistical Association 1961): they
-    contain 0, since what Holm's procedure does not find is not found at that level either. So
+    If r of m differences are significant, their intervals have the level level / (m - r + 1), at which the last of them
+    was found. All others have level / m (Bonferroni; Dunn, Journal of the American Statistical Association 1961). These
+    contain 0: what is not significant by Holm's procedure is not significant at level / m either. So
 
-    * that any interval leaves out 0 though the difference is 0 has a probability of at most ``level``;
-    * that any interval with 0 in it leaves out the true difference has a probability of at most ``level``;
-    * more differences never make an interval narrower.
+    * the probability that any interval excludes 0 although the difference is 0 is at most ``level``;
+    * the probability that any interval with 0 in it excludes the true difference is at most ``level``;
+    * more differences never shrink an interval.
 
     Args:
-        found: None for one that is not known (yet). It counts: m does not depend on what has been measured.
+        differences: None for one that is not measured. It counts: m does not depend on what has been measured.
+        level: of all intervals together.
     """
-    rejected = holm([1.0 if one is None else one.p_value for one in found], level)
-    others = len(found) - sum(rejected)
-    levels = [level / (others + 1 if significant else len(found)) for significant in rejected]
-    return [None if one is None else one.interval(at) for one, at in zip(found, levels, strict=True)]
+    rejected = holm([1.0 if one is None else one.p_value for one in differences], level)
+    others = len(differences) - sum(rejected)
+    levels = [level / (others + 1 if significant else len(differences)) for significant in rejected]
+    return [None if one is None else one.interval(at) for one, at in zip(differences, levels, strict=True)]

@@ -1,10 +1,10 @@
-"""What a table is: rows, columns, the experiment behind a cell, the metric, and the paper's numbers beside them.
+"""The specification of a table: rows, columns, the experiment of each cell, the metric and the paper's numbers.
 
 A table's config (``configs/table/...``) reads::
 
     name: misconv/table1
     title: Accuracy on incomplete images
-    paper: misconv/table1            # where the printed numbers stand in papers.yaml; null: nowhere
+    paper: misconv/table1            # key of the printed numbers in papers.yaml; null: none
     metric: test/accuracy
     better: max
     digits: 3
@@ -12,20 +12,20 @@ A table's config (``configs/table/...``) reads::
     columns:
       mnist: {label: MNIST}
     rows:
-      zero: {label: black holes}
+      zero: {label: zero imputation}
       partial: {label: partial convolution, paper: pc}
-      gt: {label: nothing missing, reference: true}
+      gt: {label: complete images (upper bound), reference: true}
 
-``compare: rows`` looks for the winner within a row instead of a column; ``resources: {cpus: 1}`` is what a run asks
-for where the executor's config leaves it open.
+``compare: rows`` compares the cells of a row instead of a column. ``resources: {cpus: 1}`` is the request of a run if
+the executor's config does not say.
 
-``only: {rows: [gt, zero]}`` (or ``columns``) takes from what other configs bring these, in this order.
+``only: {rows: [gt, zero]}`` (or ``columns``) selects rows of those that other configs define, in this order.
 
-``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.report.figures`): planned like a table, for the first
-seed only, but drawn from what its runs left behind instead of their metrics.
+``figure: {kind: boxes, ...}`` makes it a figure (:mod:`lacuna.report.figures`). It is planned like a table, for the
+first seed only, and drawn from the files of its runs instead of their metrics.
 
-``{row}`` and ``{column}`` stand for the key, or for its ``as``. A row or column may add ``choose`` (group choices such
-as ``mask=noise``) and ``set`` (values by dotted key), and may have ``metric``, ``better`` and ``digits`` of its own.
+``{row}`` and ``{column}`` are replaced by the key, or by its ``as``. A row or column may add ``choose`` (group choices
+such as ``mask=noise``) and ``set`` (values by dotted key). It may have its own ``metric``, ``better`` and ``digits``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
 }
 """Kinds of figures -> their options."""
 OF_DATA = ("masks",)
-"""Figures that show data; no run stands behind their cells."""
+"""Kinds of figures that show data; their cells have no runs."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table as its config says it."""
+    """A table as its config defines it."""
 
     name: str
     title: str
@@ -100,20 +100,20 @@ class TableSpec:
     compare: str = "columns"
     cpus: int | None = None
     figure: Mapping[str, Any] | None = None
-    part: tuple[str, ...] = ()
-    """Of a table with other columns or fewer rows than its config has: which."""
+    selection: tuple[str, ...] = ()
+    """How rows or columns differ from those of the config, in words; empty if they do not."""
 
-    def words(self, row: Axis, column: Axis) -> tuple[str, ...]:
-        """The choices that make the configuration of a cell."""
-        words = [*self.cell, *column.choose, *row.choose]
-        return tuple(word.format(row=row.value, column=column.value) for word in words)
+    def choices(self, row: Axis, column: Axis) -> tuple[str, ...]:
+        """The group choices of a cell's configuration."""
+        choices = [*self.cell, *column.choose, *row.choose]
+        return tuple(choice.format(row=row.value, column=column.value) for choice in choices)
 
     def values(self, row: Axis, column: Axis) -> dict[str, Any]:
-        """What a cell sets by dotted key."""
+        """The values that a cell sets, by dotted key."""
         return {**column.set, **row.set}
 
     def cell_metric(self, row: Axis, column: Axis) -> str:
-        """Which metric stands in a cell."""
+        """The metric of a cell."""
         return row.metric or column.metric or self.metric
 
     def cell_better(self, row: Axis, column: Axis) -> str:
@@ -126,7 +126,7 @@ class TableSpec:
         return self.digits if found is None else found
 
     def printed(self, row: Axis, column: Axis) -> float | None:
-        """The paper's number of a cell, if it prints one."""
+        """The paper's number of a cell; None if it prints none."""
         if self.paper is None:
             return None
         table = paper_table(self.paper)
@@ -141,7 +141,7 @@ def table_spec(config: Mapping[str, Any]) -> TableSpec:
     """Read the config of a table.
 
     Raises:
-        LacunaError: a key that a table does not have, or one that is missing.
+        LacunaError: an unknown or missing key, or an invalid value.
     """
     name = str(config.get("name"))
     unknown = [key for key in config if key not in TABLE_KEYS]
@@ -183,28 +183,28 @@ def _check_figure(name: str, figure: Any) -> None:
     unknown = [key for key in figure if key not in ("kind", *FIGURES[kind])]
     if unknown:
         raise LacunaError(
-            f"table={name}: figure.{unknown[0]} is no option of {kind}; it has {', '.join(FIGURES[kind])}."
+            f"table={name}: figure.{unknown[0]} is not an option of {kind}; its options are {', '.join(FIGURES[kind])}."
         )
 
 
 def _only(name: str, where: str, axes: tuple[Axis, ...], config: Any) -> tuple[Axis, ...]:
-    """Those that ``only`` lists, in its order; all where it says nothing of rows, or columns."""
+    """The rows (or columns) that ``only`` lists, in its order; all if it lists none."""
     only: Mapping[str, Any] = config or {}
     wrong = [key for key in only if key not in ("rows", "columns")]
     if wrong:
-        raise LacunaError(f"table={name}: only.{wrong[0]} is no list of rows or columns.")
+        raise LacunaError(f"table={name}: only.{wrong[0]} is unknown; only has rows and columns.")
     keys = [str(key) for key in only.get(where) or [axis.key for axis in axes]]
     known = {axis.key: axis for axis in axes}
     unknown = [key for key in keys if key not in known]
     if unknown or len(set(keys)) < len(keys):
-        raise LacunaError(f"table={name}: only.{where}={keys} must be different ones of {', '.join(known)}.")
+        raise LacunaError(f"table={name}: only.{where}={keys} must be different keys of {', '.join(known)}.")
     return tuple(known[key] for key in keys)
 
 
 def _axes(name: str, where: str, config: Mapping[str, Any]) -> tuple[Axis, ...]:
     axes = []
-    for key, given in config.items():
-        entry: Mapping[str, Any] = given or {}
+    for key, value in config.items():
+        entry: Mapping[str, Any] = value or {}
         unknown = [word for word in entry if word not in AXIS_KEYS]
         if unknown:
             raise LacunaError(

@@ -1,4 +1,4 @@
-"""Folders and plans for benchmarks of the machinery: made-up data of the right shapes, no torch."""
+"""Folders and plans for benchmarks of the machinery: random data of the right shapes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.runs.budget import source_of
-from lacuna.tables.plan import Plan, Wishes
+from lacuna.tables.plan import Plan, RunOptions
 from lacuna.tables.spec import TableSpec, table_spec
 
-BEGUN, ENDED = "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"
+STARTED, ENDED = "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"
 DATA = ("digits", "mnist", "svhn", "cifar10", "celeba32", "celeba64")
 
 
-def make_up_data(root: Path) -> None:
+def write_random_data(root: Path) -> None:
     """Prepared data sets of a few random images each."""
     rng = np.random.default_rng(0)
     for name in DATA:
@@ -30,11 +30,13 @@ def make_up_data(root: Path) -> None:
         for split, n in (("train", 24), ("validation", 10), ("test", 10)):
             images = rng.integers(0, 256, (n, *source.shape), dtype=np.uint8)
             splits[split] = Arrays(images, None if source.classes is None else np.arange(n) % source.classes)
-        write(source.folder(root), Description(source.set_name, source.classes, "made up", complete=False), splits)
+        write(
+            source.folder(root), Description(source.set_name, source.classes, "random numbers", complete=False), splits
+        )
 
 
 def tables(name: str, composer: Composer) -> list[TableSpec]:
-    """The tables behind a choice of the group ``table``."""
+    """The tables of a choice of the group ``table``."""
     config = composer.base([f"table={name}"])["table"]
     if "tables" not in config:
         return [table_spec(config)]
@@ -42,7 +44,7 @@ def tables(name: str, composer: Composer) -> list[TableSpec]:
 
 
 def grid(rows: int, columns: int) -> TableSpec:
-    """A table of runs that all differ: a classifier a cell, a density a column."""
+    """A table whose runs all differ: a classifier for each cell, a density for each column."""
     return table_spec(
         {
             "name": "bench/grid",
@@ -55,8 +57,8 @@ def grid(rows: int, columns: int) -> TableSpec:
     )
 
 
-def wishes(root: Path, output: Path, seeds: int = 1) -> Wishes:
-    """Budget quick; everything in folders of our own."""
+def run_options(root: Path, output: Path, seeds: int = 1) -> RunOptions:
+    """Options of runs at budget quick, in separate folders."""
     config: dict[str, Any] = compose(CONFIGS, "reproduce", ["budget=quick"])
     infrastructure = {
         "output": str(output),
@@ -64,18 +66,18 @@ def wishes(root: Path, output: Path, seeds: int = 1) -> Wishes:
         "logger": config["logger"],
         "data": {"root": str(root), "download": False},
     }
-    return Wishes(budget=config["budget"], seeds=tuple(range(seeds)), infrastructure=infrastructure)
+    return RunOptions(budget=config["budget"], seeds=tuple(range(seeds)), infrastructure=infrastructure)
 
 
 def finish(plan: Plan) -> None:
-    """Make every run of a plan look finished."""
+    """Write the files of a finished run for every run of a plan."""
     for run in plan.runs.values():
         path = run.folder.path
         path.mkdir(parents=True)
         record = {
             "recipe.json": run.recipe.config,
-            "environment.json": {"attempts": [{"started": BEGUN, "cpu": "made up"}]},
-            "status.json": {"state": "done", "started": BEGUN, "ended": ENDED, "attempts": 1},
+            "environment.json": {"attempts": [{"started": STARTED, "cpu": "random numbers"}]},
+            "status.json": {"state": "done", "started": STARTED, "ended": ENDED, "attempts": 1},
             "metrics.json": {"metrics": {"test/accuracy": 0.5}, "data": {"complete": False}, "budget": "quick"},
         }
         for name, value in record.items():

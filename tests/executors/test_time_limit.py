@@ -1,4 +1,4 @@
-"""A time box ends in good order: nothing more begins, what runs keeps its steps, and later all is as without a box."""
+"""At a time limit nothing more starts, running jobs keep their steps, and the end result is as without a limit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lacuna.errors import LacunaError
-from lacuna.executors import time_box as box_module
+from lacuna.executors import time_limit
 from lacuna.executors.base import Job, Resources
 from lacuna.executors.inline import Inline
 from lacuna.executors.schedule import BLOCKED, DONE, FAILED, INTERRUPTED, WAITING, Schedule
-from lacuna.executors.time_box import TimeBox, work_off
+from lacuna.executors.time_limit import TimeLimit, run_until_limit
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
@@ -23,15 +23,15 @@ from tests.executors.test_schedule import job as fake_job
 from tests.runs.real import TINY, contents, recipe
 
 
-class Until(TimeBox):
-    """A box that ends as soon as something is so."""
+class Until(TimeLimit):
+    """A limit that is reached as soon as something is so."""
 
     def __init__(self, ended: Callable[[], bool]) -> None:
         super().__init__(1.0)
         self.ended = ended
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         return 0.0 if self.ended() else 0.05
 
 
@@ -39,25 +39,25 @@ def states(schedule: Schedule) -> dict[str, str]:
     return {name(task.job): task.state for task in schedule.tasks.values()}
 
 
-def run(schedule: Schedule, box: TimeBox) -> list[str]:
+def run(schedule: Schedule, limit: TimeLimit) -> list[str]:
     said: list[str] = []
-    work_off(schedule, box, lambda: None, said.append)
+    run_until_limit(schedule, limit, lambda: None, said.append)
     return said
 
 
 @pytest.mark.parametrize("minutes", [0, -1, "9", True, float("nan"), float("inf"), [1]])
 def test_minutes_that_are_none_are_one_sentence(minutes: object) -> None:
     with pytest.raises(LacunaError, match=r"^minutes=.* must be null or a number above 0"):
-        TimeBox(minutes)
+        TimeLimit(minutes)
 
 
 def test_it_counts_from_the_start_of_the_command() -> None:
     now = [100.0]
-    box = TimeBox(0.2, started=95.0, clock=lambda: now[0])
-    assert (box.left, box.over, box.text) == (7.0, False, "7 s of the time box left")
+    limit = TimeLimit(0.2, started=95.0, clock=lambda: now[0])
+    assert (limit.seconds_left, limit.reached, limit.text) == (7.0, False, "time limit in 7 s")
     now[0] = 107.5
-    assert (box.left, box.over) == (0.0, True)
-    assert not TimeBox(None).over and TimeBox(None).text == ""
+    assert (limit.seconds_left, limit.reached) == (0.0, True)
+    assert not TimeLimit(None).reached and TimeLimit(None).text == ""
 
 
 def test_nothing_begins_after_its_end_and_what_was_interrupted_blocks_nothing() -> None:
@@ -67,10 +67,10 @@ def test_nothing_begins_after_its_end_and_what_was_interrupted_blocks_nothing() 
     for each in (first, second, content("third"), content("child", density=first), content("orphan", density=second)):
         schedule.add(fake_job(each))
     said = run(schedule, Until(lambda: len(executor.running) == 1))  # the Fake ends last in, first out
-    assert said == ["the time box of 60 s has ended: what runs saves its state and stops"]
+    assert said == ["time limit of 60 s reached: running runs save their state and stop"]
     assert executor.log == ["first", "second"]
     expected = {"first": INTERRUPTED, "second": DONE, "third": WAITING, "child": WAITING, "orphan": WAITING}
-    assert states(schedule) == expected and not schedule.open
+    assert states(schedule) == expected and not schedule.active
 
 
 def test_a_failure_before_its_end_stays_a_failure() -> None:
@@ -87,7 +87,7 @@ def test_without_an_end_all_is_done() -> None:
     schedule = Schedule(Fake(2))
     for number in range(5):
         schedule.add(fake_job(content(str(number))))
-    assert run(schedule, TimeBox(None)) == [] and set(states(schedule).values()) == {DONE}
+    assert run(schedule, TimeLimit(None)) == [] and set(states(schedule).values()) == {DONE}
 
 
 def test_a_worker_stops_and_leaves_no_process(tmp_path: Path) -> None:
@@ -108,19 +108,19 @@ def test_a_worker_that_has_not_begun_yet_stops_without_a_word(
         schedule.add(job(tmp_path, "a", seconds=600))
         schedule.advance(0)  # its interpreter starts
         schedule.stop()
-        wait_for(lambda: schedule.advance(1.0) or not schedule.open)
+        wait_for(lambda: schedule.advance(1.0) or not schedule.active)
         assert states(schedule) == {"a": INTERRUPTED}
     assert capfd.readouterr().err == ""
 
 
 def test_what_does_not_stop_in_time_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(box_module, "STOP_WITHIN", 0.2)
+    monkeypatch.setattr(time_limit, "STOP_WITHIN", 0.2)
     monkeypatch.setattr("lacuna.executors.inline.GRACE", 0.4)
     with Inline(work=hear_nothing) as executor:
         schedule = Schedule(executor)
         schedule.add(job(tmp_path, "a", seconds=600))
         run(schedule, Until(lambda: bool(told(tmp_path / "a"))))
-        assert states(schedule) == {"a": INTERRUPTED} and not schedule.open
+        assert states(schedule) == {"a": INTERRUPTED} and not schedule.active
         assert not alive(told(tmp_path / "a")[0]["pid"])
 
 
@@ -146,13 +146,13 @@ class TestRealRuns:
         density, classifier = made.prerequisites["density"], made
         folders = [RunFolder.of(boxed, each) for each in (density, classifier)]
 
-        def go_on(box: TimeBox) -> list[str]:
+        def go_on(limit: TimeLimit) -> list[str]:
             with Inline(cpus=1) as executor:
                 schedule = Schedule(executor)
                 for each in (density, classifier):
                     if not RunFolder.of(boxed, each).finished:
                         schedule.add(Job(each, settings, Resources(1)))
-                run(schedule, box)
+                run(schedule, limit)
             return [task.state for task in schedule.tasks.values()]
 
         def lines(folder: RunFolder) -> int:
@@ -175,5 +175,5 @@ def test_its_end_comes_while_a_run_goes_on(tmp_path: Path) -> None:
     with Inline(work=follow_orders) as executor:
         schedule = Schedule(executor)
         schedule.add(job(tmp_path, "a", seconds=600))
-        run(schedule, TimeBox(0.05))
+        run(schedule, TimeLimit(0.05))
         assert states(schedule) == {"a": INTERRUPTED}
