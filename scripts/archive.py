@@ -6,7 +6,7 @@ python scripts/archive.py budgets=[quick]                    runs of other budge
 python scripts/archive.py pack=runs.jsonl                    and then the whole archive as one file
 python scripts/archive.py input=runs.jsonl                   take the runs of such a file, from another machine say
 
-A run that is there already keeps its numbers; where they differ, a line says so.
+A run that is in the archive keeps its stored numbers; if they differ, a line says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lacuna.runs.archive import main as archive
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 everything was refused, 2 a mistake the user can mend."""
+    """Run the command line; returns 0: done, 1: no run was accepted, 2: an error that the user can correct."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="key=value", help="output, results, budgets, input or pack")
     arguments = parser.parse_args(argv)

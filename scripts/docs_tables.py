@@ -1,7 +1,7 @@
-"""Write the present numbers of results/ into the tables of README.md and docs/, between their markers.
+"""Write the numbers of results/ into the tables of README.md and docs/, between their markers.
 
 python scripts/docs_tables.py               write them
-python scripts/docs_tables.py check=true    exit 1 where a document is not up to date, and write nothing
+python scripts/docs_tables.py check=true    exit with 1 if a document is out of date; nothing is written
 
 A marker: <!-- table misconv/table1 columns=mnist rows=[zero,gt] budget=paper --> ... <!-- end -->
 """
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 on success, 1 where check=true finds an old document, 2 for a mistake."""
+    """Run the command line; returns 0: done, 1: check=true found an outdated document, 2: a mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="key=value", help="check=true, or another archive with results=")
     parser.add_argument("--check", action="store_true", help="as check=true")

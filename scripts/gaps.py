@@ -1,8 +1,8 @@
-"""Write which of a paper's published gaps the finished runs reproduce: docs/misconv_gaps.md, docs/prflow_gaps.md.
+"""Write which published gaps between methods the finished runs reproduce: docs/misconv_gaps.md, docs/prflow_gaps.md.
 
-python scripts/gaps.py output=outputs seeds=5                   MisConv, runs of the paper's setting
+python scripts/gaps.py output=outputs seeds=5                   MisConv, runs with the paper's settings
 python scripts/gaps.py --paper prflow output=outputs seeds=5    PRFlow
-python scripts/gaps.py output=outputs budget=quick seeds=3      any word that reproduce.py takes before --
+python scripts/gaps.py output=outputs budget=quick seeds=3      any key=value of reproduce.py
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def page(paper: str, words: list[str]) -> str:
-    """The page of the runs that ``reproduce.py words`` would show; nothing is trained."""
+    """The page for the runs that ``reproduce.py words`` would show; nothing is trained."""
     chosen = words if any(word.startswith("table=") for word in words) else [f"table={paper}/all", *words]
     config = compose(CONFIGS, "reproduce", chosen)
     cache = Path(config["output"]) / ".cache"
@@ -41,13 +41,13 @@ def page(paper: str, words: list[str]) -> str:
 
 
 def _prints(spec: TableSpec) -> bool:
-    """Whether a table is the one of its name in the paper, so that each printed number is counted once."""
+    """Whether a table has the name of the paper's table, so that each printed number is counted once."""
     paper, _, rest = (spec.paper or "").partition("/")
     return spec.name == f"{paper}/{rest.replace('/', '_')}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 on success, 2 for a mistake the user can mend."""
+    """Run the command line; returns 0: done, 2: an error that the user can correct."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", metavar="key=value", help="as for reproduce.py")
     parser.add_argument("--paper", choices=tuple(PROPOSALS), default="misconv", help="whose gaps (default: misconv)")

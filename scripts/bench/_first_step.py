@@ -1,4 +1,4 @@
-"""``train.py`` up to its first training step, in a process of its own, with a note of when each stage was over.
+"""``train.py`` up to its first training step, in its own process, with the times at which each stage ended.
 
     BENCH_START=<time.time()> python scripts/bench/_first_step.py experiment=digits_zero ...
 
@@ -27,10 +27,10 @@ Note = Callable[[], None]
 
 
 def around(owner: Any, name: str, before: Note | None = None, after: Note | None = None) -> None:
-    """Let a function of a module or class say when it begins or ends."""
+    """Call ``before`` and ``after`` around a function of a module or class."""
     function = getattr(owner, name)
 
-    @functools.wraps(function)  # Lightning looks at the parameters of training_step
+    @functools.wraps(function)  # Lightning inspects the parameters of training_step
     def called(*args: Any, **kwargs: Any) -> Any:
         if before is not None:
             before()
@@ -52,7 +52,7 @@ def composed() -> None:
 
 
 def imported() -> None:
-    """Torch, Lightning and all of lacuna are there now."""
+    """Called when torch, Lightning and lacuna have been imported."""
     import pytorch_lightning as pl
 
     from lacuna.tasks.base import Task

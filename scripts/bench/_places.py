@@ -1,4 +1,4 @@
-"""Folders and plans for benchmarks of the machinery: made-up data of the right shapes, no torch."""
+"""Folders and plans for benchmarks of the machinery: random images of the correct shapes, no torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_up_data(root: Path) -> None:
 
 
 def tables(name: str, composer: Composer) -> list[TableSpec]:
-    """The tables behind a choice of the group ``table``."""
+    """The tables of a choice of the group ``table``."""
     config = composer.base([f"table={name}"])["table"]
     if "tables" not in config:
         return [table_spec(config)]
@@ -42,7 +42,7 @@ def tables(name: str, composer: Composer) -> list[TableSpec]:
 
 
 def grid(rows: int, columns: int) -> TableSpec:
-    """A table of runs that all differ: a classifier a cell, a density a column."""
+    """A table of runs that all differ: one classifier per cell, one density per column."""
     return table_spec(
         {
             "name": "bench/grid",
@@ -56,7 +56,7 @@ def grid(rows: int, columns: int) -> TableSpec:
 
 
 def wishes(root: Path, output: Path, seeds: int = 1) -> Wishes:
-    """Budget quick; everything in folders of our own."""
+    """A request with budget=quick and separate folders."""
     config: dict[str, Any] = compose(CONFIGS, "reproduce", ["budget=quick"])
     infrastructure = {
         "output": str(output),
@@ -68,7 +68,7 @@ def wishes(root: Path, output: Path, seeds: int = 1) -> Wishes:
 
 
 def finish(plan: Plan) -> None:
-    """Make every run of a plan look finished."""
+    """Write the files of a finished run for every run of a plan."""
     for run in plan.runs.values():
         path = run.folder.path
         path.mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""How the benchmarks measure: turn about, and the best turn of each.
+"""Measurement of the benchmarks: functions take turns, and the best turn of each counts.
 
-What else a machine does only ever adds time, and to threads that wait for each other it adds a lot: on a busy machine
-the median measures the neighbours.
+Other work of the machine only adds time, and much of it to threads that wait for each other: on a busy machine the
+median would measure that work.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from lacuna.runs.environment import tune_malloc
 
 TURN = 0.02
-"""A turn of a short function is repeated until it lasts about this many seconds."""
+"""Length of a turn in seconds: a short function is called repeatedly."""
 
 
 def layer_options(description: str, turns: int) -> argparse.Namespace:
-    """What a benchmark of a layer or a density takes from the command line; sets torch up accordingly."""
+    """Options of the benchmarks of layers and densities from the command line; also sets up torch."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--size", type=int, default=32)
@@ -35,10 +35,10 @@ def layer_options(description: str, turns: int) -> argparse.Namespace:
 
 
 def best(functions: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Seconds a call of every function takes, at best.
+    """Smallest number of seconds per call of every function.
 
-    The functions take turns, so that whatever else the machine does meets all of them alike. The first call of each
-    is not counted.
+    The functions take turns, so that other work of the machine affects all of them equally. The first call of each is
+    not counted.
     """
     calls = {name: max(1, round(TURN / _seconds(function, 1, warm=True))) for name, function in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}

@@ -1,11 +1,11 @@
-"""What batching the likelihood and keeping a frozen density save: training steps against their obvious forms.
+"""Time saved by the batched likelihood and by caching a frozen density: training steps against their simple forms.
 
     python scripts/bench/density.py [--batch 64] [--size 32] [--threads 2] [--device cpu]
 
-Two rows. A step of DMFA (forward, likelihood of the hidden values, backward, Adam), against the same network whose loss
-is a loop over the images with torch's LowRankMultivariateNormal. A step of a classifier behind MisConv with its density
-taken from the cache, against one that asks the frozen network anew. Made-up RGB images with square holes. Exits with 1
-if the losses differ or ours is not the faster.
+Two rows. A step of DMFA (forward, likelihood of the missing values, backward, Adam), against the same network with a
+loss that loops over the images with torch's LowRankMultivariateNormal. A step of a classifier with MisConv that takes
+its density from the cache, against one that computes the frozen density again. Random RGB images with a missing square.
+Exits with 1 if the losses differ or lacuna is not faster.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLASSES = 10
 
 
 class Images:
-    """As much of a data set as a cache asks for."""
+    """The part of a data set's interface that the cache uses."""
 
     def __init__(self, observed: Tensor, mask: Tensor) -> None:
         self.observed, self.mask = observed, mask
@@ -45,31 +45,31 @@ class Images:
         return len(self.observed)
 
     def batch(self, rows: Tensor) -> Batch:
-        """Some of them."""
+        """The images at ``rows``."""
         return Batch(self.observed[rows], self.mask[rows], None, rows)
 
 
 def density_steps(density: Density, x: Tensor, mask: Tensor) -> dict[str, Callable[[], float]]:
-    """A training step with each likelihood; each gives its loss."""
-    hidden = ~mask
+    """A training step with each likelihood; each returns its loss."""
+    missing = ~mask
 
     def step(log_prob: Callable[..., Tensor], optimiser: torch.optim.Optimizer) -> float:
-        mfa = density(x.masked_fill(hidden, 0), mask)
-        loss: Tensor = -log_prob(x, hidden, mfa.mean, mfa.factors, mfa.noise).mean()
+        mfa = density(x.masked_fill(missing, 0), mask)
+        loss: Tensor = -log_prob(x, missing, mfa.mean, mfa.factors, mfa.noise).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         return float(loss.detach())
 
     def made(log_prob: Callable[..., Tensor]) -> Callable[[], float]:
-        optimiser = torch.optim.Adam(density.parameters(), lr=0.0)  # all its work, and the weights stay
+        optimiser = torch.optim.Adam(density.parameters(), lr=0.0)  # the full work of a step, but constant weights
         return lambda: step(log_prob, optimiser)
 
     return {"loop": made(looped), "ours": made(batched)}
 
 
 def classifier_steps(density: Density, x: Tensor, mask: Tensor) -> dict[str, Callable[[], float]]:
-    """A training step of a classifier behind MisConv, with and without the cache."""
+    """A training step of a classifier with MisConv, with and without the cache."""
     stem = MisConvStem(x.shape[1], density).to(x.device)
     stem.freeze()
     body = Classifier(32, (x.shape[2], x.shape[3]), CLASSES).to(x.device)
@@ -90,14 +90,14 @@ def classifier_steps(density: Density, x: Tensor, mask: Tensor) -> dict[str, Cal
 
 CASES = (
     ("DMFA, training step", "loss in a loop over the images", density_steps),
-    ("classifier on MisConv, training step", "density asked anew in every step", classifier_steps),
+    ("classifier with MisConv, training step", "density computed in every step", classifier_steps),
 )
 
 
 def network(name: str, shape: tuple[int, int, int]) -> Density:
     """The density of a config."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Hydra's, of a group's file composed on its own
+        warnings.simplefilter("ignore")  # Hydra warns when a group's file is composed separately
         spec = compose(CONFIGS, f"density/{name}", [])["density"]
     made: Density = build("density", spec, shape=shape)
     return made

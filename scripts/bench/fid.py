@@ -1,12 +1,13 @@
-"""FID from two sets of moments: lacuna's singular values against the square roots everybody takes.
+"""FID from two sets of moments: lacuna's singular values against the usual matrix square roots.
 
     python scripts/bench/fid.py [--dimensions 512 2048] [--threads 2]
 
-Made-up features whose standard deviations run over three and a half decades. Against scipy's square root of the product
-of the covariances (pytorch-fid and most papers) and, where torchmetrics is installed, the eigenvalues of that product.
-Prints one row a dimension, and one with fewer images than dimensions, whose covariances are singular. The features
-themselves tell the truth: the singular values of X Yᵀ, which need no covariance. Beyond 1000 dimensions every formula
-is timed once. Exits with 1 if lacuna's relative error exceeds 1e-9 or is not the least, or if it is slower than scipy.
+Random features whose standard deviations span three and a half decades. Compared with scipy's square root of the
+product of the covariances (pytorch-fid and most papers) and, if torchmetrics is installed, with the eigenvalues of
+that product. Prints one row per dimension, and one with fewer images than dimensions, whose covariances are singular.
+The reference is computed from the features: the singular values of X Yᵀ, which need no covariance. Beyond 1000
+dimensions every formula is timed once. Exits with 1 if lacuna's relative error exceeds 1e-9 or is not the smallest,
+or if it is slower than scipy.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Formula = Callable[[Statistics, Statistics], float]
 
 
 def ours(one: Statistics, other: Statistics) -> float:
-    """As in training: the factor of the reference is known from the last time, that of what is judged is not."""
+    """As in training: the factor of the reference is cached, that of the evaluated images is computed."""
     fresh = Statistics(one.mean, one.covariance, one.n, one.features, one.images)
     return frechet_distance(fresh, other)
 
@@ -44,7 +45,7 @@ def scipys(one: Statistics, other: Statistics) -> float:
 
 
 def formulas() -> dict[str, Formula]:
-    """Every formula at hand, by name."""
+    """The available formulas, by name."""
     found: dict[str, Formula] = {"lacuna": ours, "scipy": scipys}
     try:
         from torchmetrics.image.fid import _compute_fid
@@ -64,7 +65,7 @@ def made_up(n: int, d: int) -> tuple[Tensor, Tensor]:
     return first, 1.1 * second
 
 
-def seen(x: Tensor) -> Statistics:
+def statistics(x: Tensor) -> Statistics:
     moments = Moments()
     for batch in x.split(250):
         moments.update(batch)
@@ -73,7 +74,7 @@ def seen(x: Tensor) -> Statistics:
 
 
 def truth(x: Tensor, y: Tensor) -> float:
-    """From the features: tr (C_1 C_2)^½ is the sum of the singular values of the centred X Yᵀ over n - 1."""
+    """Computed from the features: tr (C_1 C_2)^½ is the sum of the singular values of the centred X Yᵀ over n - 1."""
     a, b = x - x.mean(0), y - y.mean(0)
     cross = torch.linalg.svdvals(torch.linalg.qr(a).R @ torch.linalg.qr(b).R.T).sum()
     means = (x.mean(0) - y.mean(0)).square().sum()
@@ -81,9 +82,9 @@ def truth(x: Tensor, y: Tensor) -> float:
 
 
 def measured(n: int, d: int) -> tuple[dict[str, str], bool]:
-    """A row of the table, and whether all is as it should be."""
+    """A row of the table, and whether accuracy and time are as required."""
     x, y = made_up(n, d)
-    one, other = seen(x), seen(y)
+    one, other = statistics(x), statistics(y)
     expected, errors, times, calls = truth(x, y), {}, {}, {}
     for name, formula in formulas().items():
         calls[name] = partial(formula, one, other)

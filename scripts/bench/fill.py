@@ -1,10 +1,10 @@
-"""The first fill of MCFlow and PRFlow: lacuna's batched ring search against a loop over pixels, same candidates.
+"""The initial imputation of MCFlow and PRFlow: lacuna's batched ring search against a loop over pixels.
 
     python scripts/bench/fill.py [--images 400] [--size 28] [--channels 1] [--rate 0.6] [--device cpu]
 
-Made-up 8-bit images with pixels missing at random. The loop is MCFlow's search in plain Python on numpy arrays. Prints
-milliseconds an image, also of the other imputers that need no training; exits with 1 if a fill is none of the loop's
-candidates or lacuna's ring search is less than 50 times as fast.
+Random 8-bit images with pixels missing at random. The loop is MCFlow's search in plain Python on numpy arrays. Prints
+milliseconds per image, also of the other imputers without training; exits with 1 if an imputed pixel is none of the
+loop's candidates or lacuna's ring search is less than 50 times as fast.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ EXPECTED = 50.0
 OTHERS = {"nearest": Nearest(), "linear": Linear(), "harmonic": Harmonic(1), "biharmonic": Harmonic(2)}
 
 
-def candidates(seen: np.ndarray, row: int, column: int) -> list[tuple[int, int]]:
-    """Observed pixels of the smallest ring that has any, on its four half-open sides; empty if no ring has."""
-    height, width = seen.shape
+def candidates(observed: np.ndarray, row: int, column: int) -> list[tuple[int, int]]:
+    """Observed pixels of the smallest ring that has any, on its four half-open sides; empty if no ring has any."""
+    height, width = observed.shape
     for ring in range(1, max(height, width)):
         found = []
         for side in range(-ring, ring):
             for r, c in ((-ring, side), (side, -ring), (ring, side), (side, ring)):
                 y, x = row + r, column + c
-                if 0 <= y < height and 0 <= x < width and seen[y, x]:
+                if 0 <= y < height and 0 <= x < width and observed[y, x]:
                     found.append((y, x))
         if found:
             return found
@@ -45,22 +45,22 @@ def candidates(seen: np.ndarray, row: int, column: int) -> list[tuple[int, int]]
 
 
 def loop(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """(N,C,H,W) filled pixel by pixel; a pixel that no ring shows anything stays."""
-    filled = images.copy()
-    for image, seen, result in zip(images, masks, filled, strict=True):
-        for row, column in np.argwhere(~seen):
-            found = candidates(seen, row, column)
+    """(N,C,H,W) imputed pixel by pixel; a pixel without candidates is not changed."""
+    imputed = images.copy()
+    for image, observed, result in zip(images, masks, imputed, strict=True):
+        for row, column in np.argwhere(~observed):
+            found = candidates(observed, row, column)
             if found:
                 y, x = random.choice(found)
                 result[:, row, column] = image[:, y, x]
-    return filled
+    return imputed
 
 
-def agrees(seen: np.ndarray, source: np.ndarray) -> bool:
-    """Whether every pixel of one image is copied from one of the loop's candidates."""
-    width = seen.shape[1]
-    for row, column in np.argwhere(~seen):
-        found = candidates(seen, row, column)
+def agrees(observed: np.ndarray, source: np.ndarray) -> bool:
+    """Whether every imputed pixel of one image is copied from one of the loop's candidates."""
+    width = observed.shape[1]
+    for row, column in np.argwhere(~observed):
+        found = candidates(observed, row, column)
         if found and divmod(int(source[row, column]), width) not in found:
             return False
     return True
@@ -84,13 +84,13 @@ def main() -> int:
     ring = RingNearest()
 
     source = ring.source(asked[1][:few, 0]).cpu().numpy()
-    agreed = all(agrees(seen, index) for seen, index in zip(arrays[1], source, strict=True))
+    agreed = all(agrees(observed, index) for observed, index in zip(arrays[1], source, strict=True))
 
-    def filling(imputer: Imputer) -> Callable[[], object]:
+    def imputing(imputer: Imputer) -> Callable[[], object]:
         return lambda: imputer.impute(*asked)
 
-    functions = {"ring": filling(ring), "loop": lambda: loop(*arrays)}
-    times = best(functions, turns=12) | best({name: filling(imputer) for name, imputer in OTHERS.items()}, turns=2)
+    functions = {"ring": imputing(ring), "loop": lambda: loop(*arrays)}
+    times = best(functions, turns=12) | best({name: imputing(imputer) for name, imputer in OTHERS.items()}, turns=2)
     each = {name: 1e3 * seconds / (few if name == "loop" else options.images) for name, seconds in times.items()}
     row = {
         "images": f"{options.images} of {options.channels}x{options.size}x{options.size}, {options.rate:.0%} missing",

@@ -1,9 +1,9 @@
-"""ACFlow's speed: milliseconds an image for a training step, a likelihood and a sample, and what its parts cost.
+"""ACFlow's speed: milliseconds per image for a training step, a likelihood and a sample; share of the weight norms.
 
     python scripts/bench/flows.py [--flow acflow_mnist] [--batch 16] [--threads 1] [--device cpu]
 
-A flow of ``configs/flow``, made-up images with a square hole of a quarter of the area. Prints one row for each way to
-run it: plain, with the images' channels last, and in bfloat16.
+A flow of ``configs/flow``, random images with a missing square of a quarter of the area. Prints one row for each mode:
+plain, with channels last, and in bfloat16.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHAPES = {"acflow_cifar10": (3, 32, 32), "acflow_celeba64": (3, 64, 64), "acflow
 
 
 def ways(flow: ACFlow, x: Tensor, mask: Tensor, precision: AbstractContextManager[Any]) -> dict[str, Callable[[], Any]]:
-    """What is timed."""
+    """The functions to measure."""
 
     def step() -> None:
         flow.zero_grad()
@@ -69,7 +69,7 @@ def main() -> None:
     torch.manual_seed(0)
     shape = SHAPES.get(options.flow, (1, 28, 28))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Hydra's, of a group's file composed on its own
+        warnings.simplefilter("ignore")  # Hydra warns when a group's file is composed separately
         spec = compose(CONFIGS, f"flow/{options.flow}", [])["flow"]
     flow = ACFlow(shape, **{key: value for key, value in spec.items() if key not in NOT_ARGUMENTS}).to(options.device)
     x = torch.rand(options.batch, *shape).to(options.device)
@@ -82,7 +82,7 @@ def main() -> None:
         times = best(ways(flow, x, mask, bf16), options.turns)
         row = {what: f"{1e3 * times[what] / options.batch:.2f}" for what in ("step", "likelihood", "sample")}
         row["norms of the weights"] = f"{times['norms'] / times['step']:.1%} of a step"
-        rows.append({"ms an image": name, **row})
+        rows.append({"ms per image": name, **row})
     print(f"{options.flow}, batch of {options.batch}, {options.device}, {torch.get_num_threads()} thread(s)")
     print(text_table(rows))
     if options.device == "cuda":

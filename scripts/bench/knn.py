@@ -2,8 +2,8 @@
 
     python scripts/bench/knn.py [--queries 300] [--donors 5000] [--size 28] [--device cpu]
 
-Made-up smooth 8-bit images with square holes of a quarter of the area, in the queries and in the donors. Prints one
-row; exits with 1 if the values differ or lacuna is less than 3 times as fast.
+Random smooth 8-bit images with a missing square of a quarter of the area, in queries and donors. Prints one row; exits
+with 1 if the values differ or lacuna is less than 3 times as fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXPECTED = 3.0
 
 
 def images(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """Blends of few smooth patterns with noise, (n,1,size,size), multiples of 1/255."""
+    """Blends of a few smooth patterns with noise, (n,1,size,size), multiples of 1/255."""
     patterns = torch.nn.functional.interpolate(
         torch.rand(20, 1, 7, 7, generator=generator), (size, size), mode="bicubic"
     )
@@ -33,8 +33,8 @@ def images(n: int, size: int, generator: torch.Generator) -> Tensor:
     return (noisy.clamp(0, 1) * 255).round().view(n, 1, size, size) / 255
 
 
-def square_holes(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """Masks (n,1,size,size) whose hidden square of half the side stands anywhere."""
+def square_masks(n: int, size: int, generator: torch.Generator) -> Tensor:
+    """Masks (n,1,size,size) with a missing square of half the side at a random position."""
     side = size // 2
     corner = torch.randint(0, size - side + 1, (n, 2, 1, 1), generator=generator)
     row = torch.arange(size).view(1, size, 1) - corner[:, 0]
@@ -51,7 +51,7 @@ def main() -> int:
     options = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     every = images(options.donors + options.queries, options.size, generator)
-    mask = square_holes(len(every), options.size, generator)
+    mask = square_masks(len(every), options.size, generator)
     donors, queries = every[: options.donors], every[options.donors :]
     donors_mask, queries_mask = mask[: options.donors], mask[options.donors :]
 

@@ -1,9 +1,10 @@
-"""Data loading: the resident loader against torch's DataLoader that makes one item at a time.
+"""Data loading: the resident loader against torch's DataLoader, which makes one item at a time.
 
     python scripts/bench/loader.py [--images 20000] [--batch-size 64] [--workers 2] [--device cpu]
 
-Both give shuffled float batches with square holes. The per-item data set has its masks ready made, so all it does for
-an image is to look it up, convert it and erase the hole. Prints one row; exits with 1 below 4 times.
+Both give shuffled float batches with a missing square. The per-item data set has its masks precomputed, so for an image
+it only selects it, converts it and erases missing pixels. Prints one row; exits with 1 if lacuna is less than 4 times
+as fast.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ EXPECTED = 4.0
 
 
 class PerItem(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """The usual data set: one image at a time, converted and masked when asked for."""
+    """The usual data set: one image at a time, converted and masked on access."""
 
     def __init__(self, images: Tensor, masks: Tensor, labels: Tensor) -> None:
         self.images, self.masks, self.labels = images, masks, labels

@@ -1,16 +1,16 @@
-"""What the machinery around the mathematics costs: starting, planning, finished runs, Lightning.
+"""Cost of everything around the mathematics: start, planning, finished runs, Lightning.
 
     python scripts/bench/machinery.py [start] [plan] [store] [step] [--turns 3]
 
-Every part runs in a process of its own and prints a row. All but the first take processor time, in one thread: on an
-idle machine that is the time that passes, and a busy one does not change it.
+Every part runs in its own process and prints a row. All but the first measure processor time, in one thread: it equals
+wall time on an idle machine and does not depend on other work.
 
-* start: seconds from ``train.py experiment=digits_zero`` to its first training step, and the stages they go to;
-* plan: seconds and memory to plan every table of both papers, and to plan 10 000 cells;
-* store: what one finished run among 1000 costs, when it is planned and found done, and when a table reads it;
-* step: a training step of the digits' classifier, Lightning's trainer as lacuna sets it up against a bare loop.
+* start: seconds from ``train.py experiment=digits_zero`` to its first training step, by stage;
+* plan: seconds and memory to plan all tables of both papers, and to plan 10 000 cells;
+* store: time per finished run, of 1000 runs, to plan it and find it finished, and to read it into a table;
+* step: a training step of the digits' classifier by Lightning's trainer as lacuna sets it up, against a bare loop.
 
-Exits with 1 if 10 000 cells take more than a minute or a step more than twice the bare one.
+Exits with 1 if 10 000 cells take more than a minute or a step takes more than twice as long as the bare one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def show(**row: Any) -> None:
 
 
 def start(turns: int, place: Path) -> bool:
-    """The quickest of some cold starts (a first one, not counted, prepares the digits)."""
+    """The fastest of several cold starts (the first one, not counted, prepares the digits)."""
     words = [
         f"data.root={place / 'data'}",
         f"output={place / 'out'}",
@@ -61,7 +61,7 @@ def start(turns: int, place: Path) -> bool:
 
 
 def plan(turns: int, place: Path) -> bool:
-    """Every published table, and as many cells as nobody has."""
+    """All published tables, and a table of 10 000 cells."""
     from _places import grid, make_up_data, tables, wishes  # type: ignore[import-not-found]
 
     from lacuna.config.composer import Composer
@@ -72,7 +72,7 @@ def plan(turns: int, place: Path) -> bool:
     wanted = wishes(place / "data", place / "out")
     specs = tables("all", Composer(CONFIGS, "reproduce"))
     seconds = []
-    for _ in range(2):  # the second one finds the compositions of the first one on disk
+    for _ in range(2):  # the second time reads the cached compositions of the first
         composer = Composer(CONFIGS, "train", place / "cache")
         seconds.append(timed(lambda composer=composer: plan_tables(specs, composer, wanted))[0])  # type: ignore[misc]
         composer.save()
@@ -92,7 +92,7 @@ def plan(turns: int, place: Path) -> bool:
 
 
 def store(turns: int, place: Path) -> bool:
-    """The same plan with nothing done and with everything done."""
+    """The same plan with no run finished and with all runs finished."""
     from _places import finish, make_up_data, wishes
 
     from lacuna.config.composer import Composer
@@ -130,7 +130,7 @@ def store(turns: int, place: Path) -> bool:
 
 
 def step(turns: int, place: Path) -> bool:
-    """Turn about, the quickest turn of each."""
+    """The two loops take turns; the fastest turn of each counts."""
     import torch
 
     from lacuna.runs.environment import set_up
@@ -165,7 +165,7 @@ def step(turns: int, place: Path) -> bool:
 
 
 def bare_seconds(recipe: Any, settings: Any) -> float:
-    """A step of the shortest loop that trains the same network on the same batches."""
+    """Seconds per step of a minimal loop that trains the same network on the same batches."""
     import torch
 
     from lacuna.training.loading import make_task, open_data
@@ -186,7 +186,7 @@ def bare_seconds(recipe: Any, settings: Any) -> float:
 
 
 def trained_seconds(recipe: Any, settings: Any, folder: Path) -> float:
-    """A step of lacuna's trainer with its logger and its checkpoints, the ends of epochs included."""
+    """Seconds per step of lacuna's trainer with logger and checkpoints, including the ends of epochs."""
     import pytorch_lightning as pl
     import torch
 
@@ -213,7 +213,7 @@ def trained_seconds(recipe: Any, settings: Any, folder: Path) -> float:
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of the processor that a call took, and its result."""
+    """Processor seconds of a call, and its result."""
     begin = time.process_time()
     result = function()
     return time.process_time() - begin, result
@@ -224,7 +224,7 @@ def first(pair: tuple[float, Any]) -> float:
 
 
 def peak_mb() -> float:
-    """The most memory that this process ever had (the kernel counts in KiB, macOS in bytes)."""
+    """Peak memory of this process in MB (the kernel counts in KiB, macOS in bytes)."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

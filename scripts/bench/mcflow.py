@@ -2,11 +2,11 @@
 
     python scripts/bench/mcflow.py [--side 28] [--batch 64] [--threads 1] [--turns 3] [--device cpu] [--compile]
 
-The port makes a second pass through the flow for J1, lets the imputer's losses go through the flow's weights, takes the
-prior's density from a full covariance on the CPU, and reads every loss on the host. (Both its backward passes come
-before the steps, for the published order stops on any PyTorch since 1.5.) All start from the same weights. The
-processor's time of this process counts on a CPU, and the clock on a GPU. On a GPU, and on a CPU with ``--compile``,
-ours is timed compiled as well, as ``trainer.compile=true`` does it; on a CPU that takes minutes and a C++ compiler.
+The port makes a second pass through the flow for J1, lets the imputer's losses reach the flow's weights, computes the
+prior's density from a full covariance on the CPU, and reads every loss on the host. (Both of its backward passes come
+before the optimiser steps, since the published order raises an error in PyTorch >= 1.5.) All start from the same
+weights. Processor time is measured on a CPU, wall time on a GPU. On a GPU, and on a CPU with ``--compile``, lacuna's
+step is also measured compiled, as with ``trainer.compile=true``; on a CPU that takes minutes and a C++ compiler.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def published(model: MCFlow, x: Tensor, mask: Tensor) -> Callable[[], None]:
 
 
 def seconds(step: Callable[[], None], device: str) -> float:
-    """Of one step."""
+    """Seconds of one step."""
     if device == "cpu":
         start = time.process_time()
         step()

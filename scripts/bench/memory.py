@@ -1,12 +1,11 @@
-"""Peak memory of every kind of run at the papers' sizes: images, networks and batches as published, a few steps.
+"""Peak memory of every kind of run at the papers' sizes of images, networks and batches, in a few steps.
 
     python scripts/bench/memory.py [--only celeba64_wae ...] [--threads 1]
 
-Every run goes through the real command in a process of its own, on made-up images of the right shape: two training
-steps, then judging of one batch. Printed are the most memory that the process ever had, and what the complete data set
-adds when all its images lie in memory as bytes, as they do by default (``trainer.resident_gb``). What a density says of
-training images is kept besides, up to ``trainer.cache_gb`` (4). Exits with 1 if a run needs more than 24 GiB with all
-of that.
+Every run uses the real command in its own process, on random images of the correct shape: two training steps, then
+evaluation of one batch. Prints the peak memory of the process, and the additional memory of the complete data set as
+uint8, where it is kept by default (``trainer.resident_gb``). Cached encodings of training images take up to
+``trainer.cache_gb`` (4) more. Exits with 1 if a run needs more than 24 GiB in total.
 """
 
 from __future__ import annotations
@@ -20,18 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _places import NOT_ARGUMENTS  # type: ignore[import-not-found]
 
-from lacuna import registry
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.drawing.text_table import text_table
+from lacuna.runs.budget import source_of
 
 GIB = 2.0**30
 AT_MOST = 24.0
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
-FEWER = ("data.test_images=130",)  # a flow completes each image 8 times: as many as it takes at once
+FEWER = ("data.test_images=130",)  # a flow imputes each image 8 times, so many images in one batch
 CASES: dict[str, tuple[str, ...]] = {
     "mnist_dmfa": (),
     "svhn_dmfa": (),
@@ -48,12 +46,12 @@ CASES: dict[str, tuple[str, ...]] = {
     "svhn_wae": (),
     "celeba64_wae": (),
 }
-"""Experiment -> further words."""
+"""Experiment -> further overrides."""
 
 
 def make_up(root: Path, data: dict[str, Any], images: int) -> tuple[int, int]:
-    """Random images under the data set's name; bytes of one image and number of images of the published set."""
-    source = registry.build("data", {k: v for k, v in data.items() if k not in NOT_ARGUMENTS})
+    """Prepare random images as the data set; returns bytes per image and the published number of images."""
+    source = source_of(data)
     splits = {}
     for split, n in (("train", images), ("validation", 10), ("test", 250)):
         pixels = np.random.default_rng(n).integers(0, 256, (n, *source.shape), dtype=np.uint8)
@@ -64,7 +62,7 @@ def make_up(root: Path, data: dict[str, Any], images: int) -> tuple[int, int]:
 
 
 def peak(words: list[str]) -> float:
-    """The most memory, in GiB, that the command ever had.
+    """Peak memory of the command in GiB.
 
     Raises:
         SystemExit: the command failed.
@@ -106,7 +104,7 @@ def main() -> int:
             rows.append(
                 {
                     "run": name,
-                    "images a step": str(batch),
+                    "images per step": str(batch),
                     "peak of the process (GiB)": f"{found:.2f}",
                     "the whole set as bytes (GiB)": f"{resident:.2f}",
                 }

@@ -2,10 +2,10 @@
 
     python scripts/bench/misconv.py [--batch 64] [--size 32] [--factors 4] [--threads 2] [--device cpu]
 
-One row each for the eager and the compiled layer, without gradients and with a backward pass. The floor is measured
-too: no implementation can do with less than l + 2 such convolutions (mean, noise, every factor) and one erf and one
-exp an output. Exits with 1 if the layers differ from each other or the compiled one takes more than 10 times as long
-as the plain convolution (without gradients).
+One row each for the eager and the compiled layer, without gradients and with a backward pass. A lower bound (floor)
+is measured as well: every implementation needs L + 2 such convolutions (mean, noise, every factor) and one erf and
+one exp per output. Exits with 1 if the layers differ from each other or the compiled one takes more than 10 times as
+long as the plain convolution (without gradients).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILTERS = 32
 
 
 def density(batch: int, shape: tuple[int, int, int], rank: int) -> tuple[Tensor, MFA]:
-    """Images (B,C,H,W) and a density of what their square holes hide, pinned to the rest."""
+    """Images (B,C,H,W) and a density of a missing square in each, pinned to the observed pixels."""
     x = torch.rand(batch, *shape)
     mask = Square(0.5)(torch.arange(batch), shape, seed=0, split="bench")
     mfa = MFA(
@@ -40,7 +40,7 @@ def density(batch: int, shape: tuple[int, int, int], rank: int) -> tuple[Tensor,
 
 
 def functions(x: Tensor, mfa: MFA, conv: nn.Conv2d, layers: dict[str, MisConv2d]) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """The functions to measure, by name."""
     buffer = conv(x).detach()
 
     @torch.no_grad()
@@ -49,7 +49,7 @@ def functions(x: Tensor, mfa: MFA, conv: nn.Conv2d, layers: dict[str, MisConv2d]
             conv(x)
         torch.erf(buffer, out=buffer)
         torch.exp(buffer, out=buffer)
-        buffer.clamp_(-1, 1)  # keeps the numbers ordinary; a vectorised pass of the kind ReLU is
+        buffer.clamp_(-1, 1)  # avoids overflow; a vectorised pass, as fast as ReLU
 
     def forward(function: Callable[[], Tensor]) -> Callable[[], object]:
         return torch.no_grad()(function)
@@ -91,7 +91,7 @@ def main() -> int:
     print(text_table(rows))
     floor = times["floor"]
     print(
-        f"floor ({options.factors + 2} convolutions, one erf and one exp an output): {1e3 * floor:.2f} ms, "
+        f"floor ({options.factors + 2} convolutions, one erf and one exp per output): {1e3 * floor:.2f} ms, "
         f"{floor / times['plain']:.1f} times the plain layer; largest difference of compiled and eager "
         f"{difference:.0e}; {options.device}, {torch.get_num_threads()} thread(s)"
     )

@@ -1,10 +1,10 @@
-"""Likelihood of the hidden pixels: lacuna's batched MFA against a loop over torch's LowRankMultivariateNormal.
+"""Likelihood of missing pixels: lacuna's batched MFA against a loop over torch's LowRankMultivariateNormal.
 
     python scripts/bench/nll.py [--batch 64] [--size 32] [--factors 4] [--threads 2] [--device cpu]
 
-Made-up RGB images with a square hole of a quarter of the area at a place of its own in each; forward and backward
-pass with respect to mean, factors and noise. Prints one row; exits with 1 if values or gradients differ or lacuna is
-less than 10 times as fast.
+Random RGB images, each with a missing square of a quarter of the area at its own position; forward and backward pass
+with respect to mean, factors and noise. Prints one row; exits with 1 if values or gradients differ or lacuna is less
+than 10 times as fast.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from lacuna.mfa import MFA
 EXPECTED = 10.0
 
 
-def batched(x: Tensor, hidden: Tensor, mean: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
-    """Log-densities (B,) of the hidden values, by lacuna."""
-    return MFA(mean.new_zeros(len(mean), 1), mean, factors, noise).log_prob(x, hidden)
+def batched(x: Tensor, missing: Tensor, mean: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+    """Log-densities (B,) of the missing values, by lacuna."""
+    return MFA(mean.new_zeros(len(mean), 1), mean, factors, noise).log_prob(x, missing)
 
 
-def looped(x: Tensor, hidden: Tensor, mean: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
-    """The same as one usually writes it: one sample at a time, its hidden values gathered."""
+def looped(x: Tensor, missing: Tensor, mean: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+    """The same in the usual form: one image at a time, with its missing values gathered."""
     values = []
     for i in range(len(x)):
-        where = hidden[i].expand(x.shape[1:])
+        where = missing[i].expand(x.shape[1:])
         normal = LowRankMultivariateNormal(
             mean[i, 0][where], factors[i, 0][:, where].T, noise[i, 0][where], validate_args=False
         )
@@ -45,14 +45,14 @@ def main() -> int:
     options = layer_options(__doc__ or "", turns=15)
     shape = (3, options.size, options.size)
     x = torch.rand(options.batch, *shape).to(options.device)
-    hidden = ~Square(0.5)(torch.arange(options.batch), shape, seed=0, split="bench").to(options.device)
+    missing = ~Square(0.5)(torch.arange(options.batch), shape, seed=0, split="bench").to(options.device)
     mean = torch.rand(options.batch, 1, *shape)
     factors = 0.2 * torch.randn(options.batch, 1, options.factors, *shape)
     noise = 0.01 + 0.1 * torch.rand(options.batch, 1, *shape)
     leaves = [part.to(options.device).requires_grad_() for part in (mean, factors, noise)]
 
     def both(function: Callable[..., Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        values = function(x, hidden, *leaves)
+        values = function(x, missing, *leaves)
         return values.detach(), torch.autograd.grad(-values.mean(), leaves)
 
     (ours, our_grads), (theirs, their_grads) = both(batched), both(looped)
@@ -64,7 +64,7 @@ def main() -> int:
     ratio = times["loop"] / times["batched"]
     values = 3 * options.size**2
     row = {
-        "batch x values (hidden) x factors": f"{len(x)} x {values} ({values // 4}) x {options.factors}",
+        "batch x values (missing) x factors": f"{len(x)} x {values} ({values // 4}) x {options.factors}",
         "loop of LowRankMultivariateNormal (ms)": f"{1e3 * times['loop']:.1f}",
         "lacuna (ms)": f"{1e3 * times['batched']:.1f}",
         "times faster": f"{ratio:.1f}",

@@ -2,9 +2,9 @@
 
     python scripts/bench/smfa.py [--size 28] [--components 50] [--factors 6] [--threads 2] [--device cpu]
 
-torch-mfa's batch EM (a mixture of probabilistic PCA, complete images only) is ported as it is coded: a loop over the
-components in the E-step and another in the M-step. Made-up images with square holes of a quarter of the area. Exits
-with 1 if likelihoods or conditional means differ, or lacuna is less than 3 times as fast in a pass through complete
+torch-mfa's batch EM (a mixture of probabilistic PCA, complete images only) is ported as it is written: a loop over the
+components in the E-step and another in the M-step. Random images with a missing square of a quarter of the area. Exits
+with 1 if likelihoods or conditional means differ, or if lacuna is less than 3 times as fast in a pass through complete
 images or less than 50 times in conditioning.
 """
 
@@ -45,7 +45,7 @@ class TorchMfa:
         return cls(density.mixture.weights[0], density.mean.flatten(1), loadings, density.noise.flatten(1)[:, 0])
 
     def log_densities(self, x: Tensor) -> Tensor:
-        """Of every image under every component (B,K)."""
+        """Log-densities of every image under every component (B,K)."""
         inner = (
             torch.eye(self.loadings.shape[2]).to(x) + self.loadings.mT @ self.loadings / self.variance[:, None, None]
         )
@@ -82,28 +82,28 @@ class TorchMfa:
 
 
 def dense_means(density: SMFA, x: Tensor, mask: Tensor) -> Tensor:
-    """E[image | what is observed] (B,D), from covariances D x D: one solve an image and component."""
+    """E[image | observed pixels] (B,D), from covariances D x D: one solve per image and component."""
     means, loadings, noise = density.mean.flatten(1), density.factors.flatten(2), density.noise.flatten(1)
     covariances = loadings.mT @ loadings + torch.diag_embed(noise)
     found = []
-    for image, seen in zip(x.flatten(1), mask.flatten(1), strict=True):
-        root = torch.linalg.cholesky(covariances[:, seen][:, :, seen])
-        residual = (image[seen] - means[:, seen]).unsqueeze(2)
+    for image, observed in zip(x.flatten(1), mask.flatten(1), strict=True):
+        root = torch.linalg.cholesky(covariances[:, observed][:, :, observed])
+        residual = (image[observed] - means[:, observed]).unsqueeze(2)
         half = torch.linalg.solve_triangular(root, residual, upper=False)
         evidence = -0.5 * half.square().sum((1, 2)) - root.diagonal(dim1=1, dim2=2).log().sum(1)
         solved = torch.cholesky_solve(residual, root)
-        mean = means + (covariances[:, :, seen] @ solved).squeeze(2)
+        mean = means + (covariances[:, :, observed] @ solved).squeeze(2)
         found.append((density.logits + evidence).softmax(0) @ mean)
     return torch.stack(found)
 
 
 def row(what: str, against: str, theirs: float, ours: float) -> dict[str, str]:
-    """A line of the table; times are seconds an image."""
+    """A row of the table; times are in seconds per image."""
     return {
         "what": what,
         "against": against,
-        "theirs (us an image)": f"{1e6 * theirs:.0f}",
-        "lacuna (us an image)": f"{1e6 * ours:.0f}",
+        "theirs (us per image)": f"{1e6 * theirs:.0f}",
+        "lacuna (us per image)": f"{1e6 * ours:.0f}",
         "times faster": f"{theirs / ours:.1f}",
     }
 
@@ -121,7 +121,7 @@ def arguments() -> argparse.Namespace:
 
 
 def made_up(n: int, size: int) -> tuple[Tensor, Tensor]:
-    """Smooth images (n,1,size,size) and masks with a square hole of half the side."""
+    """Smooth images (n,1,size,size) and masks with a missing square of half the side."""
     patterns = torch.nn.functional.interpolate(torch.rand(40, 1, 5, 5), (size, size), mode="bicubic")
     blends = torch.rand(n, 40).pow(8).softmax(1) @ patterns.flatten(1)
     x = (blends + 0.05 * torch.randn(n, size**2)).view(n, 1, size, size)
@@ -129,8 +129,8 @@ def made_up(n: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def measured(density: SMFA, x: Tensor, mask: Tensor, turns: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds an image of everything, and the largest differences."""
-    theirs, nothing, few, many = TorchMfa.of(density), torch.ones_like(mask), slice(0, 4), slice(0, 100)
+    """Seconds per image of all functions, and the largest differences."""
+    theirs, full, few, many = TorchMfa.of(density), torch.ones_like(mask), slice(0, 4), slice(0, 100)
 
     def one_pass(where: Tensor, complete: bool) -> None:
         em = EM(complete)
@@ -138,15 +138,15 @@ def measured(density: SMFA, x: Tensor, mask: Tensor, turns: int) -> tuple[dict[s
         em.update(density)
 
     expected = (theirs.weights.log() + theirs.log_densities(x.flatten(1))).logsumexp(1)
-    filled = density(x[few], mask[few]).pin(x[few], mask[few]).expectation().flatten(1)
+    imputed = density(x[few], mask[few]).pin(x[few], mask[few]).expectation().flatten(1)
     differences = {
-        "log-likelihoods": ((density.log_prob(x, nothing) - expected).abs().max() / expected.abs().max()).item(),
-        "means": (filled - dense_means(density, x[few], mask[few])).abs().max().item(),
+        "log-likelihoods": ((density.log_prob(x, full) - expected).abs().max() / expected.abs().max()).item(),
+        "means": (imputed - dense_means(density, x[few], mask[few])).abs().max().item(),
     }
     functions: dict[str, tuple[int, Callable[[], object]]] = {
         "torch-mfa": (len(x), lambda: theirs.em(x.flatten(1))),
-        "complete": (len(x), lambda: one_pass(nothing, True)),
-        "holes": (len(x), lambda: one_pass(mask, False)),
+        "complete": (len(x), lambda: one_pass(full, True)),
+        "incomplete": (len(x), lambda: one_pass(mask, False)),
         "dense": (len(x[few]), lambda: dense_means(density, x[few], mask[few])),
         "conditional": (len(x[many]), lambda: density(x[many], mask[many])),
     }
@@ -168,7 +168,7 @@ def main() -> int:
     times, differences = measured(density, x, mask, options.turns)
     rows = [
         row("a pass of EM, complete images", "torch-mfa, complete images", times["torch-mfa"], times["complete"]),
-        row("a pass of EM, images with holes", "torch-mfa, complete images", times["torch-mfa"], times["holes"]),
+        row("a pass of EM, incomplete images", "torch-mfa, complete images", times["torch-mfa"], times["incomplete"]),
         row("density of an image", "dense solves, means only", times["dense"], times["conditional"]),
     ]
     print(text_table(rows))
