@@ -127,8 +127,8 @@ def test_samples_keep_observed_pixels_and_are_reproducible():
     one, two = (posterior.sample(3, torch.Generator().manual_seed(s)) for s in (1, 1))
     assert torch.equal(one, two)
     assert torch.equal(torch.where(mask, one, 0), torch.where(mask, x, 0).expand_as(one))
-    hidden = ~mask.expand(-1, *SHAPE)
-    assert (one[0] != one[1])[hidden].all()
+    missing = ~mask.expand(-1, *SHAPE)
+    assert (one[0] != one[1])[missing].all()
 
 
 def test_every_combination_of_pixels_is_distributed_as_stated():

@@ -31,7 +31,7 @@ def recipes() -> dict[str, dict[str, Any]]:
     composer = Composer(CONFIGS, "train")
     budget = compose(CONFIGS, "train", ["budget=paper"])["budget"]
     of_tables = Composer(CONFIGS, "reproduce")
-    seen: set[str] = set()
+    done: set[str] = set()
     for name in TABLES:
         for spec in find_tables(of_tables.base([f"table={name}"])["table"], of_tables):
             if spec.figure is not None and spec.figure["kind"] in OF_DATA:
@@ -42,8 +42,8 @@ def recipes() -> dict[str, dict[str, Any]]:
                     config = composer.with_values(base, spec.values(row, column), spec.name)
                     recipe = resolve({**config, "budget": budget}, "0" * 12)
                     for one in everything(recipe):
-                        if one.identity not in seen:
-                            seen.add(one.identity)
+                        if one.identity not in done:
+                            done.add(one.identity)
                             found[f"{spec.name}: {row.label}, {column.label} ({one.task})"] = dict(one.config)
     return found
 
@@ -81,11 +81,11 @@ def test_what_is_called_the_papers_names_all_of_its_training() -> None:
         found = experiments_of(content)
         if content["budget"] != PUBLISHED:
             continue
-        known = {key for experiment in found for key in experiment.settings}
+        named = {key for experiment in found for key in experiment.settings}
         part = Recipe(content).component
         training = content[part].get("training", {})
         keys = {f"{part}.training.{key}" for key in leaves(training)} - set(inert(content, part))
-        unnamed |= {f"{where}: {key}" for key in keys - known}
+        unnamed |= {f"{where}: {key}" for key in keys - named}
     assert not unnamed, "\n".join(sorted(unnamed))
 
 

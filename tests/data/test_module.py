@@ -71,9 +71,9 @@ def test_masks_stay_with_their_images(make):
 
 def test_complete_images(make):
     data = make()
-    hidden, complete = data.test.batch(range(500)), data.complete("test").batch(range(500))
+    incomplete, complete = data.test.batch(range(500)), data.complete("test").batch(range(500))
     assert complete.mask.all() and torch.equal(complete.observed, complete.truth)
-    assert isinstance(hidden, EvalBatch) and torch.equal(hidden.truth, complete.truth)
+    assert isinstance(incomplete, EvalBatch) and torch.equal(incomplete.truth, complete.truth)
     assert isinstance(data.complete("train").batch([0]), EvalBatch)
 
 
@@ -144,10 +144,10 @@ class Recorder(pl.LightningModule):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[torch.Tensor] = []
+        self.indices: list[torch.Tensor] = []
 
     def training_step(self, batch, _):
-        self.seen.append(batch.index)
+        self.indices.append(batch.index)
         return (self.weight - batch.observed.mean()) ** 2
 
     def validation_step(self, batch, _):
@@ -169,7 +169,7 @@ def test_under_a_trainer(make, tmp_path):
         default_root_dir=tmp_path,
     )
     trainer.fit(model, datamodule=data)
-    epochs = torch.cat(model.seen).view(2, 100)
+    epochs = torch.cat(model.indices).view(2, 100)
     fresh = make({"train_images": 100}, batch_size=40).train_dataloader()
     expected = torch.stack([torch.cat([batch.index for batch in fresh]) for _ in range(2)])
     assert torch.equal(epochs, expected) and not torch.equal(epochs[0], epochs[1])
@@ -197,14 +197,14 @@ def test_unknown_split(make):
 
 
 def test_ranks_share_the_training_images(make):
-    seen = []
+    positions = []
     for rank in range(2):
         data = make(batch_size=50)
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
         data.trainer = SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy)
-        seen.append(torch.cat([batch.index for batch in data.train_dataloader()]))
-    assert [len(part) for part in seen] == [599, 598]
-    assert sorted(torch.cat(seen).tolist()) == make().train.index.tolist()
+        positions.append(torch.cat([batch.index for batch in data.train_dataloader()]))
+    assert [len(part) for part in positions] == [599, 598]
+    assert sorted(torch.cat(positions).tolist()) == make().train.index.tolist()
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
@@ -222,7 +222,7 @@ def test_resumes_mid_epoch_under_lightning(make, tmp_path, stop):
             accelerator="cpu", max_epochs=2, enable_checkpointing=False, default_root_dir=tmp_path, **quiet
         )
         trainer.fit(model, datamodule=make({"train_images": 100}, batch_size=40), **options)
-        return [batch.tolist() for batch in model.seen]
+        return [batch.tolist() for batch in model.indices]
 
     whole = fit(Saving())
     assert whole[stop:] == fit(Recorder(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)

@@ -22,7 +22,7 @@ def planted(k: int = 2, rank: int = 2, shape: tuple[int, int, int] = SHAPE, seed
 
 
 def images(mixture: MFA, n: int, *, per_channel: bool = False, seed: int = 5) -> tuple[Tensor, Tensor]:
-    """Images (n, C, H, W) with zeros in the holes and their masks: 20 to 80 percent are observed."""
+    """Images (n, C, H, W) with zeros at missing pixels, and their masks: 20 to 80 percent are observed."""
     x = mixture.sample(n, torch.Generator().manual_seed(seed))[:, 0]
     mask = random_mask(n, tuple(x.shape[1:]), per_channel=per_channel, seed=seed + 1)
     mask = mask[torch.randperm(n, generator=torch.Generator().manual_seed(seed + 2))]

@@ -1,4 +1,4 @@
-"""EM on incomplete images: against a dense reference, its laws, and known answers."""
+"""EM on incomplete images: against a dense reference, its laws, and closed forms."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def dense_pass(density: SMFA, observed: Tensor, mask: Tensor) -> tuple[np.ndarra
     loadings = density.factors.flatten(2).numpy()
     gram = np.zeros((k, PIXELS, rank + 1, rank + 1))
     cross, square, count = np.zeros((k, PIXELS, rank + 1)), np.zeros((k, PIXELS)), np.zeros(k)
-    for image, seen in zip(x, o, strict=True):
-        joint = np.exp(mixture.joint(image, seen))
+    for image, where in zip(x, o, strict=True):
+        joint = np.exp(mixture.joint(image, where))
         for c, share in enumerate(joint / joint.sum()):
-            gain = loadings[c][:, seen] @ np.linalg.inv(mixture.covariances[c][np.ix_(seen, seen)])
-            z = np.append(gain @ (image[seen] - mixture.means[c][seen]), 1.0)
+            gain = loadings[c][:, where] @ np.linalg.inv(mixture.covariances[c][np.ix_(where, where)])
+            z = np.append(gain @ (image[where] - mixture.means[c][where]), 1.0)
             second = np.outer(z, z)
-            second[:rank, :rank] += np.eye(rank) - gain @ loadings[c][:, seen].T
+            second[:rank, :rank] += np.eye(rank) - gain @ loadings[c][:, where].T
             count[c] += share
-            for pixel in np.flatnonzero(seen):
+            for pixel in np.flatnonzero(where):
                 gram[c, pixel] += share * second
                 cross[c, pixel] += share * image[pixel] * z
                 square[c, pixel] += share * image[pixel] ** 2
@@ -104,7 +104,7 @@ def test_single_precision_is_accurate():
     assert found[torch.float32] == pytest.approx(found[torch.float64], rel=1e-5)
 
 
-def test_hidden_values_change_nothing():
+def test_missing_values_change_nothing():
     observed, mask = images(planted(), 50)
     results = []
     for filling in (0.0, 0.7, float("nan")):
@@ -121,15 +121,15 @@ def test_hidden_values_change_nothing():
 
 @pytest.mark.parametrize(("k", "rank"), [(1, 0), (1, 2), (3, 0), (3, 2)])
 @pytest.mark.parametrize("isotropic", [False, True])
-@pytest.mark.parametrize("hides", ["shared", "per channel", "nothing"])
-def test_the_likelihood_of_observed_pixels_never_falls(k, rank, isotropic, hides):
-    observed, mask = images(planted(k=3), 120, per_channel=hides == "per channel")
-    if hides == "nothing":
+@pytest.mark.parametrize("masks", ["shared", "per channel", "nothing"])
+def test_the_likelihood_of_observed_pixels_never_falls(k, rank, isotropic, masks):
+    observed, mask = images(planted(k=3), 120, per_channel=masks == "per channel")
+    if masks == "nothing":
         mask = torch.ones_like(mask)
     density = started(observed, mask, components=k, factors=rank, isotropic=isotropic, noise_floor=1e-3)
     reached = [log_likelihood(density, observed, mask)]
     for _ in range(30):
-        one_pass(density, observed, mask, complete=hides == "nothing")
+        one_pass(density, observed, mask, complete=masks == "nothing")
         reached.append(log_likelihood(density, observed, mask))
     assert min(np.diff(reached)) >= -1e-6, "the least prior is worth that much"
     assert reached[-1] > reached[0] + 50
@@ -180,8 +180,8 @@ def test_planted_parameters_are_found():
     assert sorted(order) == [0, 1]
     np.testing.assert_allclose(found.weights[order], wanted.weights, atol=0.03)
     for c, k in enumerate(order):
-        shown = len(observed) * wanted.weights[c] * mask.double().mean().item()
-        error = np.sqrt(wanted.covariances[c].diagonal() / shown)
+        count = len(observed) * wanted.weights[c] * mask.double().mean().item()
+        error = np.sqrt(wanted.covariances[c].diagonal() / count)
         assert (abs(found.means[k] - wanted.means[c]) < 4.5 * error).all()
         difference = found.covariances[k] - wanted.covariances[c]
         assert np.linalg.norm(difference) < 0.15 * np.linalg.norm(wanted.covariances[c])

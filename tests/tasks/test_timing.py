@@ -55,7 +55,7 @@ def timing(*words: str) -> Timing:
     [(), ("timing.channels=3", "timing.components=2", "timing.factors=0"), ("timing.kernel=5", "timing.padding=2")],
 )
 def test_both_layers_are_given_the_same_and_agree_where_nothing_is_missing(words: tuple[str, ...]) -> None:
-    """Where a window sees no hole, MisConv is the convolution; elsewhere it is not, and it is never negative."""
+    """Where a window has no missing pixel, MisConv is the convolution; elsewhere it differs; it is never negative."""
     torch.manual_seed(0)
     measurement = timing(*words)
     kernel, padding = measurement.spec["kernel"], measurement.spec["padding"]
@@ -64,8 +64,8 @@ def test_both_layers_are_given_the_same_and_agree_where_nothing_is_missing(words
     with torch.no_grad():
         conv, misconv = passes["conv"](), passes["misconv"]()
     assert conv.shape == misconv.shape == (3, 32, 12, 12)
-    seen = -functional.max_pool2d(-mask.float(), kernel, stride=1, padding=padding)  # zeros around count as seen
-    whole = (seen == 1).expand_as(conv)
+    observed = -functional.max_pool2d(-mask.float(), kernel, stride=1, padding=padding)  # padding counts as observed
+    whole = (observed == 1).expand_as(conv)
     assert 0.1 < whole.float().mean() < 0.9
     torch.testing.assert_close(misconv[whole], conv[whole], rtol=0, atol=1e-5)
     assert (misconv - conv)[~whole].abs().max() > 1e-2 and misconv.min() >= 0
@@ -93,7 +93,7 @@ def test_the_compiled_layer_is_the_same_layer() -> None:
 
 
 class Sleeping(Timing):
-    """Layers that take a known time."""
+    """Layers that take a given time."""
 
     seconds: ClassVar = {"conv": 0.002, "misconv": 0.006}
 

@@ -42,7 +42,7 @@ def test_splits_may_have_masks_of_different_kinds(tmp_path, train, test):
 
 
 @pytest.mark.parametrize("own", [0, 1, 3])
-def test_a_density_behind_no_mask_is_judged_on_what_is_hidden_on_purpose(tmp_path, own):
+def test_a_density_without_a_mask_scheme_is_evaluated_on_held_out_pixels(tmp_path, own):
     metrics = run(tmp_path, own, own, "task=density", "mask=none").metrics["metrics"]
     assert np.isfinite(metrics["test/nll_per_dim"]) and metrics["test/mse"] > 0
     # where a fifth of the pixels is unknown everywhere, no window of the truth is whole
