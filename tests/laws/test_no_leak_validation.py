@@ -18,7 +18,7 @@ CARVE = ("data.validation=10",)
 STEMS = ("misconv", "knn", "mean")
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["complete", "own holes"])
+@pytest.fixture(scope="module", params=[0, 1], ids=["complete", "own mask"])
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file without validation images, of which 10 training images are set aside."""
     return user_file(tmp_path_factory.mktemp("data"), request.param, validation=0)
@@ -47,8 +47,8 @@ def test_images_set_aside_for_validation_are_not_trained_on(data):
     assert (torch.cdist(pictures, others) > 0.1).all()
 
 
-def test_hidden_values_change_nothing_where_validation_images_are_set_aside(file, data, clean, tmp_path, monkeypatch):
-    """Behind the holes of training images: nothing at all. Behind those of the others: only what judges densities."""
+def test_missing_values_change_nothing_where_validation_images_are_set_aside(file, data, clean, tmp_path, monkeypatch):
+    """Changed missing values: of training images, no effect; of other images, on the metrics of densities only."""
     aside = data.positions("validation")[1]
     assert any("/validation/" in key for key in clean)
     for those in (False, True):

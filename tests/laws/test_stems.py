@@ -122,12 +122,12 @@ def test_features_are_finite_and_never_negative(name):
 
 
 @each
-@pytest.mark.parametrize("hidden", [0.5, 7.0, float("nan"), float("inf")])
-def test_hidden_values_are_irrelevant(name, hidden):
+@pytest.mark.parametrize("value", [0.5, 7.0, float("nan"), float("inf")])
+def test_missing_values_are_irrelevant(name, value):
     """Through the model, which erases them: nothing else that it hands on depends on them."""
     model = IncompleteClassifier(new(name), torch.nn.Identity())
     x, mask = incomplete()
-    dirty, wanted = torch.where(mask, x, hidden), model(x, mask)
+    dirty, wanted = torch.where(mask, x, value), model(x, mask)
     assert torch.equal(model(dirty, mask), wanted)
     assert torch.equal(model(dirty, mask, model.stem.encode(x, mask)), wanted)
     if isinstance(model.stem.frozen, Imputer):  # public, so it erases them itself

@@ -202,7 +202,7 @@ def test_batch_norm_without_running_statistics(images):
     torch.testing.assert_close(adapt(model, SomeDensity()).eval()(image, everything), model(image))
 
 
-def test_nothing_depends_on_hidden_values(images):
+def test_nothing_depends_on_missing_values(images):
     image, mask = images
     adapted = adapt(MODELS["norm"](), SomeDensity()).eval()
     assert torch.equal(adapted(torch.where(mask, image, float("nan")), mask), adapted(image, mask))

@@ -257,7 +257,7 @@ def test_mistakes_are_named(options, message):
 
 
 def test_circular_windows_wider_than_the_image_are_refused():
-    """A pixel seen twice by one window would have to be counted (w1 + w2)^2, not w1^2 + w2^2."""
+    """A pixel that occurs twice in one window would have to be counted (w1 + w2)^2, not w1^2 + w2^2."""
     layer = MisConv2d(2, 1, 3, padding=1, padding_mode="circular")
     with pytest.raises(ValueError, match="wider than the image"):
         layer(random_mfa(1, 1, 1, (2, 4, 2)))

@@ -106,10 +106,10 @@ def test_features_are_never_negative(model, name, images):
     assert name in NEGATIVE or (features >= 0).all()
 
 
-def test_nothing_depends_on_hidden_values(model, images):
+def test_nothing_depends_on_missing_values(model, images):
     wanted = model(*images)
-    for hidden in (7.0, float("nan"), float("inf")):
-        assert torch.equal(model(torch.where(images[1], images[0], hidden), images[1]), wanted)
+    for value in (7.0, float("nan"), float("inf")):
+        assert torch.equal(model(torch.where(images[1], images[0], value), images[1]), wanted)
 
 
 def test_holes_matter(model, images):
@@ -125,7 +125,7 @@ def test_images_of_a_batch_do_not_matter_to_each_other(model, images):
     torch.testing.assert_close(model(images[0][1:3], images[1][1:3]), wanted[1:3])
 
 
-def test_a_kept_representation_gives_the_same_features(model, images):
+def test_a_cached_encoding_gives_the_same_features(model, images):
     encoding = model.stem.encode(*images)
     assert torch.equal(model.stem(*images, encoding), model.stem(*images))
     tensors = [] if encoding is None else [encoding]
