@@ -29,7 +29,7 @@ from lacuna.runs.budget import source_of
 GIB = 2.0**30
 AT_MOST = 24.0
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
-FEWER = ("data.test_images=130",)  # a flow imputes each image 8 times, so many images in one batch
+FEWER = ("data.test_images=130",)  # one evaluation batch: a flow imputes each image 8 times
 CASES: dict[str, tuple[str, ...]] = {
     "mnist_dmfa": (),
     "svhn_dmfa": (),
