@@ -39,7 +39,7 @@ def test_log_prob_is_that_of_the_dense_restriction(k, rank, per_channel):
     np.testing.assert_allclose(mfa.log_prob(x, where).numpy(), expected, rtol=1e-11)
 
 
-def test_component_log_prob_leaves_the_weights_out():
+def test_component_log_prob_has_no_weights():
     mfa, x, where = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     for i in range(5):
         dense = Dense.of(mfa, i)
@@ -149,7 +149,7 @@ def test_one_mixture_is_conditioned_on_many_images():
         assert_same_mixture(posterior, Dense.of(mfa, 0).condition(x[i].numpy().ravel(), flat(mask, i)), i)
 
 
-def test_one_mixture_scores_many_images():
+def test_one_mixture_gives_densities_of_many_images():
     mfa, x, where = random_mfa(1, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     expected = [Dense.of(mfa, 0).log_prob(x[i].numpy().ravel(), flat(where, i)) for i in range(5)]
     np.testing.assert_allclose(mfa.log_prob(x, where).numpy(), expected, rtol=1e-11)

@@ -1,4 +1,4 @@
-"""At budget=paper every recipe of the papers' tables has the printed settings, or a difference that is written down."""
+"""At budget=paper every recipe of the papers' tables has the printed settings, or a listed difference."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_is_called_the_papers_names_all_of_its_training() -> None:
 
 
 def inert(content: dict[str, Any], part: str) -> Iterator[str]:
-    """What says nothing where its weight, or its number of epochs, is 0."""
+    """Settings without effect, since their weight, or their number of epochs, is 0."""
     training = content[part].get("training", {})
     if training.get("mse_epochs") == 0:
         yield f"{part}.training.mse_weight"
@@ -106,7 +106,7 @@ def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def test_every_published_experiment_stands_in_a_table() -> None:
+def test_every_published_experiment_is_in_a_table() -> None:
     found = {experiment.name for content in recipes().values() for experiment in experiments_of(content)}
     assert found == {experiment.name for experiment in experiments()}
 
@@ -127,7 +127,7 @@ def test_all_images_are_used_and_none_is_set_aside() -> None:
 
 
 @pytest.mark.parametrize("experiment", experiments(), ids=lambda experiment: experiment.name)
-def test_a_change_of_any_published_value_is_seen_and_named(experiment: Any) -> None:
+def test_a_change_of_any_published_value_is_detected(experiment: Any) -> None:
     """Every setting in turn is set to another value in a recipe of the experiment."""
     where, content = next((w, c) for w, c in recipes().items() if experiment in experiments_of(c))
     for setting in experiment.settings.values():
@@ -173,7 +173,7 @@ def test_types_in_the_settings_exist() -> None:
                 assert registry.find(group, setting.expected)
 
 
-def test_the_page_of_settings_is_the_present_one() -> None:
+def test_the_page_of_settings_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("settings_script", ROOT / "scripts" / "settings.py")
     assert spec is not None and spec.loader is not None
     page = importlib.util.module_from_spec(spec)

@@ -120,14 +120,14 @@ def test_an_image_without_observed_pixels_is_named(arrays):
         make(Arrays(arrays.images, arrays.labels, observed))
 
 
-def test_scheme_and_own_holes_together_leave_something(arrays):
+def test_scheme_and_own_mask_together_leave_an_observed_pixel(arrays):
     observed = np.zeros((N, 1, *SHAPE[1:]), bool)
     observed[:, 0, 3, 2] = True
     mask = make(Arrays(arrays.images, arrays.labels, observed), Bernoulli(0.9)).batch(range(N)).mask
     assert torch.equal(mask, torch.from_numpy(observed))
 
 
-def test_moving(arrays):
+def test_moving_to_another_device(arrays):
     images = make(arrays).to("meta")
     assert images.device.type == "meta" and images.labels is not None and images.labels.device.type == "meta"
     batch = make(arrays).batch([1, 2]).to("meta")

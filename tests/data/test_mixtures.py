@@ -1,4 +1,4 @@
-"""Halves, rectangles and mixtures of schemes; what every scheme promises is in laws/test_masks.py."""
+"""Halves, rectangles and mixtures of schemes; the laws of all schemes are in laws/test_masks.py."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_allowed_rectangle_is_equally_likely():
     assert len(counts) == 43 and chi2(torch.stack(counts)) < 76.1  # 99.9 %, 42 degrees of freedom
 
 
-def test_a_mixture_shows_each_scheme_s_own_masks_in_proportion():
+def test_a_mixture_has_the_masks_of_its_schemes_in_proportion():
     spec = [{"type": "masks.Square", "weight": 3}, {"type": "masks.Bernoulli", "rate": 0.5}]
     found = missing(Mixture(spec), 4000, 8, 8)
     rows, columns = found.any(2).sum(1), found.any(1).sum(1)
@@ -74,12 +74,12 @@ def test_masks_of_all_channels_and_of_each_may_be_mixed():
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (-0.1, 0.5), (0.5, 1.1), (0.6, 0.3)])
-def test_shares_out_of_order_are_refused(shares):
+def test_wrong_ranges_are_refused(shares):
     with pytest.raises(LacunaError, match=r"mask\.smallest=.* the first must be less"):
         Rectangle(*shares)
 
 
-def test_shares_that_no_rectangle_has_are_refused():
+def test_ranges_without_a_rectangle_are_refused():
     with pytest.raises(LacunaError, match="allow no rectangle of an image of 2x2 pixels"):
         missing(Rectangle(0.6, 0.9), 1, 2, 2)
 
@@ -87,6 +87,6 @@ def test_shares_that_no_rectangle_has_are_refused():
 @pytest.mark.parametrize(
     "schemes", [[], [{"type": "masks.Square", "weight": 0}], [{"type": "masks.Square", "weight": 0.5}]]
 )
-def test_a_mixture_of_nothing_is_refused(schemes):
+def test_an_empty_mixture_is_refused(schemes):
     with pytest.raises(LacunaError, match=r"mask\.schemes=.* must be one or more schemes"):
         Mixture(schemes)

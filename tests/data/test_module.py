@@ -1,4 +1,4 @@
-"""One experiment's data: splits that never overlap, masks that never move, with and without a Trainer."""
+"""One experiment's data: disjoint splits, constant masks, with and without a Trainer."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_no_validation(make):
         _ = data.validation
 
 
-def test_a_users_holes_and_stored_validation(tmp_path):
+def test_a_users_missing_pixels_and_stored_validation(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.random((9, 5, 5)).astype(np.float32)
     images[:, 2, 2] = np.nan
@@ -124,8 +124,8 @@ def test_a_users_validation_depends_on_the_content_only(tmp_path):
     assert IncompleteData(spec, SQUARE, root=tmp_path / "root").validation.index.tolist() != found["arrays"][0][1]
 
 
-def test_the_validation_images_of_a_named_set_stay(make):
-    """Runs that exist were made with these."""
+def test_the_validation_images_of_a_named_set_never_change(make):
+    """Earlier runs used the same ones."""
     expected = np.sort(permutation(1297, "validation", "digits")[:100])
     np.testing.assert_array_equal(make().validation.index, expected)
 
@@ -139,7 +139,7 @@ def test_a_root_is_needed():
 
 
 class Recorder(pl.LightningModule):
-    """Trains one number and notes which images it saw."""
+    """Trains one number and records the indices of its training images."""
 
     def __init__(self):
         super().__init__()

@@ -73,7 +73,7 @@ def test_floats_with_nan(save, tmp_path):
     assert data.split("train").observed.shape == (5, 3, 4, 4) and data.split("train").observed[1, :2, 0, 0].all()
 
 
-def test_a_changed_file_is_prepared_anew(save, tmp_path):
+def test_a_changed_file_is_prepared_again(save, tmp_path):
     path = save(images=pixels(5, 4, 4))
     first = Arrays(path).set_name
     assert Arrays(path).set_name == first
@@ -121,7 +121,7 @@ def test_a_layout_that_does_not_fit_is_refused(save, tmp_path):
         prepared(save(images=pixels(5, 8, 8, 3)), tmp_path, layout="NCHW")
 
 
-def test_odd_classes_are_said_in_one_line(save, tmp_path, capsys):
+def test_unusual_classes_give_a_warning(save, tmp_path, capsys):
     prepared(save(images=pixels(5, 4, 4), labels=np.full(5, 7)), tmp_path)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "only the class '7'" in said[0]

@@ -42,7 +42,7 @@ def observed_values(mask: Tensor, row: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("k", "rank"), [(1, 0), (1, 3), (4, 0), (4, 3)])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_an_image_is_given_the_dense_conditional(k, rank, per_channel):
+def test_agrees_with_the_dense_conditional(k, rank, per_channel):
     mixture = random_mfa(1, k, rank, SHAPE)
     observed, mask = incomplete(6, per_channel)
     found = of(mixture)(observed, mask).pin(observed, mask)
@@ -72,7 +72,7 @@ def test_the_most_responsible_components_are_kept():
     assert not torch.allclose(one.expectation(), every.expectation(), atol=1e-3)
 
 
-def test_the_authors_covariance_has_the_sign_wrong():
+def test_the_authors_covariance_has_a_sign_error():
     """2 I - L^-1 in place of L^-1: the variance grows with the number of observed pixels."""
     mixture = random_mfa(1, 2, 3, SHAPE)
     observed, mask = incomplete(4)
@@ -95,8 +95,8 @@ def test_the_authors_covariance_has_the_sign_wrong():
     assert (right.factors.square().sum(2) <= before * (1 + 1e-12)).all()
 
 
-def test_it_knows_the_images_it_was_fitted_to():
-    """Hidden pixels are predicted far better than by the pooled mean, and as well as the density says."""
+def test_it_predicts_missing_pixels():
+    """Missing pixels are predicted far better than by the pooled mean, with errors of the density's variance."""
     truth = planted(k=2, rank=2)
     observed, mask = images(truth, 3000)
     density = started(observed, mask, components=2, factors=2, prior=1.0)
@@ -115,7 +115,7 @@ def test_it_knows_the_images_it_was_fitted_to():
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_the_log_density_of_what_is_observed(per_channel):
+def test_the_log_density_of_observed_pixels(per_channel):
     mixture = random_mfa(1, 3, 2, SHAPE)
     observed, mask = incomplete(6, per_channel)
     expected = [Dense.of(mixture, 0).log_prob(observed[i].numpy().ravel(), observed_values(mask, i)) for i in range(6)]
@@ -130,7 +130,7 @@ def test_missing_values_are_not_read():
         assert torch.equal(a, b)
 
 
-def test_its_components_all_reach_the_expected_activation():
+def test_all_components_affect_the_expected_activation():
     mixture = random_mfa(1, 4, 2, SHAPE, dtype=torch.float32)
     mixture = MFA(mixture.logits, 0.5 + 0.2 * (mixture.mean - 0.5), mixture.factors, mixture.noise)
     torch.manual_seed(0)
@@ -186,7 +186,7 @@ def test_mistakes_are_named(options, named):
 # ---------------------------------------------------------------------- the start
 
 
-def test_pooled_moments_are_over_the_images_that_show_a_pixel():
+def test_pooled_moments_are_over_observed_pixels():
     observed, mask = images(planted(), 50, per_channel=True)
     mask[:, 0, 0, 1] = False
     mean, variance = pooled_moments(torch.where(mask, observed, float("nan")), mask)
@@ -201,7 +201,7 @@ def test_pooled_moments_are_over_the_images_that_show_a_pixel():
     assert variance[0, 0, 1].item() == pytest.approx(variance[others].mean().item())
 
 
-def test_distances_count_what_is_observed():
+def test_distances_use_observed_pixels_only():
     observed, mask = images(planted(), 20)
     centres = random_images(3, SHAPE).flatten(1)
     where = mask.expand_as(observed).flatten(1)

@@ -59,7 +59,7 @@ def test_no_factors_are_the_pixels_own_moments():
 
 
 @pytest.mark.parametrize("prior", [0.0, 3.0])
-def test_a_pixel_that_nobody_shows_has_the_average_moments(prior):
+def test_a_pixel_that_is_never_observed_has_the_average_moments(prior):
     observed, mask = images(planted(), 80)
     mask[:, :, 1, 2] = False
     density = started(observed.masked_fill(~mask, 0), mask, components=2, factors=2, prior=prior)
@@ -98,7 +98,7 @@ def test_images_without_any_variation_do_no_harm(options):
     torch.testing.assert_close(density.mixture.expectation()[0], observed[0], atol=1e-6, rtol=0)
 
 
-def test_noise_keeps_to_its_range():
+def test_noise_stays_in_its_range():
     observed, mask = images(planted(), 100)
     density = started(observed, mask, components=2, factors=4, noise_floor=0.03, noise_ceiling=0.05)
     fit(density, [(observed, mask)], passes=5)

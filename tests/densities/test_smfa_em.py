@@ -26,7 +26,7 @@ def assert_same(a: SMFA, b: SMFA, **tolerance: float) -> None:
 
 
 def dense_pass(density: SMFA, observed: Tensor, mask: Tensor) -> tuple[np.ndarray, ...]:
-    """EM as in the textbook: one image, component and pixel at a time, with full covariances of (pixels, factors)."""
+    """Textbook EM: one image, component and pixel at a time, with full covariances of (pixels, factors)."""
     mixture, x, o = (
         Dense.of(density.mixture, 0),
         observed.flatten(1).numpy(),
@@ -65,7 +65,7 @@ def test_a_pass_is_that_of_the_dense_reference(k, rank, per_channel):
 
 
 @pytest.mark.parametrize("isotropic", [False, True])
-def test_nothing_missing_is_the_same_as_a_mask_that_hides_nothing(isotropic):
+def test_complete_images_and_a_full_mask_are_the_same(isotropic):
     observed, _ = images(planted(), 80)
     observed = observed + 0.1
     shared = torch.ones(80, 1, *SHAPE[1:], dtype=torch.bool)
@@ -94,7 +94,7 @@ def test_order_and_batches_do_not_matter(sizes):
 
 
 def test_single_precision_is_accurate():
-    """The products are float32, the sums float64: the likelihood of a pass keeps six digits."""
+    """The products are float32, the sums float64: the likelihood has six correct digits."""
     observed, mask = images(planted(k=3), 200)
     found = {}
     for dtype in (torch.float32, torch.float64):
@@ -136,7 +136,7 @@ def test_the_likelihood_of_observed_pixels_never_falls(k, rank, isotropic, masks
 
 
 @pytest.mark.parametrize("isotropic", [False, True])
-def test_with_a_prior_what_never_falls_is_the_posterior(isotropic):
+def test_with_a_prior_the_posterior_never_falls(isotropic):
     observed, mask = images(planted(k=3), 60)
     density = started(observed, mask, components=3, factors=2, isotropic=isotropic, prior=2.5)
     values, reached = int(mask.expand_as(observed).sum()), []
@@ -149,7 +149,7 @@ def test_with_a_prior_what_never_falls_is_the_posterior(isotropic):
 
 
 @pytest.mark.parametrize("prior", [0.5, 2.0])
-def test_where_it_ends_the_gradient_vanishes(prior):
+def test_the_gradient_vanishes_at_convergence(prior):
     """By automatic differentiation of the log-density, through code that EM does not use."""
     observed, mask = images(planted(k=2, rank=1), 60)
     density = started(observed, mask, components=2, factors=1, prior=prior, noise_floor=1e-12)
@@ -215,7 +215,7 @@ def test_an_interrupted_pass_goes_on_bit_for_bit():
     assert again.training_state() == {"sums": None}
 
 
-def test_fit_stops_when_little_is_gained_and_says_what_it_reached():
+def test_fit_stops_at_the_tolerance_and_returns_its_history():
     observed, mask = images(planted(), 100)
     density = started(observed, mask, components=2, factors=2)
     history = fit(density, [(observed, mask)], passes=500, tolerance=1e-4)

@@ -77,7 +77,7 @@ Experiment = Callable[[str], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def experiment(own: dict[str, str]) -> Experiment:
-    """The composed config of an experiment; composing takes a while, and nobody changes the result."""
+    """The composed config of an experiment, cached because composing is slow; it must not be changed."""
     return cache(lambda name: config(f"experiment={name}", *own_words(name, own)))
 
 
@@ -152,7 +152,7 @@ CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, 
 
 
 def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
-    """The words that choose one file of a config group, whether or not an experiment does."""
+    """The overrides that choose one file of a config group."""
     if group == "imputer":
         return ["task=impute", "mask=bernoulli", f"imputer={choice}"]
     words = [f"{group}={choice}", *(own_words(choice, own) if group == "data" else [])]
@@ -237,7 +237,7 @@ def test_other_feature_nets_need_no_run(choice: str) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthetic prepared sets of the right shapes under the right names."""
+    """Synthetic prepared sets with the names and shapes of the real ones."""
     root = tmp_path_factory.mktemp("synthetic")
     rng = np.random.default_rng(0)
     for name in sorted({name.split("_")[0] for name in EXPERIMENTS} - {"arrays", "folder"}):

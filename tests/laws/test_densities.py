@@ -89,7 +89,7 @@ def test_shapes_and_ranges(density, per_channel):
     assert (mfa.noise.movedim(1, 0)[:, missing] > 0).all(), "noise must be positive at missing pixels"
 
 
-def test_depends_on_what_is_observed_and_on_where(density):
+def test_depends_on_observed_values_and_mask(density):
     observed, mask = incomplete(4)
     mfa = density(observed, mask)
     missing = ~mask[:, None].expand_as(mfa.mean)
@@ -108,7 +108,7 @@ def test_pinned_it_is_the_image_where_that_was_observed(density):
     assert (mfa.variance()[missing] > 0).all()
 
 
-def test_images_of_a_batch_do_not_matter_to_each_other(density):
+def test_images_of_a_batch_are_independent(density):
     observed, mask = incomplete(6)
     whole = density(observed, mask)
     order = torch.tensor([4, 0, 5, 2, 1, 3])

@@ -1,4 +1,4 @@
-"""What every mask scheme promises: a pure function of (seed, split, index), the stated share, every position."""
+"""The laws of every mask scheme: a pure function of (seed, split, index), the stated share, every position."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def rounded(value: float) -> int:
 
 
 def rectangles(scheme: Rectangle, height: int, width: int) -> float:
-    """The mean share of all rectangles that are allowed, by listing them."""
+    """The mean area of all allowed rectangles, by enumeration."""
     ends = itertools.product(itertools.combinations(range(height + 1), 2), itertools.combinations(range(width + 1), 2))
     shares = [(bottom - top) * (right - left) / (height * width) for (top, bottom), (left, right) in ends]
     allowed = [share for share in shares if scheme.smallest <= share <= scheme.largest]
@@ -124,7 +124,7 @@ def test_seed_split_and_index_each_change_it(scheme):
 
 @every
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (3, 1, 5)], ids=str)
-def test_something_is_always_observed(scheme, shape):
+def test_at_least_one_pixel_is_observed(scheme, shape):
     assert draw(scheme, 500, shape).flatten(1).any(1).all()
 
 
@@ -141,7 +141,7 @@ AREAS = pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (
 
 @every
 @AREAS
-def test_the_missing_area_is_the_stated_one(scheme, shape):
+def test_the_missing_area_is_as_specified(scheme, shape):
     missing = ~draw(scheme, 300, shape)
     if type(scheme) in EXACT:
         assert (missing.flatten(1).sum(1) == EXACT[type(scheme)](scheme, *shape[1:])).all()

@@ -71,7 +71,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def clean_output(file: Path) -> Path:
-    """Where runs on a file as it is are kept: the tests of one file train each of them once."""
+    """Output folder of the runs on the unchanged file, which the tests of one file share."""
     return file.parent / "clean"
 
 
@@ -201,16 +201,16 @@ def test_the_feature_net_changes_only_metrics(tmp_path, monkeypatch):
     assert changed and all("lenet" in key or "/test/fid" in key for key in changed), changed
 
 
-def test_values_that_the_user_lacks_are_no_truth_either(tmp_path, monkeypatch):
-    """Where there is no truth, metrics do not look: not even the "complete" ones."""
+def test_pixels_missing_in_the_users_data_have_no_truth(tmp_path, monkeypatch):
+    """Pixels without truth do not affect metrics, not even those on "complete" images."""
     file = user_file(tmp_path, 3)
     clean = run_all(file, tmp_path / "clean", "misconv")
     tampering(monkeypatch, lambda split, arrays: noise_where(~arrays.observed, arrays))
     assert differences(clean, run_all(file, tmp_path / "tampered", "misconv")) == set()
 
 
-def test_the_law_has_teeth(tmp_path, monkeypatch):
-    """Observed values do matter: the same comparison sees a single one that changes."""
+def test_observed_values_do_matter(tmp_path, monkeypatch):
+    """The same comparison detects a single changed observed value."""
     file = user_file(tmp_path, 0)
     clean = run_all(file, tmp_path / "clean", "zero")
 

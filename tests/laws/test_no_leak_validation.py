@@ -31,7 +31,7 @@ def data(file: Path) -> IncompleteData:
 
 @pytest.fixture(scope="module")
 def clean(file: Path) -> dict[str, Any]:
-    """What comes of the file as it is."""
+    """Results on the unchanged file."""
     return run_all(file, file.parent / "clean", *STEMS, more=CARVE)
 
 
@@ -66,8 +66,8 @@ def test_missing_values_change_nothing_where_validation_images_are_set_aside(fil
         assert bool(changed) == those
 
 
-def test_images_set_aside_for_validation_decide_nothing(file, data, clean, tmp_path, monkeypatch):
-    """Even what they show may be anything: they are looked at, never learnt from."""
+def test_images_set_aside_for_validation_do_not_change_the_model(file, data, clean, tmp_path, monkeypatch):
+    """Even their observed values may be arbitrary: they are evaluated, never trained on."""
     aside = data.positions("validation")[1]
 
     def tamper(split: str, arrays: Arrays) -> Arrays:

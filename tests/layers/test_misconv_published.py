@@ -95,7 +95,7 @@ def test_size_of_the_authors_bias_error():
 
 
 def test_paper_formula_is_that_of_equations_3_and_4():
-    """The noise convolved with W itself, a quarter of the Gaussian term - wherever that variance is one."""
+    """The noise convolved with W itself, a quarter of the Gaussian term - where that variance is not negative."""
     conv, mfa = convolution(), random_mfa(2, 3, 2, SHAPE)
     found = MisConv2d.from_conv(conv, formula="paper")(mfa).detach()
     weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()[:, None, None]

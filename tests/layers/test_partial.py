@@ -89,7 +89,7 @@ def test_one_valid_pixel_of_nine_is_amplified_nine_times():
     torch.testing.assert_close(layer(x, mask).flatten(), 9 * layer.weight[:, :, 1, 1] @ x[0, :, 1, 1])
 
 
-def test_without_padding_a_complete_image_is_convolved_as_ever():
+def test_without_padding_a_complete_image_is_convolved_as_usual():
     layer, x = PartialConv2d(3, 4, 3), torch.rand(2, *SHAPE)
     wanted = torch.nn.functional.conv2d(x, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x, torch.ones(2, 1, *SHAPE[1:], dtype=torch.bool)), wanted)
@@ -133,7 +133,7 @@ def test_half_precision(dtype):
     torch.testing.assert_close(mixed.float(), wanted, atol=0.05, rtol=0.05)
 
 
-def test_calls_do_not_remember_each_other():
+def test_calls_are_independent():
     layer, x = PartialConv2d(3, 4, 3, padding=1), torch.rand(1, *SHAPE)
     one, two = random_mask(2, SHAPE).split(1)
     wanted = layer(x, one)
@@ -142,7 +142,7 @@ def test_calls_do_not_remember_each_other():
     assert list(layer.state_dict()) == ["weight", "bias"]
 
 
-def test_what_is_not_defined_is_refused():
+def test_undefined_cases_are_refused():
     with pytest.raises(ValueError, match="padding_mode='circular'"):
         PartialConv2d(3, 4, 3, padding=1, padding_mode="circular")
     layer = PartialConv2d(3, 3, 3, groups=3)

@@ -74,7 +74,7 @@ def test_closed_form_of_covariances_that_commute() -> None:
 
 
 def test_closed_form_of_rank_one() -> None:
-    """C1 = uuᵀ and C2 = vvᵀ: the trace of the root is |u·v|; zero where they stand at right angles."""
+    """C1 = uuᵀ and C2 = vvᵀ: the trace of the root is |u·v|; zero if they are orthogonal."""
     u, v = normal(2, 20)
     zero = torch.zeros(20)
     expected = (u @ u + v @ v - 2 * (u @ v).abs()).item()
@@ -85,7 +85,7 @@ def test_closed_form_of_rank_one() -> None:
 
 
 def test_a_point_against_a_gaussian() -> None:
-    """No variance at all on one side: the mean squared distance from the point."""
+    """One set without variance: the mean squared distance from the point."""
     x, point = normal(50, 6), normal(6)
     cloud = statistics_of(x)
     expected = (cloud.mean - point).square().sum() + cloud.covariance.trace()
@@ -112,7 +112,7 @@ def test_moving_both_sets_alike_changes_nothing(n: int) -> None:
 
 
 def test_singular_covariances_equal_those_of_the_subspace() -> None:
-    """Dimensions in which nothing happens add nothing; scipy can say what remains."""
+    """Dimensions without variance add nothing; scipy gives the rest."""
     x, y = normal(60, 5) @ normal(5, 5), normal(60, 5)
     into = orthogonal(40)[:5]
     expected = published(np.asarray(x), np.asarray(y))

@@ -1,4 +1,4 @@
-"""Metrics against plain numpy/scipy formulas and torchmetrics, and the behaviour at empty regions and NaN."""
+"""Metrics against plain numpy/scipy formulas and torchmetrics, and behaviour at empty regions and NaN."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_values_outside_the_region_do_not_matter(metric, nowhere: float) -> None
     assert image.grad is not None and image.grad.isfinite().all()
 
 
-def test_ssim_windows_with_unknown_pixels_are_left_out() -> None:
+def test_ssim_windows_with_pixels_without_truth_are_left_out() -> None:
     truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
     truth_mask[..., :10, :] = False  # windows centred in rows 13..16 see rows 10..19 only
     assert ssim(IMAGE, TRUTH, truth_mask=truth_mask).item() == pytest.approx(
@@ -178,7 +178,7 @@ def test_accumulation_equals_the_functions_for_any_batches() -> None:
     assert set(accumulate([slice(0, 5)], names=["rmse"])) == {"rmse", "pixels", "images"}
 
 
-def test_accumulation_leaves_out_what_is_unknown() -> None:
+def test_accumulation_leaves_out_pixels_without_truth() -> None:
     truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
     truth_mask[1] = False
     found = accumulate([slice(0, 2), slice(2, 5)], truth_mask=truth_mask)

@@ -79,7 +79,7 @@ def plain(encoding: Encoding) -> list[Tensor]:
 @pytest.mark.parametrize("frozen", ENCODERS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("own", [0, 1, SHAPE[0]])
-def test_reproduces_what_the_front_says(frozen, scheme, own):
+def test_reproduces_the_encodings(frozen, scheme, own):
     images, encode = data(SCHEMES[scheme], own), ENCODERS[frozen]()
     cache = EncodingCache(images, encode, 1e9, CHUNK)
     assert cache.filled
@@ -116,7 +116,7 @@ def test_only_missing_pixels_are_stored():
     assert size < 0.35 * whole
 
 
-def test_too_large_a_cache_is_given_up_before_the_front_has_seen_everything():
+def test_a_cache_over_its_limit_is_given_up_early():
     asked = []
 
     def encode(observed: Tensor, mask: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def test_too_large_a_cache_is_given_up_before_the_front_has_seen_everything():
     assert asked == [CHUNK]
 
 
-def test_a_front_that_says_nothing_is_not_cached():
+def test_an_encoding_of_none_is_not_cached():
     assert not EncodingCache(data(Square()), lambda observed, mask: None, 1e9, CHUNK).filled
 
 
@@ -142,7 +142,7 @@ def test_the_size_of_the_chunks_is_irrelevant():
 
 @pytest.mark.parametrize("frozen", ENCODERS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_kept_in_a_file_it_says_the_same_and_asks_nobody(frozen, scheme, tmp_path):
+def test_a_file_gives_the_same_encodings_without_computing_them(frozen, scheme, tmp_path):
     images, file = data(SCHEMES[scheme]), tmp_path / "cache" / "x.safetensors"
     first = EncodingCache(images, ENCODERS[frozen](), 1e9, CHUNK, file)
 
@@ -156,7 +156,7 @@ def test_kept_in_a_file_it_says_the_same_and_asks_nobody(frozen, scheme, tmp_pat
         assert torch.equal(found, expected)
 
 
-def test_a_file_that_is_damaged_another_s_or_too_large_is_not_used(tmp_path):
+def test_a_damaged_foreign_or_large_file_is_ignored(tmp_path):
     images, encode, file = data(Square()), mixture(2, 1), tmp_path / "x.safetensors"
     EncodingCache(images, encode, 1e9, CHUNK, file)
     whole = file.read_bytes()

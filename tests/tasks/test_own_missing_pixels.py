@@ -1,4 +1,4 @@
-"""A user's own incomplete images: what they lack has no truth, and splits need not look alike."""
+"""Incomplete images of a user: missing pixels have no truth, and splits may have different kinds of masks."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def test_a_density_without_a_mask_scheme_is_evaluated_on_held_out_pixels(tmp_pat
     assert ("test/ssim" in metrics) == (own == 0)
 
 
-def test_misconv_learns_from_images_that_are_incomplete_by_themselves(tmp_path):
+def test_misconv_learns_from_a_users_incomplete_images(tmp_path):
     assert np.isfinite(run(tmp_path, 3, 3, "stem=misconv", "mask=none").metrics["metrics"]["test/loss"])

@@ -33,7 +33,7 @@ EM_RUN = (
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
+    """Stands for SIGKILL: it is never caught."""
 
 
 def words(root: Path, output: Path, *more: str) -> tuple[str, ...]:
@@ -63,8 +63,8 @@ def test_it_learns_and_is_evaluated_like_every_density(whole):
     assert list(whole.pictures.glob("*.png"))
 
 
-def test_the_logged_loss_is_that_of_the_mixture_each_pass_began_with(whole, digits_root, monkeypatch, tmp_path):
-    """The last pass began with what a run of one pass fewer ends with."""
+def test_the_logged_loss_is_that_at_the_start_of_each_pass(whole, digits_root, monkeypatch, tmp_path):
+    """The last pass starts from the result of a run with one pass less."""
     assert train(*words(digits_root, tmp_path, "density.training.epochs=3")) == 0
     model = load(folder(digits_root, tmp_path, "density.training.epochs=3"))
     calls: list[tuple[torch.Tensor, int]] = []
@@ -105,7 +105,7 @@ def test_interrupted_it_goes_on_bit_for_bit(step, whole, digits_root, tmp_path, 
     assert contents(run.path) == contents(whole.path)
 
 
-def test_images_without_holes_take_the_short_way_to_the_same(digits_root, tmp_path, monkeypatch):
+def test_complete_images_give_the_same_in_less_time(digits_root, tmp_path, monkeypatch):
     original, found = EM.add, {}
     for short in (True, False):
         taken: list[bool] = []
@@ -144,7 +144,7 @@ def test_complete_images_are_an_advantage_that_is_asked_for(digits_root, tmp_pat
     assert found["true"]["test/mse"] < found["false"]["test/mse"]
 
 
-def test_misconv_stands_on_a_mixture_fitted_by_em(digits_root, tmp_path):
+def test_misconv_uses_a_mixture_fitted_by_em(digits_root, tmp_path):
     """The density a stem needs is fitted in the mixture's own way, and complete only where the stem's data are not."""
     more = tuple(word for word in words(digits_root, tmp_path) if not word.startswith("task"))
     more = (*more, "stem=misconv", "net.training.epochs=1", "density.complete=true", "density.keep=1")

@@ -1,4 +1,4 @@
-"""A measured run: what it times, what it writes down, and that it needs neither data nor training."""
+"""A run that measures: its passes, its files, and that it needs neither data nor training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def timing(*words: str) -> Timing:
     "words",
     [(), ("timing.channels=3", "timing.components=2", "timing.factors=0"), ("timing.kernel=5", "timing.padding=2")],
 )
-def test_both_layers_are_given_the_same_and_agree_where_nothing_is_missing(words: tuple[str, ...]) -> None:
+def test_both_layers_agree_where_nothing_is_missing(words: tuple[str, ...]) -> None:
     """Where a window has no missing pixel, MisConv is the convolution; elsewhere it differs; it is never negative."""
     torch.manual_seed(0)
     measurement = timing(*words)
@@ -71,7 +71,7 @@ def test_both_layers_are_given_the_same_and_agree_where_nothing_is_missing(words
     assert (misconv - conv)[~whole].abs().max() > 1e-2 and misconv.min() >= 0
 
 
-def test_the_hole_is_a_square_of_the_given_side() -> None:
+def test_the_missing_square_has_the_given_side() -> None:
     image, mask, density = timing("timing.channels=3")._inputs()
     assert ((~mask).sum((1, 2, 3)) == 25).all()
     assert mask.any(1).any(1).shape == (3, 12) and ((~mask).any(1).any(1).sum(1) == 5).all()
@@ -134,7 +134,7 @@ def test_every_pass_is_timed_in_turn_and_kept(tmp_path: Path) -> None:
         assert picture.format == "PNG" and min(picture.size) > 200
 
 
-def test_what_others_do_on_one_thread_is_no_part_of_a_pass(tmp_path: Path) -> None:
+def test_other_work_does_not_count_on_one_thread(tmp_path: Path) -> None:
     found = Sleeping(made("timing.repeats=5").config, CPU).measure(tmp_path)
     for name, slept in Sleeping.seconds.items():
         assert 0 <= found[f"{name}_best"] < slept, "a thread that sleeps leaves the processor to others"
