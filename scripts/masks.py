@@ -22,12 +22,12 @@ from lacuna.errors import LacunaError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SCHEMES = ("none", "square", "trapezoid", "noise", "bernoulli")
-HOLE = (86, 124, 190)  # a colour no grey digit has
+MISSING = (86, 124, 190)  # colour of missing pixels; not grey
 MARGIN, TITLE = 6, 130
 
 
 def config(group: str, name: str) -> dict[str, object]:
-    """A part's config as a plain dict."""
+    """A config file of a group as a dict."""
     path = CONFIGS / group / f"{name}.yaml"
     if not path.is_file():
         choices = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
@@ -36,11 +36,11 @@ def config(group: str, name: str) -> dict[str, object]:
 
 
 def row(images: IncompleteImages, count: int, side: int) -> np.ndarray:
-    """The first ``count`` images side by side, holes coloured: uint8 (side, width, 3)."""
+    """The first ``count`` images side by side, missing pixels coloured: uint8 (side, width, 3)."""
     batch = images.batch(torch.arange(count))
-    hole = torch.tensor(HOLE) / 255
-    shown = torch.where(batch.mask, batch.observed, hole[:, None, None]).permute(0, 2, 3, 1)
-    tiles = [Image.fromarray((tile.numpy() * 255).round().astype(np.uint8)) for tile in shown]
+    missing = torch.tensor(MISSING) / 255
+    coloured = torch.where(batch.mask, batch.observed, missing[:, None, None]).permute(0, 2, 3, 1)
+    tiles = [Image.fromarray((tile.numpy() * 255).round().astype(np.uint8)) for tile in coloured]
     strip = Image.new("RGB", (count * (side + MARGIN), side), "white")
     for i, tile in enumerate(tiles):
         strip.paste(tile.resize((side, side), Image.Resampling.NEAREST), (i * (side + MARGIN), 0))
@@ -48,7 +48,7 @@ def row(images: IncompleteImages, count: int, side: int) -> np.ndarray:
 
 
 def draw(data: str, root: Path, download: bool, count: int, seed: int) -> Image.Image:
-    """One row a scheme, its settings on the left."""
+    """One row per scheme, with its settings on the left."""
     rows, titles = [], []
     for name in SCHEMES:
         module = IncompleteData(
@@ -67,13 +67,13 @@ def draw(data: str, root: Path, download: bool, count: int, seed: int) -> Image.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 on success, 2 for a mistake the user can mend."""
+    """Run the command line; returns 0: done, 2: an error that the user can correct."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", help="a name from configs/data (default: %(default)s)")
     parser.add_argument("--root", type=Path, default=Path("outputs/data"), help="the data folder")
     parser.add_argument("--no-download", action="store_true", help="do not use the network")
     parser.add_argument("--out", type=Path, default=Path("outputs/masks.png"), help="the PNG to write")
-    parser.add_argument("--count", type=int, default=8, help="images a row")
+    parser.add_argument("--count", type=int, default=8, help="images per row")
     parser.add_argument("--seed", type=int, default=0, help="of the masks")
     arguments = parser.parse_args(argv)
     try:

@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     arrays.add_argument("--reader-args", nargs="+", default=[], metavar="KEY=VALUE", help="passed to the reader")
     arrays.add_argument("--sample", action="store_true", help="the arrays are not the whole set")
     arrays.add_argument("--lossy", action="store_true", help="their pixels went through lossy compression")
-    arrays.add_argument("--note", default="", help="anything else a reader of results should know")
+    arrays.add_argument("--note", default="", help="a remark, shown with the results")
     return made
 
 
@@ -106,7 +106,7 @@ def prepare(arguments: argparse.Namespace) -> PreparedData:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 on success, 2 for a mistake the user can mend."""
+    """Run the command line; returns 0: done, 2: an error that the user can correct."""
     try:
         prepared = prepare(parser().parse_args(argv))
     except LacunaError as error:

@@ -78,15 +78,15 @@ class Dense:
         """Log-density of the chosen values."""
         return float(logsumexp(self.joint(x, chosen)))
 
-    def condition(self, x: np.ndarray, seen: np.ndarray) -> Dense:
-        """The mixture given the seen values, over all n values (certain at the seen ones), by the Schur complement."""
-        joint = self.joint(x, seen)
+    def condition(self, x: np.ndarray, observed: np.ndarray) -> Dense:
+        """The mixture given the observed values, over all n values (certain at those), by the Schur complement."""
+        joint = self.joint(x, observed)
         means, covariances = [], []
         for mean, cov in zip(self.means, self.covariances, strict=True):
-            gain = cov[:, seen] @ np.linalg.inv(cov[np.ix_(seen, seen)])
-            new = mean + gain @ (x[seen] - mean[seen])
-            spread = cov - gain @ cov[seen, :]
-            new[seen], spread[seen, :], spread[:, seen] = x[seen], 0, 0
+            gain = cov[:, observed] @ np.linalg.inv(cov[np.ix_(observed, observed)])
+            new = mean + gain @ (x[observed] - mean[observed])
+            spread = cov - gain @ cov[observed, :]
+            new[observed], spread[observed, :], spread[:, observed] = x[observed], 0, 0
             means.append(new)
             covariances.append(spread)
         return Dense(np.exp(joint - logsumexp(joint)), np.stack(means), np.stack(covariances))

@@ -39,7 +39,7 @@ def test_log_prob_is_that_of_the_dense_restriction(k, rank, per_channel):
     np.testing.assert_allclose(mfa.log_prob(x, where).numpy(), expected, rtol=1e-11)
 
 
-def test_component_log_prob_leaves_the_weights_out():
+def test_component_log_prob_has_no_weights():
     mfa, x, where = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     for i in range(5):
         dense = Dense.of(mfa, i)
@@ -72,13 +72,13 @@ def test_the_empty_set_has_log_density_zero(k, rank):
     assert mfa.log_prob(random_images(5, SHAPE), NOTHING).abs().max() < 1e-14
 
 
-@pytest.mark.parametrize("hidden", [float("nan"), float("inf"), 1e30])
-def test_unscored_values_are_never_read(hidden):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_values_outside_the_set_are_never_read(value):
     mfa, x, where = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     parts = [part.requires_grad_() for part in (mfa.logits, mfa.mean, mfa.factors, mfa.noise)]
     wanted = mfa.log_prob(x, where)
     gradients = torch.autograd.grad(wanted.sum(), parts)
-    dirty = torch.where(where, x, hidden).requires_grad_()
+    dirty = torch.where(where, x, value).requires_grad_()
     found = mfa.log_prob(dirty, where)
     assert torch.equal(found, wanted)
     *again, of_x = torch.autograd.grad(found.sum(), [*parts, dirty])
@@ -86,7 +86,7 @@ def test_unscored_values_are_never_read(hidden):
     assert of_x.isfinite().all() and (of_x.masked_select(~where) == 0).all()
 
 
-def test_noise_may_be_zero_where_nothing_is_scored():
+def test_noise_may_be_zero_outside_the_set():
     """As it is after pinning: neither the value nor any gradient may become NaN."""
     plain, x, where = random_mfa(5, 2, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     pinned = plain.pin(x, ~where)
@@ -149,14 +149,14 @@ def test_one_mixture_is_conditioned_on_many_images():
         assert_same_mixture(posterior, Dense.of(mfa, 0).condition(x[i].numpy().ravel(), flat(mask, i)), i)
 
 
-def test_one_mixture_scores_many_images():
+def test_one_mixture_gives_densities_of_many_images():
     mfa, x, where = random_mfa(1, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     expected = [Dense.of(mfa, 0).log_prob(x[i].numpy().ravel(), flat(where, i)) for i in range(5)]
     np.testing.assert_allclose(mfa.log_prob(x, where).numpy(), expected, rtol=1e-11)
 
 
 def test_chain_rule():
-    """log p(all) = log p(seen) + log p(hidden | seen)."""
+    """log p(all) = log p(observed) + log p(missing | observed)."""
     mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     everything = mfa.log_prob(x, torch.ones_like(mask))
     torch.testing.assert_close(mfa.log_prob(x, mask) + mfa.condition(x, mask).log_prob(x, ~mask), everything)
@@ -174,20 +174,21 @@ def test_all_mass_lies_on_observed_pixels(method):
     mfa, x = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE)
     mask = random_mask(5, SHAPE, per_channel=True)
     found: MFA = getattr(mfa, method)(torch.where(mask, x, float("nan")), mask)
-    seen = mask[:, None].expand_as(found.mean)
-    assert torch.equal(found.mean[seen], x[:, None].expand_as(found.mean)[seen])
-    assert (found.noise[seen] == 0).all()
-    assert (found.factors[seen[:, :, None].expand_as(found.factors)] == 0).all()
+    observed = mask[:, None].expand_as(found.mean)
+    assert torch.equal(found.mean[observed], x[:, None].expand_as(found.mean)[observed])
+    assert (found.noise[observed] == 0).all()
+    assert (found.factors[observed[:, :, None].expand_as(found.factors)] == 0).all()
     assert all(part.isfinite().all() for part in (found.logits, found.mean, found.factors, found.noise))
 
 
-def test_pin_leaves_hidden_pixels_alone():
+def test_pin_does_not_change_missing_pixels():
     mfa, x, mask = random_mfa(5, 3, 2, SHAPE), random_images(5, SHAPE), random_mask(5, SHAPE)
     pinned = mfa.pin(x, mask)
-    hidden = ~mask[:, None].expand_as(mfa.mean)
+    missing = ~mask[:, None].expand_as(mfa.mean)
     assert torch.equal(pinned.logits, mfa.logits)
-    assert torch.equal(pinned.mean[hidden], mfa.mean[hidden]) and torch.equal(pinned.noise[hidden], mfa.noise[hidden])
-    wide = hidden[:, :, None].expand_as(mfa.factors)
+    assert torch.equal(pinned.mean[missing], mfa.mean[missing])
+    assert torch.equal(pinned.noise[missing], mfa.noise[missing])
+    wide = missing[:, :, None].expand_as(mfa.factors)
     assert torch.equal(pinned.factors[wide], mfa.factors[wide])
 
 

@@ -1,4 +1,4 @@
-"""MFA as a value: what it says does not depend on how it is written down; its moments, samples and shapes."""
+"""MFA as a value: independent of its representation in memory; its moments, samples and shapes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = [(1, 0), (1, 4), (3, 0), (3, 1), (3, 4)]  # (K, L)
 
 
 def outcomes(mfa: MFA, x: Tensor, mask: Tensor) -> list[Tensor]:
-    """Everything that is said of an image and does not name a component."""
+    """All results for an image that do not depend on the order of components."""
     posterior = mfa.condition(x, mask)
     return [
         mfa.log_prob(x, mask),
@@ -100,7 +100,7 @@ def test_expectation_and_variance_are_the_mixture_s_moments(k, rank):
         np.testing.assert_allclose(mfa.variance()[i].numpy().ravel(), np.diag(covariance), atol=1e-12)
 
 
-def test_mode_is_the_mean_of_the_heaviest_component():
+def test_mode_is_the_mean_of_the_component_of_largest_weight():
     mfa = random_mfa(5, 3, 2, SHAPE)
     for i in range(5):
         assert torch.equal(mfa.mode()[i], mfa.mean[i, int(mfa.weights[i].argmax())])
@@ -127,8 +127,8 @@ def test_samples_keep_observed_pixels_and_are_reproducible():
     one, two = (posterior.sample(3, torch.Generator().manual_seed(s)) for s in (1, 1))
     assert torch.equal(one, two)
     assert torch.equal(torch.where(mask, one, 0), torch.where(mask, x, 0).expand_as(one))
-    hidden = ~mask.expand(-1, *SHAPE)
-    assert (one[0] != one[1])[hidden].all()
+    missing = ~mask.expand(-1, *SHAPE)
+    assert (one[0] != one[1])[missing].all()
 
 
 def test_every_combination_of_pixels_is_distributed_as_stated():

@@ -1,4 +1,4 @@
-"""At budget=paper every recipe of the papers' tables has the printed settings, or a difference that is written down."""
+"""At budget=paper every recipe of the papers' tables has the printed settings, or a listed difference."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def recipes() -> dict[str, dict[str, Any]]:
     composer = Composer(CONFIGS, "train")
     budget = compose(CONFIGS, "train", ["budget=paper"])["budget"]
     of_tables = Composer(CONFIGS, "reproduce")
-    seen: set[str] = set()
+    done: set[str] = set()
     for name in TABLES:
         for spec in find_tables(of_tables.base([f"table={name}"])["table"], of_tables):
             if spec.figure is not None and spec.figure["kind"] in OF_DATA:
@@ -43,8 +43,8 @@ def recipes() -> dict[str, dict[str, Any]]:
                     config = composer.with_values(base, spec.values(row, column), spec.name)
                     recipe = resolve({**config, "budget": budget}, "0" * 12)
                     for one in everything(recipe):
-                        if one.identity not in seen:
-                            seen.add(one.identity)
+                        if one.identity not in done:
+                            done.add(one.identity)
                             found[f"{spec.name}: {row.label}, {column.label} ({one.task})"] = dict(one.config)
     return found
 
@@ -82,16 +82,16 @@ def test_what_is_called_the_papers_names_all_of_its_training() -> None:
         found = experiments_of(content)
         if content["budget"] != PUBLISHED:
             continue
-        known = {key for experiment in found for key in experiment.settings}
+        named = {key for experiment in found for key in experiment.settings}
         part = Recipe(content).component
         training = content[part].get("training", {})
         keys = {f"{part}.training.{key}" for key in leaves(training)} - set(inert(content, part))
-        unnamed |= {f"{where}: {key}" for key in keys - known}
+        unnamed |= {f"{where}: {key}" for key in keys - named}
     assert not unnamed, "\n".join(sorted(unnamed))
 
 
 def inert(content: dict[str, Any], part: str) -> Iterator[str]:
-    """What says nothing where its weight, or its number of epochs, is 0."""
+    """Settings without effect, since their weight, or their number of epochs, is 0."""
     training = content[part].get("training", {})
     if training.get("mse_epochs") == 0:
         yield f"{part}.training.mse_weight"
@@ -107,7 +107,7 @@ def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def test_every_published_experiment_stands_in_a_table() -> None:
+def test_every_published_experiment_is_in_a_table() -> None:
     found = {experiment.name for content in recipes().values() for experiment in experiments_of(content)}
     assert found == {experiment.name for experiment in experiments()}
 
@@ -128,7 +128,7 @@ def test_all_images_are_used_and_none_is_set_aside() -> None:
 
 
 @pytest.mark.parametrize("experiment", experiments(), ids=lambda experiment: experiment.name)
-def test_a_change_of_any_published_value_is_seen_and_named(experiment: Any) -> None:
+def test_a_change_of_any_published_value_is_detected(experiment: Any) -> None:
     """Every setting in turn is set to another value in a recipe of the experiment."""
     where, content = next((w, c) for w, c in recipes().items() if experiment in experiments_of(c))
     for setting in experiment.settings.values():
@@ -174,7 +174,7 @@ def test_types_in_the_settings_exist() -> None:
                 assert registry.find(group, setting.expected)
 
 
-def test_the_page_of_settings_is_the_present_one() -> None:
+def test_the_page_of_settings_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("settings_script", ROOT / "scripts" / "settings.py")
     assert spec is not None and spec.loader is not None
     page = importlib.util.module_from_spec(spec)

@@ -5,10 +5,10 @@ The library part, importable without any configuration:
 * :class:`MFA`, the mixture of factor analysers: exact log-density, conditioning, moments, samples;
 * :class:`MisConv2d` and :class:`PartialConv2d`, first layers for incomplete images;
 * :func:`adapt`, which makes any CNN take (image, mask);
-* :func:`load`, a trained density or classifier of a finished run; :func:`results`, every number of every finished run;
+* :func:`load`, the trained model of a finished run; :func:`results`, the metrics of all finished runs;
 * :mod:`masks`, :mod:`metrics` and :mod:`imputers`.
 
-Names are imported on first use, so that ``import lacuna`` is instant.
+Names are imported on first use, so that ``import lacuna`` is fast.
 """
 
 from __future__ import annotations

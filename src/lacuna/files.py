@@ -1,7 +1,7 @@
-"""Writing files so that a reader never sees half of one.
+"""Atomic writing of files: a reader never finds an incomplete file.
 
-Everything is written beside its final place and moved there with one rename, so a kill, a full disk or a
-power cut leaves either the old file or the new one.
+A file is written under a temporary name in its folder and then renamed, so after a kill, a full disk or a power
+failure there is either the old or the new file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lacuna.errors import LacunaError
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn "disk full", "no permission" and "not a folder" on ``path`` into one sentence a user can act on."""
+    """Turn the OSErrors "disk full", "no permission" and "not a folder" on ``path`` into :class:`LacunaError`."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it is flushed to disk and renamed to ``path``."""
+    """Yield a temporary path in the folder of ``path``; on success it is flushed to disk and renamed to ``path``.
+
+    Raises:
+        LacunaError: no space, no permission, or not a folder.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -60,12 +64,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinities are refused: JSON has none."""
+    """Write ``value`` as indented JSON, atomically; ValueError for NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; a missing or damaged file raises :class:`LacunaError` naming it."""
+    """The value in a JSON file.
+
+    Raises:
+        LacunaError: the file is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,6 +1,6 @@
-"""What the two papers print, as data: the numbers of their tables and the settings of their experiments.
+"""The numbers of the two papers' tables and the settings of their experiments, as data (``papers.yaml``).
 
-``papers.yaml`` beside this file holds both. Nothing here imports torch.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lacuna.errors import LacunaError
 PAPERS = Path(__file__).with_name("papers.yaml")
 SETTINGS = "settings"
 CHANGED, PUBLISHED, UNPUBLISHED, CUT = "changed", "paper", "full", "cut"
-"""Labels of a recipe at the full budget: not the printed setting; all as in the papers; nothing is published for it;
-fewer images."""
+"""Labels of a recipe at the full budget: differs from the printed setting; as in the papers; no published setting;
+fewer images than published."""
 MISSING = object()
 
 
 @functools.cache
 def papers() -> dict[str, Any]:
-    """The whole file."""
+    """The content of ``papers.yaml``."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: dict[str, Any] = yaml.load(PAPERS.read_text(encoding="utf-8"), loader)
     return found
@@ -35,7 +35,7 @@ def paper_table(name: str) -> dict[str, Any]:
     """The printed table ``paper/table`` (of PRFlow's ``paper/table/data``): ``columns`` and ``rows``.
 
     Raises:
-        LacunaError: no paper prints such a table.
+        LacunaError: no paper has such a table.
     """
     paper, _, rest = name.partition("/")
     found: Any = papers().get(paper, {})
@@ -43,7 +43,7 @@ def paper_table(name: str) -> dict[str, Any]:
     found = found.get(table)
     if found is None or (part and part not in found):
         raise LacunaError(f"paper={name} names no table in papers.yaml.")
-    if part:  # PRFlow's tables: one block of rows a data set, the columns are the rates
+    if part:  # PRFlow's tables: one block of rows per data set, columns are the missing rates
         return {"columns": [f"{rate:g}" for rate in papers()[paper]["rates"]], "rows": found[part]}
     return {"columns": list(found["columns"]), "rows": found["rows"]}
 
@@ -52,13 +52,13 @@ def paper_table(name: str) -> dict[str, Any]:
 class Setting:
     """One setting of an experiment.
 
-    Args:
-        key: dotted, in a recipe.
-        paper: as printed, in the recipe's form; None where the paper is silent.
-        code: of the authors' code, where that is known and differs or says more than the paper.
-        here: ours, where it is neither of the two.
-        also: other values that stand in rows of their own.
-        reason: why ours is not the printed value; what the paper leaves open.
+    Attributes:
+        key: dotted key of a recipe.
+        paper: the printed value, in the recipe's form; None if the paper gives none.
+        code: value of the authors' code, if it is known and differs from the paper or the paper gives none.
+        here: our value, if it is neither of the two.
+        also: other values, used in separate rows.
+        reason: why ours is not the printed value, or what the paper leaves open.
     """
 
     key: str
@@ -70,25 +70,25 @@ class Setting:
 
     @property
     def expected(self) -> Any:
-        """The value at ``budget=paper``: ours where we differ, else the paper's, else the authors'."""
+        """The value at ``budget=paper``: ours if it differs, else the paper's, else that of the authors' code."""
         return next((value for value in (self.here, self.paper, self.code) if value is not None), None)
 
     def accepts(self, value: Any) -> bool:
-        """Whether a recipe may have this value and still be called the paper's."""
+        """Whether a recipe with this value has the published setting."""
         return any(same(value, one) for one in (self.expected, *self.also))
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The settings of one experiment, and the recipes they are about.
+    """The settings of one experiment, and which recipes they apply to.
 
-    Args:
-        name: for people: ``classifier of MNIST``.
+    Attributes:
+        name: in words: ``classifier of MNIST``.
         source: paper and section.
-        where: dotted key -> value, or list of values, that a recipe must have.
+        where: dotted key -> value, or list of values, that a recipe of the experiment has.
         settings: by key.
-        general: whether many experiments have these settings, so that they make no recipe the paper's alone.
-        variant: whether this is a published variant (the authors' code, say) that is not the printed setting.
+        general: whether the settings are shared by many experiments, so that they alone do not make a recipe a paper's.
+        variant: whether this is a published variant (such as the authors' code) and not the printed setting.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Experiment:
     variant: bool = False
 
     def about(self, recipe: Mapping[str, Any]) -> bool:
-        """Whether this is a recipe of the experiment."""
+        """Whether ``recipe`` is one of the experiment."""
         for key, wanted in self.where.items():
             value = at(recipe, key)
             if value not in (wanted if isinstance(wanted, list) else [wanted]):
@@ -107,7 +107,7 @@ class Experiment:
         return True
 
     def differences(self, recipe: Mapping[str, Any]) -> Iterator[tuple[Setting, Any]]:
-        """The settings that a recipe has otherwise, with its value (None where it lacks the key)."""
+        """The settings in which a recipe differs, with the recipe's value (None if it lacks the key)."""
         for setting in self.settings.values():
             value = at(recipe, setting.key)
             if not setting.accepts(None if value is MISSING else value):
@@ -116,9 +116,9 @@ class Experiment:
 
 @functools.cache
 def experiments() -> tuple[Experiment, ...]:
-    """Every experiment whose settings are published, more general ones first.
+    """All experiments with published settings, in the order of ``papers.yaml``: general ones first.
 
-    An entry of ``papers.yaml`` may begin with the settings of another one (``like: name``) and drop some (``null``).
+    An entry may start from the settings of another one (``like: name``) and drop some of them (``null``).
     """
     found: dict[str, Experiment] = {}
     for entry in papers()[SETTINGS]["experiments"]:
@@ -146,7 +146,7 @@ def experiments_of(recipe: Mapping[str, Any]) -> list[Experiment]:
 
 
 def label(recipe: Mapping[str, Any]) -> str:
-    """What a recipe at the full budget may be called: ``paper``, ``changed``, ``cut`` or ``full``."""
+    """The label of a recipe at the full budget: ``paper``, ``changed``, ``cut`` or ``full``."""
     found = experiments_of(recipe)
     if all(one.general for one in found):
         return UNPUBLISHED
@@ -157,7 +157,7 @@ def label(recipe: Mapping[str, Any]) -> str:
 
 
 def at(recipe: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key; :data:`MISSING` where there is none."""
+    """The value at a dotted key, or :data:`MISSING`."""
     found: Any = recipe
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:
@@ -167,7 +167,7 @@ def at(recipe: Mapping[str, Any], key: str) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal as JSON: 1 and 1.0 are the same number, True is no number."""
+    """Equality as in JSON: 1 equals 1.0, True does not equal 1; lists and tuples are equal if their items are."""
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)

@@ -1,4 +1,4 @@
-"""Incomplete data sets: masks stay with their images, hidden pixels are gone, the truth is for judging only."""
+"""Incomplete data sets: masks stay with their images, missing pixels are erased, the truth is for evaluation only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def arrays():
     return Arrays(rng.integers(1, 256, (N, *SHAPE), dtype=np.uint8), rng.integers(0, 5, N))
 
 
-def holes(n=N, channels=1):
+def own_masks(n=N, channels=1):
     observed = np.random.default_rng(1).random((n, channels, *SHAPE[1:])) < 0.7
     observed[:, 0, 0, 0] = True
     return observed
@@ -34,10 +34,10 @@ def make(arrays, scheme=None, **options):
 
 
 @pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "host"])
-@pytest.mark.parametrize("own", [0, 1, 3], ids=["complete", "holes", "holes per channel"])
+@pytest.mark.parametrize("own", [0, 1, 3], ids=["complete", "own mask", "own mask per channel"])
 @pytest.mark.parametrize("scheme", [NoMask(), Square(), Bernoulli(0.6, per_channel=True)], ids=str)
 def test_batches_agree_with_the_arrays(arrays, scheme, own, resident_bytes):
-    observed = holes(channels=own) if own else None
+    observed = own_masks(channels=own) if own else None
     arrays = Arrays(arrays.images, arrays.labels, observed)
     present = np.ones((N, 1, *SHAPE[1:]), bool) if observed is None else observed
     expected = scheme(torch.arange(N), SHAPE, seed=3, split="train").numpy() & present
@@ -61,20 +61,20 @@ def test_batches_agree_with_the_arrays(arrays, scheme, own, resident_bytes):
 def test_the_truth_is_erased_from_a_training_set(arrays):
     images = make(arrays, keep_truth=False)
     assert images.resident
-    hidden = ~images.batch(range(N)).mask.expand(N, *SHAPE)
+    missing = ~images.batch(range(N)).mask.expand(N, *SHAPE)
     for value in vars(images).values():
         if isinstance(value, torch.Tensor) and value.shape == (N, *SHAPE):
-            assert not value[hidden].any()
+            assert not value[missing].any()
     assert not any(
         isinstance(value, (np.ndarray, Arrays)) and getattr(value, "ndim", 4) == 4 for value in vars(images).values()
     )
     changed = arrays.images.copy()
-    changed[hidden.numpy()] = 77
+    changed[missing.numpy()] = 77
     again = make(Arrays(changed, arrays.labels), keep_truth=False)
     assert torch.equal(again._images, images._images)
 
 
-def test_a_subset_changes_no_hole(arrays):
+def test_a_subset_changes_no_mask(arrays):
     whole = make(arrays)
     part = make(arrays, index=np.array([30, 2, 7]))
     assert len(part) == 3 and part.index.tolist() == [30, 2, 7]
@@ -114,20 +114,20 @@ def test_masks_of_a_complete_set(arrays, n):
 
 
 def test_an_image_without_observed_pixels_is_named(arrays):
-    observed = holes()
+    observed = own_masks()
     observed[17] = False
     with pytest.raises(LacunaError, match="Image 17 of the split 'train' has no observed pixel"):
         make(Arrays(arrays.images, arrays.labels, observed))
 
 
-def test_scheme_and_own_holes_together_leave_something(arrays):
+def test_scheme_and_own_mask_together_leave_an_observed_pixel(arrays):
     observed = np.zeros((N, 1, *SHAPE[1:]), bool)
     observed[:, 0, 3, 2] = True
     mask = make(Arrays(arrays.images, arrays.labels, observed), Bernoulli(0.9)).batch(range(N)).mask
     assert torch.equal(mask, torch.from_numpy(observed))
 
 
-def test_moving(arrays):
+def test_moving_to_another_device(arrays):
     images = make(arrays).to("meta")
     assert images.device.type == "meta" and images.labels is not None and images.labels.device.type == "meta"
     batch = make(arrays).batch([1, 2]).to("meta")

@@ -1,4 +1,4 @@
-"""Halves, rectangles and mixtures of schemes; what every scheme promises is in laws/test_masks.py."""
+"""Halves, rectangles and mixtures of schemes; the laws of all schemes are in laws/test_masks.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lacuna.data.mixtures import Half, Mixture, Rectangle
 from lacuna.errors import LacunaError
 
 
-def holes(scheme: MaskScheme, n: int, height: int, width: int) -> Tensor:
+def missing(scheme: MaskScheme, n: int, height: int, width: int) -> Tensor:
     return ~scheme(torch.arange(n), (1, height, width), seed=0, split="train")[:, 0]
 
 
@@ -23,7 +23,7 @@ def chi2(counts: Tensor) -> float:
 
 
 def test_halves_are_the_four_halves_equally_often():
-    found = holes(Half(), 4000, 6, 8)
+    found = missing(Half(), 4000, 6, 8)
     upper, left = torch.zeros(6, 8, dtype=torch.bool), torch.zeros(6, 8, dtype=torch.bool)
     upper[:3], left[:, :4] = True, True
     counts = torch.stack([(found == half).all(2).all(1).sum() for half in (upper, ~upper, left, ~left)])
@@ -33,7 +33,7 @@ def test_halves_are_the_four_halves_equally_often():
 
 def test_every_allowed_rectangle_is_equally_likely():
     scheme = Rectangle(0.3, 0.6)
-    found = holes(scheme, 20_000, 4, 5)
+    found = missing(scheme, 20_000, 4, 5)
     counts = []
     for (top, bottom), (left, right) in itertools.product(
         itertools.combinations(range(5), 2), itertools.combinations(range(6), 2)
@@ -46,9 +46,9 @@ def test_every_allowed_rectangle_is_equally_likely():
     assert len(counts) == 43 and chi2(torch.stack(counts)) < 76.1  # 99.9 %, 42 degrees of freedom
 
 
-def test_a_mixture_shows_each_scheme_s_own_masks_in_proportion():
+def test_a_mixture_has_the_masks_of_its_schemes_in_proportion():
     spec = [{"type": "masks.Square", "weight": 3}, {"type": "masks.Bernoulli", "rate": 0.5}]
-    found = holes(Mixture(spec), 4000, 8, 8)
+    found = missing(Mixture(spec), 4000, 8, 8)
     rows, columns = found.any(2).sum(1), found.any(1).sum(1)
     squares = (rows == 4) & (columns == 4) & (found.flatten(1).sum(1) == 16)
     assert abs(squares.double().mean() - 0.75) < 4.5 * (0.75 * 0.25 / 4000) ** 0.5
@@ -60,7 +60,7 @@ def test_a_mixture_shows_each_scheme_s_own_masks_in_proportion():
 def test_a_mixture_of_one_is_that_scheme_on_its_own_numbers():
     one = Mixture([{"type": "masks.Square", "fraction": 0.25}])
     other = Mixture([{"type": "masks.Square", "fraction": 0.25}, {"type": "masks.Square", "fraction": 0.25}])
-    assert torch.equal(holes(one, 50, 8, 8), holes(other, 50, 8, 8))
+    assert torch.equal(missing(one, 50, 8, 8), missing(other, 50, 8, 8))
     assert one.components == (Square(0.25),)
 
 
@@ -74,19 +74,19 @@ def test_masks_of_all_channels_and_of_each_may_be_mixed():
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (-0.1, 0.5), (0.5, 1.1), (0.6, 0.3)])
-def test_shares_out_of_order_are_refused(shares):
+def test_wrong_ranges_are_refused(shares):
     with pytest.raises(LacunaError, match=r"mask\.smallest=.* the first must be less"):
         Rectangle(*shares)
 
 
-def test_shares_that_no_rectangle_has_are_refused():
+def test_ranges_without_a_rectangle_are_refused():
     with pytest.raises(LacunaError, match="allow no rectangle of an image of 2x2 pixels"):
-        holes(Rectangle(0.6, 0.9), 1, 2, 2)
+        missing(Rectangle(0.6, 0.9), 1, 2, 2)
 
 
 @pytest.mark.parametrize(
     "schemes", [[], [{"type": "masks.Square", "weight": 0}], [{"type": "masks.Square", "weight": 0.5}]]
 )
-def test_a_mixture_of_nothing_is_refused(schemes):
+def test_an_empty_mixture_is_refused(schemes):
     with pytest.raises(LacunaError, match=r"mask\.schemes=.* must be one or more schemes"):
         Mixture(schemes)

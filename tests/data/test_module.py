@@ -1,4 +1,4 @@
-"""One experiment's data: splits that never overlap, masks that never move, with and without a Trainer."""
+"""One experiment's data: disjoint splits, constant masks, with and without a Trainer."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def test_masks_stay_with_their_images(make):
 
 def test_complete_images(make):
     data = make()
-    hidden, complete = data.test.batch(range(500)), data.complete("test").batch(range(500))
+    incomplete, complete = data.test.batch(range(500)), data.complete("test").batch(range(500))
     assert complete.mask.all() and torch.equal(complete.observed, complete.truth)
-    assert isinstance(hidden, EvalBatch) and torch.equal(hidden.truth, complete.truth)
+    assert isinstance(incomplete, EvalBatch) and torch.equal(incomplete.truth, complete.truth)
     assert isinstance(data.complete("train").batch([0]), EvalBatch)
 
 
@@ -84,7 +84,7 @@ def test_no_validation(make):
         _ = data.validation
 
 
-def test_a_users_holes_and_stored_validation(tmp_path):
+def test_a_users_missing_pixels_and_stored_validation(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.random((9, 5, 5)).astype(np.float32)
     images[:, 2, 2] = np.nan
@@ -124,8 +124,8 @@ def test_a_users_validation_depends_on_the_content_only(tmp_path):
     assert IncompleteData(spec, SQUARE, root=tmp_path / "root").validation.index.tolist() != found["arrays"][0][1]
 
 
-def test_the_validation_images_of_a_named_set_stay(make):
-    """Runs that exist were made with these."""
+def test_the_validation_images_of_a_named_set_never_change(make):
+    """Earlier runs used the same ones."""
     expected = np.sort(permutation(1297, "validation", "digits")[:100])
     np.testing.assert_array_equal(make().validation.index, expected)
 
@@ -139,15 +139,15 @@ def test_a_root_is_needed():
 
 
 class Recorder(pl.LightningModule):
-    """Trains one number and notes which images it saw."""
+    """Trains one number and records the indices of its training images."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: list[torch.Tensor] = []
+        self.indices: list[torch.Tensor] = []
 
     def training_step(self, batch, _):
-        self.seen.append(batch.index)
+        self.indices.append(batch.index)
         return (self.weight - batch.observed.mean()) ** 2
 
     def validation_step(self, batch, _):
@@ -169,7 +169,7 @@ def test_under_a_trainer(make, tmp_path):
         default_root_dir=tmp_path,
     )
     trainer.fit(model, datamodule=data)
-    epochs = torch.cat(model.seen).view(2, 100)
+    epochs = torch.cat(model.indices).view(2, 100)
     fresh = make({"train_images": 100}, batch_size=40).train_dataloader()
     expected = torch.stack([torch.cat([batch.index for batch in fresh]) for _ in range(2)])
     assert torch.equal(epochs, expected) and not torch.equal(epochs[0], epochs[1])
@@ -197,14 +197,14 @@ def test_unknown_split(make):
 
 
 def test_ranks_share_the_training_images(make):
-    seen = []
+    positions = []
     for rank in range(2):
         data = make(batch_size=50)
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
         data.trainer = SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy)
-        seen.append(torch.cat([batch.index for batch in data.train_dataloader()]))
-    assert [len(part) for part in seen] == [599, 598]
-    assert sorted(torch.cat(seen).tolist()) == make().train.index.tolist()
+        positions.append(torch.cat([batch.index for batch in data.train_dataloader()]))
+    assert [len(part) for part in positions] == [599, 598]
+    assert sorted(torch.cat(positions).tolist()) == make().train.index.tolist()
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
@@ -222,7 +222,7 @@ def test_resumes_mid_epoch_under_lightning(make, tmp_path, stop):
             accelerator="cpu", max_epochs=2, enable_checkpointing=False, default_root_dir=tmp_path, **quiet
         )
         trainer.fit(model, datamodule=make({"train_images": 100}, batch_size=40), **options)
-        return [batch.tolist() for batch in model.seen]
+        return [batch.tolist() for batch in model.indices]
 
     whole = fit(Saving())
     assert whole[stop:] == fit(Recorder(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)

@@ -1,4 +1,4 @@
-"""Prepared folders: whole or absent, checked, and readable without torch."""
+"""Prepared folders: complete or absent, verified, readable without torch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_round_trip(folder, splits, about):
     assert {p.name for p in folder.parent.iterdir()} == {"toy"}
 
 
-def test_attributes_are_labels_of_many_answers(folder):
+def test_attributes_are_labels_of_many_values(folder):
     rows = np.eye(6, 5, dtype=np.uint8)
     made = {"train": Arrays(images(6), rows), "test": Arrays(images(2), 1 - rows[:2])}
     data = write(folder, Description("toy", None, "made up", attributes=5), made)
@@ -121,7 +121,7 @@ def test_damage_is_found_and_the_command_named(folder, splits, about, damage, wo
     assert f"python scripts/prepare.py toy --root {folder.parent.parent} --force" in str(caught.value)
 
 
-def test_a_users_own_set_is_mended_by_deleting_it(tmp_path, splits, about):
+def test_a_damaged_set_of_a_user_is_to_be_deleted(tmp_path, splits, about):
     folder = tmp_path / "prepared" / "arrays-x-0"
     write(folder, about, splits)
     flip(folder / "train_images.npy")
@@ -146,7 +146,7 @@ def test_intact_files_are_hashed_once(folder, splits, about, monkeypatch):
     assert len(calls) == 5
 
 
-def test_what_killed_writes_left_is_removed(folder, splits, about):
+def test_temporary_folders_of_killed_writes_are_removed(folder, splits, about):
     folder.parent.mkdir(parents=True)
     for name in (".toy.abc", ".toy.abc.old", ".toys.abc", ".toy2.abc"):
         (folder.parent / name).mkdir()

@@ -1,4 +1,4 @@
-"""scripts/prepare.py and scripts/masks.py, and real images where LACUNA_TEST_DATA names a folder with a load.py."""
+"""scripts/prepare.py and scripts/masks.py, and real images if LACUNA_TEST_DATA names a folder with a load.py."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_from_a_reader(prepare, tmp_path):
         (["mnist", "--no-download"], "data.download=false"),
     ],
 )
-def test_mistakes_are_one_sentence(prepare, arrays, tmp_path, words, message):
+def test_mistakes_give_one_sentence(prepare, arrays, tmp_path, words, message):
     (tmp_path / "mine.py").write_text(READER)
     np.save(tmp_path / "float.npy", np.zeros((2, 32, 32, 3)))
     names = {"TRAIN": str(arrays[1]), "READER": str(tmp_path / "mine.py"), "FLOAT": str(tmp_path / "float.npy")}

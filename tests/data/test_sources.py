@@ -1,4 +1,4 @@
-"""Named sets: read from tiny files in the publishers' formats, prepared once, failing in one sentence."""
+"""Named sets: read from tiny files in the publishers' formats, prepared once, with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_cifar10(tmp_path, monkeypatch):
 
 
 def write_celeba(root, n=9):
-    """Aligned photographs 178x218 and the partition file; returns the photographs and their parts."""
+    """Aligned photographs 178x218 and the partition file; returns the photographs and their splits."""
     folder = root / "celeba" / "img_align_celeba"
     folder.mkdir(parents=True)
     parts = [0, 0, 2, 1, 0, 1, 2, 0, 0][:n]
@@ -156,7 +156,7 @@ def write_attributes(root, n=9):
 
 
 @pytest.mark.parametrize("protocol", ["misconv", "prflow"])
-def test_celebas_attributes_are_those_of_their_photograph(tmp_path, monkeypatch, protocol):
+def test_attributes_of_celeba_belong_to_their_photograph(tmp_path, monkeypatch, protocol):
     _, parts = write_celeba(tmp_path)
     yes = write_attributes(tmp_path)
     monkeypatch.setattr(celeba, "_FIRST", 6)
@@ -169,7 +169,7 @@ def test_celebas_attributes_are_those_of_their_photograph(tmp_path, monkeypatch,
         assert found.dtype == np.uint8
 
 
-def test_celeba_without_attributes_says_so(tmp_path):
+def test_celeba_without_attributes_is_recorded(tmp_path):
     write_celeba(tmp_path)
     without = CelebA(32).prepare(tmp_path, download=False).provenance
     assert without.attributes is None and "without attributes" in without.note
@@ -252,7 +252,7 @@ def test_digits(tmp_path):
 
 
 class Counting(Digits):
-    """Notes every reading in a file."""
+    """Records every call of read in a file."""
 
     set_name = "counting"
 

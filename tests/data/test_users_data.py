@@ -1,4 +1,4 @@
-"""A user's own images: numpy files and folders, with and without holes and labels."""
+"""A user's own images: numpy files and folders, with and without missing pixels and labels."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_floats_with_nan(save, tmp_path):
     assert data.split("train").observed.shape == (5, 3, 4, 4) and data.split("train").observed[1, :2, 0, 0].all()
 
 
-def test_a_changed_file_is_prepared_anew(save, tmp_path):
+def test_a_changed_file_is_prepared_again(save, tmp_path):
     path = save(images=pixels(5, 4, 4))
     first = Arrays(path).set_name
     assert Arrays(path).set_name == first
@@ -121,7 +121,7 @@ def test_a_layout_that_does_not_fit_is_refused(save, tmp_path):
         prepared(save(images=pixels(5, 8, 8, 3)), tmp_path, layout="NCHW")
 
 
-def test_odd_classes_are_said_in_one_line(save, tmp_path, capsys):
+def test_unusual_classes_give_a_warning(save, tmp_path, capsys):
     prepared(save(images=pixels(5, 4, 4), labels=np.full(5, 7)), tmp_path)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "only the class '7'" in said[0]
@@ -181,15 +181,15 @@ def test_folder_with_splits_and_classes(tmp_path):
     np.testing.assert_array_equal(data.split("test").images[1], pixels(6, 5, 3, seed=21).transpose(2, 0, 1))
 
 
-def test_folder_with_holes(tmp_path):
+def test_folder_with_missing_pixels(tmp_path):
     home = tmp_path / "photos"
     whole, alpha = pixels(6, 6, 3), np.full((6, 6), 255, np.uint8)
     alpha[2:4, 1] = 0
     put(home / "a.png", np.dstack([whole, alpha]))
     put(home / "b.png", whole)
-    shown = np.full((6, 6), 255, np.uint8)
-    shown[5] = 0
-    put(home / "b_mask.png", shown)
+    mask = np.full((6, 6), 255, np.uint8)
+    mask[5] = 0
+    put(home / "b_mask.png", mask)
     source = Folder(str(home), test_fraction=0.5)
     data = source.prepare(tmp_path)
     assert data.provenance.counts == {"train": 1, "test": 1} and data.provenance.classes is None
@@ -198,9 +198,9 @@ def test_folder_with_holes(tmp_path):
         arrays = data.split(split)
         assert arrays.labels is None and arrays.observed is not None
         found[int((~arrays.observed).sum())] = (arrays.images, arrays.observed)
-    for count, hole in ((2, alpha == 0), (6, shown == 0)):
-        np.testing.assert_array_equal(found[count][1][0, 0], ~hole)
-        np.testing.assert_array_equal(found[count][0][0], np.where(hole, 0, whole.transpose(2, 0, 1)))
+    for count, missing in ((2, alpha == 0), (6, mask == 0)):
+        np.testing.assert_array_equal(found[count][1][0, 0], ~missing)
+        np.testing.assert_array_equal(found[count][0][0], np.where(missing, 0, whole.transpose(2, 0, 1)))
 
 
 def test_folder_with_csv_and_grey_images(tmp_path):
@@ -226,19 +226,19 @@ def test_folder_resizes_on_request(tmp_path):
     home = tmp_path / "photos"
     put(home / "a.png", np.full((8, 12, 3), 100, np.uint8))
     put(home / "b.png", np.full((16, 16, 3), 100, np.uint8))
-    hole = np.full((16, 16), 255, np.uint8)
-    hole[:4, :4] = 0
-    put(home / "b_mask.png", hole)
+    mask = np.full((16, 16), 255, np.uint8)
+    mask[:4, :4] = 0
+    put(home / "b_mask.png", mask)
     with pytest.raises(LacunaError, match=r"set data\.size"):
         Folder(str(home), test_fraction=0.5).prepare(tmp_path)
     data = Folder(str(home), size=4, test_fraction=0.5).prepare(tmp_path)
     assert data.provenance.shape == (3, 4, 4) and "resized to 4x4" in data.provenance.note
     for split in ("train", "test"):
         arrays = data.split(split)
-        there = np.ones((1, 1, 4, 4), bool) if arrays.observed is None else arrays.observed
-        assert (arrays.images[np.broadcast_to(there, arrays.images.shape)] == 100).all()  # no hole shines through
-        if arrays.observed is not None:  # the picture with the hole
-            assert not there[0, 0, 0, 0] and there[0, 0, 2:, 2:].all()
+        observed = np.ones((1, 1, 4, 4), bool) if arrays.observed is None else arrays.observed
+        assert (arrays.images[np.broadcast_to(observed, arrays.images.shape)] == 100).all()
+        if arrays.observed is not None:  # the incomplete image
+            assert not observed[0, 0, 0, 0] and observed[0, 0, 2:, 2:].all()
 
 
 def test_unusable_folders_are_refused(tmp_path):
@@ -270,7 +270,7 @@ def test_a_mask_without_its_image_is_refused(tmp_path):
     put(tmp_path / "deep" / "a_mask.png", pixels(4, 4))
     with pytest.raises(LacunaError, match=r"deep/a_mask\.png is named like a mask \(data\.mask_suffix=_mask\)"):
         Folder(str(tmp_path))
-    assert len(Folder(str(tmp_path), mask_suffix="_holes").names) == 2
+    assert len(Folder(str(tmp_path), mask_suffix="_gaps").names) == 2
     put(tmp_path / "deep" / "a.jpg", pixels(4, 4))  # the endings may differ
     assert [name.as_posix() for name in Folder(str(tmp_path)).names] == ["a.png", "deep/a.jpg"]
 

@@ -1,4 +1,4 @@
-"""Images from a known mixture of factor analysers, and SMFAs to fit to them."""
+"""Images from a mixture of factor analysers, and SMFAs to fit to them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SHAPE = (2, 3, 4)
 
 
 def planted(k: int = 2, rank: int = 2, shape: tuple[int, int, int] = SHAPE, seed: int = 3) -> MFA:
-    """A batch of one mixture, float64, whose components overlap little."""
+    """A batch of one mixture, float64, with well separated components."""
     mixture = random_mfa(1, k, rank, shape, seed=seed)
     return MFA(mixture.logits / 2, mixture.mean, mixture.factors, mixture.noise)
 
 
 def images(mixture: MFA, n: int, *, per_channel: bool = False, seed: int = 5) -> tuple[Tensor, Tensor]:
-    """Images (n, C, H, W) with zeros in the holes and their masks: 20 to 80 percent are observed."""
+    """Images (n, C, H, W) with zeros at missing pixels, and their masks: 20 to 80 percent are observed."""
     x = mixture.sample(n, torch.Generator().manual_seed(seed))[:, 0]
     mask = random_mask(n, tuple(x.shape[1:]), per_channel=per_channel, seed=seed + 1)
     mask = mask[torch.randperm(n, generator=torch.Generator().manual_seed(seed + 2))]
@@ -41,7 +41,7 @@ def started(
 
 
 def log_likelihood(density: SMFA, observed: Tensor, mask: Tensor) -> float:
-    """Of the observed pixels, by :meth:`lacuna.mfa.MFA.log_prob`, which knows nothing of EM."""
+    """Log-density of the observed pixels, by :meth:`lacuna.mfa.MFA.log_prob`, which does not use EM."""
     one = density.mixture
     each = MFA(
         *(part.expand(len(observed), *part.shape[1:]) for part in (one.logits, one.mean, one.factors, one.noise))
@@ -50,7 +50,7 @@ def log_likelihood(density: SMFA, observed: Tensor, mask: Tensor) -> float:
 
 
 def one_pass(density: SMFA, observed: Tensor, mask: Tensor, complete: bool = False) -> None:
-    """Of EM, with all images in one batch."""
+    """A pass of EM with all images in one batch."""
     fit(density, [(observed, mask)], passes=1, complete=complete)
 
 

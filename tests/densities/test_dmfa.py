@@ -1,4 +1,4 @@
-"""DMFA: ranges of what it predicts, and what it learns."""
+"""DMFA: ranges of its outputs, and learning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make(**options) -> DMFA:
 
 
 def blow_up(model: DMFA, factor: float) -> None:
-    """Weights so large that every squashing function is at its end."""
+    """Weights so large that every sigmoid saturates."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(factor)
@@ -40,7 +40,7 @@ def test_predictions_stay_in_their_ranges(factor):
         assert mfa.mean.min() < -1 and mfa.mean.max() > 2, "the mean is linear, as published"
 
 
-def test_noise_begins_in_the_middle_of_its_range_and_the_default_floor_is_that_of_8_bit_images():
+def test_initial_noise_is_in_the_middle_of_its_range_and_the_default_floor_is_that_of_8_bit_images():
     mfa = make()(random_images(4, SHAPE).float(), random_mask(4, SHAPE))
     assert mfa.noise.mean().item() == pytest.approx(0.5, abs=0.05)
     model = make()

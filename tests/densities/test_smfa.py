@@ -1,4 +1,4 @@
-"""SMFA: conditioning on what an image shows, and where EM starts."""
+"""SMFA: conditioning on observed pixels, and the start values of EM."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def incomplete(n: int, per_channel: bool = False) -> tuple[Tensor, Tensor]:
     return torch.where(mask, random_images(n, SHAPE), 0), mask
 
 
-def seen(mask: Tensor, row: int) -> np.ndarray:
+def observed_values(mask: Tensor, row: int) -> np.ndarray:
     return mask.expand(-1, *SHAPE)[row].numpy().ravel()
 
 
@@ -42,12 +42,12 @@ def seen(mask: Tensor, row: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("k", "rank"), [(1, 0), (1, 3), (4, 0), (4, 3)])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_an_image_is_given_the_dense_conditional(k, rank, per_channel):
+def test_agrees_with_the_dense_conditional(k, rank, per_channel):
     mixture = random_mfa(1, k, rank, SHAPE)
     observed, mask = incomplete(6, per_channel)
     found = of(mixture)(observed, mask).pin(observed, mask)
     for i in range(6):
-        expected = Dense.of(mixture, 0).condition(observed[i].numpy().ravel(), seen(mask, i))
+        expected = Dense.of(mixture, 0).condition(observed[i].numpy().ravel(), observed_values(mask, i))
         got = Dense.of(found, i)
         np.testing.assert_allclose(got.weights, expected.weights, atol=1e-10)
         np.testing.assert_allclose(got.means, expected.means, atol=1e-10)
@@ -72,8 +72,8 @@ def test_the_most_responsible_components_are_kept():
     assert not torch.allclose(one.expectation(), every.expectation(), atol=1e-3)
 
 
-def test_the_authors_covariance_has_the_sign_wrong():
-    """2 I - L^-1 in the place of L^-1 (reference/baselines.md, 5a): more is known, and the variance grows."""
+def test_the_authors_covariance_has_a_sign_error():
+    """2 I - L^-1 in place of L^-1: the variance grows with the number of observed pixels."""
     mixture = random_mfa(1, 2, 3, SHAPE)
     observed, mask = incomplete(4)
     right, wrong = (of(mixture, covariance=name)(observed, mask) for name in ("exact", "authors"))
@@ -81,7 +81,7 @@ def test_the_authors_covariance_has_the_sign_wrong():
     torch.testing.assert_close(wrong.weights, right.weights)
     loadings, noise = mixture.factors[0].flatten(2).numpy(), mixture.noise[0].flatten(1).numpy()
     for i in range(4):
-        o = seen(mask, i)
+        o = observed_values(mask, i)
         for c in range(2):
             a = loadings[c]
             y = a[:, o] / noise[c][o] @ a[:, o].T
@@ -95,42 +95,42 @@ def test_the_authors_covariance_has_the_sign_wrong():
     assert (right.factors.square().sum(2) <= before * (1 + 1e-12)).all()
 
 
-def test_it_knows_the_images_it_was_fitted_to():
-    """Hidden pixels are predicted far better than by the pooled mean, and as well as the density says."""
+def test_it_predicts_missing_pixels():
+    """Missing pixels are predicted far better than by the pooled mean, with errors of the density's variance."""
     truth = planted(k=2, rank=2)
     observed, mask = images(truth, 3000)
     density = started(observed, mask, components=2, factors=2, prior=1.0)
     fit(density, [(observed, mask)], passes=40)
     x = truth.sample(500, torch.Generator().manual_seed(7))[:, 0]
-    shown = random_mask(500, SHAPE, seed=8)
-    mfa, hidden = density(torch.where(shown, x, 0), shown), ~shown.expand_as(x)
-    best = truth.condition(torch.where(shown, x, 0), shown)
+    where = random_mask(500, SHAPE, seed=8)
+    mfa, missing = density(torch.where(where, x, 0), where), ~where.expand_as(x)
+    best = truth.condition(torch.where(where, x, 0), where)
     error, least, pooled = (
-        (mean - x)[hidden].square().mean().item()
+        (mean - x)[missing].square().mean().item()
         for mean in (mfa.expectation(), best.expectation(), density.pooled_mean)
     )
     assert error < 1.05 * least < 0.5 * pooled
-    assert error == pytest.approx(mfa.variance()[hidden].mean().item(), rel=0.15)
-    assert mfa.log_prob(x, ~shown).mean() > best.log_prob(x, ~shown).mean() - 0.5
+    assert error == pytest.approx(mfa.variance()[missing].mean().item(), rel=0.15)
+    assert mfa.log_prob(x, ~where).mean() > best.log_prob(x, ~where).mean() - 0.5
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_the_log_density_of_what_is_observed(per_channel):
+def test_the_log_density_of_observed_pixels(per_channel):
     mixture = random_mfa(1, 3, 2, SHAPE)
     observed, mask = incomplete(6, per_channel)
-    expected = [Dense.of(mixture, 0).log_prob(observed[i].numpy().ravel(), seen(mask, i)) for i in range(6)]
+    expected = [Dense.of(mixture, 0).log_prob(observed[i].numpy().ravel(), observed_values(mask, i)) for i in range(6)]
     np.testing.assert_allclose(of(mixture).log_prob(observed, mask).numpy(), expected, rtol=1e-10)
 
 
-def test_hidden_values_are_not_read():
+def test_missing_values_are_not_read():
     mixture = random_mfa(1, 3, 2, SHAPE)
     observed, mask = incomplete(4)
-    filled = torch.where(mask, observed, float("nan"))
-    for a, b in zip(of(mixture)(filled, mask)._parts(), of(mixture)(observed, mask)._parts(), strict=True):
+    unknown = torch.where(mask, observed, float("nan"))
+    for a, b in zip(of(mixture)(unknown, mask)._parts(), of(mixture)(observed, mask)._parts(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_its_components_all_reach_the_expected_activation():
+def test_all_components_affect_the_expected_activation():
     mixture = random_mfa(1, 4, 2, SHAPE, dtype=torch.float32)
     mixture = MFA(mixture.logits, 0.5 + 0.2 * (mixture.mean - 0.5), mixture.factors, mixture.noise)
     torch.manual_seed(0)
@@ -186,7 +186,7 @@ def test_mistakes_are_named(options, named):
 # ---------------------------------------------------------------------- the start
 
 
-def test_pooled_moments_are_over_the_images_that_show_a_pixel():
+def test_pooled_moments_are_over_observed_pixels():
     observed, mask = images(planted(), 50, per_channel=True)
     mask[:, 0, 0, 1] = False
     mean, variance = pooled_moments(torch.where(mask, observed, float("nan")), mask)
@@ -201,7 +201,7 @@ def test_pooled_moments_are_over_the_images_that_show_a_pixel():
     assert variance[0, 0, 1].item() == pytest.approx(variance[others].mean().item())
 
 
-def test_distances_count_what_is_observed():
+def test_distances_use_observed_pixels_only():
     observed, mask = images(planted(), 20)
     centres = random_images(3, SHAPE).flatten(1)
     where = mask.expand_as(observed).flatten(1)
@@ -235,7 +235,7 @@ def test_more_steps_of_kmeans_lower_the_squared_error_of_observed_pixels():
     assert errors[-1] < 0.95 * errors[0]
 
 
-def test_clusters_far_apart_are_found_behind_holes():
+def test_clusters_far_apart_are_found_in_incomplete_images():
     rng = torch.Generator().manual_seed(0)
     truth = torch.arange(240) % 4
     centres = torch.rand(4, *SHAPE, generator=rng, dtype=torch.float64)

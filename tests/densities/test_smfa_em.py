@@ -1,4 +1,4 @@
-"""EM on incomplete images: against a dense reference, its laws, and known answers."""
+"""EM on incomplete images: against a dense reference, its laws, and closed forms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def assert_same(a: SMFA, b: SMFA, **tolerance: float) -> None:
 
 
 def dense_pass(density: SMFA, observed: Tensor, mask: Tensor) -> tuple[np.ndarray, ...]:
-    """EM as in the textbook: one image, component and pixel at a time, with full covariances of (pixels, factors)."""
+    """Textbook EM: one image, component and pixel at a time, with full covariances of (pixels, factors)."""
     mixture, x, o = (
         Dense.of(density.mixture, 0),
         observed.flatten(1).numpy(),
@@ -36,15 +36,15 @@ def dense_pass(density: SMFA, observed: Tensor, mask: Tensor) -> tuple[np.ndarra
     loadings = density.factors.flatten(2).numpy()
     gram = np.zeros((k, PIXELS, rank + 1, rank + 1))
     cross, square, count = np.zeros((k, PIXELS, rank + 1)), np.zeros((k, PIXELS)), np.zeros(k)
-    for image, seen in zip(x, o, strict=True):
-        joint = np.exp(mixture.joint(image, seen))
+    for image, where in zip(x, o, strict=True):
+        joint = np.exp(mixture.joint(image, where))
         for c, share in enumerate(joint / joint.sum()):
-            gain = loadings[c][:, seen] @ np.linalg.inv(mixture.covariances[c][np.ix_(seen, seen)])
-            z = np.append(gain @ (image[seen] - mixture.means[c][seen]), 1.0)
+            gain = loadings[c][:, where] @ np.linalg.inv(mixture.covariances[c][np.ix_(where, where)])
+            z = np.append(gain @ (image[where] - mixture.means[c][where]), 1.0)
             second = np.outer(z, z)
-            second[:rank, :rank] += np.eye(rank) - gain @ loadings[c][:, seen].T
+            second[:rank, :rank] += np.eye(rank) - gain @ loadings[c][:, where].T
             count[c] += share
-            for pixel in np.flatnonzero(seen):
+            for pixel in np.flatnonzero(where):
                 gram[c, pixel] += share * second
                 cross[c, pixel] += share * image[pixel] * z
                 square[c, pixel] += share * image[pixel] ** 2
@@ -65,7 +65,7 @@ def test_a_pass_is_that_of_the_dense_reference(k, rank, per_channel):
 
 
 @pytest.mark.parametrize("isotropic", [False, True])
-def test_nothing_missing_is_the_same_as_a_mask_that_hides_nothing(isotropic):
+def test_complete_images_and_a_full_mask_are_the_same(isotropic):
     observed, _ = images(planted(), 80)
     observed = observed + 0.1
     shared = torch.ones(80, 1, *SHAPE[1:], dtype=torch.bool)
@@ -94,7 +94,7 @@ def test_order_and_batches_do_not_matter(sizes):
 
 
 def test_single_precision_is_accurate():
-    """The products are float32, the sums float64: the likelihood of a pass keeps six digits."""
+    """The products are float32, the sums float64: the likelihood has six correct digits."""
     observed, mask = images(planted(k=3), 200)
     found = {}
     for dtype in (torch.float32, torch.float64):
@@ -104,7 +104,7 @@ def test_single_precision_is_accurate():
     assert found[torch.float32] == pytest.approx(found[torch.float64], rel=1e-5)
 
 
-def test_hidden_values_change_nothing():
+def test_missing_values_change_nothing():
     observed, mask = images(planted(), 50)
     results = []
     for filling in (0.0, 0.7, float("nan")):
@@ -121,22 +121,22 @@ def test_hidden_values_change_nothing():
 
 @pytest.mark.parametrize(("k", "rank"), [(1, 0), (1, 2), (3, 0), (3, 2)])
 @pytest.mark.parametrize("isotropic", [False, True])
-@pytest.mark.parametrize("hides", ["shared", "per channel", "nothing"])
-def test_the_likelihood_of_observed_pixels_never_falls(k, rank, isotropic, hides):
-    observed, mask = images(planted(k=3), 120, per_channel=hides == "per channel")
-    if hides == "nothing":
+@pytest.mark.parametrize("masks", ["shared", "per channel", "nothing"])
+def test_the_likelihood_of_observed_pixels_never_falls(k, rank, isotropic, masks):
+    observed, mask = images(planted(k=3), 120, per_channel=masks == "per channel")
+    if masks == "nothing":
         mask = torch.ones_like(mask)
     density = started(observed, mask, components=k, factors=rank, isotropic=isotropic, noise_floor=1e-3)
     reached = [log_likelihood(density, observed, mask)]
     for _ in range(30):
-        one_pass(density, observed, mask, complete=hides == "nothing")
+        one_pass(density, observed, mask, complete=masks == "nothing")
         reached.append(log_likelihood(density, observed, mask))
     assert min(np.diff(reached)) >= -1e-6, "the least prior is worth that much"
     assert reached[-1] > reached[0] + 50
 
 
 @pytest.mark.parametrize("isotropic", [False, True])
-def test_with_a_prior_what_never_falls_is_the_posterior(isotropic):
+def test_with_a_prior_the_posterior_never_falls(isotropic):
     observed, mask = images(planted(k=3), 60)
     density = started(observed, mask, components=3, factors=2, isotropic=isotropic, prior=2.5)
     values, reached = int(mask.expand_as(observed).sum()), []
@@ -149,7 +149,7 @@ def test_with_a_prior_what_never_falls_is_the_posterior(isotropic):
 
 
 @pytest.mark.parametrize("prior", [0.5, 2.0])
-def test_where_it_ends_the_gradient_vanishes(prior):
+def test_the_gradient_vanishes_at_convergence(prior):
     """By automatic differentiation of the log-density, through code that EM does not use."""
     observed, mask = images(planted(k=2, rank=1), 60)
     density = started(observed, mask, components=2, factors=1, prior=prior, noise_floor=1e-12)
@@ -180,8 +180,8 @@ def test_planted_parameters_are_found():
     assert sorted(order) == [0, 1]
     np.testing.assert_allclose(found.weights[order], wanted.weights, atol=0.03)
     for c, k in enumerate(order):
-        shown = len(observed) * wanted.weights[c] * mask.double().mean().item()
-        error = np.sqrt(wanted.covariances[c].diagonal() / shown)
+        count = len(observed) * wanted.weights[c] * mask.double().mean().item()
+        error = np.sqrt(wanted.covariances[c].diagonal() / count)
         assert (abs(found.means[k] - wanted.means[c]) < 4.5 * error).all()
         difference = found.covariances[k] - wanted.covariances[c]
         assert np.linalg.norm(difference) < 0.15 * np.linalg.norm(wanted.covariances[c])
@@ -215,7 +215,7 @@ def test_an_interrupted_pass_goes_on_bit_for_bit():
     assert again.training_state() == {"sums": None}
 
 
-def test_fit_stops_when_little_is_gained_and_says_what_it_reached():
+def test_fit_stops_at_the_tolerance_and_returns_its_history():
     observed, mask = images(planted(), 100)
     density = started(observed, mask, components=2, factors=2)
     history = fit(density, [(observed, mask)], passes=500, tolerance=1e-4)

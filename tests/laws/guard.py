@@ -1,4 +1,4 @@
-"""So that no part escapes its laws: which classes a family has, wherever in the package they are defined."""
+"""Finds all classes of a family, wherever they are defined, so that none is left out of its law tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import lacuna
 
 
 def subclasses(base: type) -> Iterator[type]:
-    """All of them, at any depth."""
+    """All subclasses, at any depth."""
     for cls in base.__subclasses__():
         yield cls
         yield from subclasses(cls)

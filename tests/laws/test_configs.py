@@ -1,4 +1,4 @@
-"""Every experiment composes, its parts can be built, and it survives a few steps through the real command; and so
+"""Every experiment composes, its components can be built, and it survives a few steps through the real command; and so
 does what no experiment uses."""
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ Experiment = Callable[[str], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def experiment(own: dict[str, str]) -> Experiment:
-    """The composed config of an experiment; composing takes a while, and nobody changes the result."""
+    """The composed config of an experiment, cached because composing is slow; it must not be changed."""
     return cache(lambda name: config(f"experiment={name}", *own_words(name, own)))
 
 
@@ -108,7 +108,7 @@ def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) ->
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_its_parts_can_be_built(name: str, experiment: Experiment) -> None:
+def test_its_components_can_be_built(name: str, experiment: Experiment) -> None:
     made = resolve(experiment(name), "0123456789ab")
     source = source_of(experiment(name)["data"])
     shape, classes = source.shape or (3, 12, 12), source.classes or 3
@@ -153,7 +153,7 @@ CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, 
 
 
 def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
-    """The words that choose one file of a config group, whether or not an experiment does."""
+    """The overrides that choose one file of a config group."""
     if group == "imputer":
         return ["task=impute", "mask=bernoulli", f"imputer={choice}"]
     words = [f"{group}={choice}", *(own_words(choice, own) if group == "data" else [])]
@@ -162,7 +162,7 @@ def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
     return words if group == "task" else [*words, f"task={group if group in TRAINED else 'classify'}"]
 
 
-def test_every_group_of_parts_is_looked_at() -> None:
+def test_every_group_of_components_is_tested() -> None:
     assert FAMILIES.keys() | {"executor"} == registry.PACKAGES.keys()
     assert all(options(CONFIGS, group) for group in FAMILIES)
 
@@ -231,14 +231,14 @@ def test_every_feature_net_is_trained_once_on_complete_images(choice: str) -> No
 
 
 @pytest.mark.parametrize("choice", ["none", *PUBLISHED])
-def test_other_judges_need_no_run(choice: str) -> None:
+def test_other_feature_nets_need_no_run(choice: str) -> None:
     made = resolve(config("task=generate", "net=wae_digits", "stem=zero", f"features={choice}"), "0123456789ab")
     assert not made.prerequisites and ("features" in made.config) == (choice in PUBLISHED)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthetic prepared sets of the right shapes under the right names."""
+    """Synthetic prepared sets with the names and shapes of the real ones."""
     root = tmp_path_factory.mktemp("synthetic")
     rng = np.random.default_rng(0)
     for name in sorted({name.split("_")[0] for name in EXPERIMENTS} - {"arrays", "folder"}):
@@ -312,8 +312,8 @@ def test_runs_for_an_epoch(name: str, root: Path, output: Path, own: dict[str, s
     folder = RunFolder.of(output, made)
     found = folder.metrics["metrics"]
     assert all(np.isfinite(value) for value in found.values())
-    judged = {"classify": "test/accuracy", "generate": "test/fid_best", "impute": "test/rmse"}
-    assert judged.get(made.task, "test/nll_per_dim") in found
+    metrics = {"classify": "test/accuracy", "generate": "test/fid_best", "impute": "test/rmse"}
+    assert metrics.get(made.task, "test/nll_per_dim") in found
     if made.task == "classify" and name not in HEAVY:
         weight = load(folder).state_dict()["stem.conv.weight"]
         assert len(weight) == made.config["stem"]["filters"]

@@ -70,7 +70,7 @@ def density(request: pytest.FixtureRequest) -> Density:
 
 
 def incomplete(n: int, seed: int = 1, per_channel: bool = False) -> tuple[Tensor, Tensor]:
-    """Images with zeros in the holes, and their masks."""
+    """Images with zeros at missing pixels, and their masks."""
     mask = random_mask(n, SHAPE, per_channel=per_channel, seed=seed + 1)
     return torch.where(mask, random_images(n, SHAPE, seed=seed).float(), 0), mask
 
@@ -85,18 +85,18 @@ def test_shapes_and_ranges(density, per_channel):
     assert mfa.mean.shape[2:] == SHAPE and len(mfa) == 4
     assert {part.dtype for part in parts(mfa)} == {torch.float32}
     assert all(part.isfinite().all() for part in parts(mfa))
-    hidden = ~incomplete(4, per_channel=per_channel)[1].expand(-1, *SHAPE)
-    assert (mfa.noise.movedim(1, 0)[:, hidden] > 0).all(), "noise must be positive wherever something is to be scored"
+    missing = ~incomplete(4, per_channel=per_channel)[1].expand(-1, *SHAPE)
+    assert (mfa.noise.movedim(1, 0)[:, missing] > 0).all(), "noise must be positive at missing pixels"
 
 
-def test_depends_on_what_is_observed_and_on_where(density):
+def test_depends_on_observed_values_and_mask(density):
     observed, mask = incomplete(4)
     mfa = density(observed, mask)
-    hidden = ~mask[:, None].expand_as(mfa.mean)
+    missing = ~mask[:, None].expand_as(mfa.mean)
     other = density(torch.where(mask, 1 - observed, 0), mask)
-    assert not torch.allclose(other.mean[hidden], mfa.mean[hidden])
+    assert not torch.allclose(other.mean[missing], mfa.mean[missing])
     fewer = mask & random_mask(4, SHAPE, seed=11)
-    assert not torch.allclose(density(torch.where(fewer, observed, 0), fewer).mean[hidden], mfa.mean[hidden])
+    assert not torch.allclose(density(torch.where(fewer, observed, 0), fewer).mean[missing], mfa.mean[missing])
 
 
 def test_pinned_it_is_the_image_where_that_was_observed(density):
@@ -104,11 +104,11 @@ def test_pinned_it_is_the_image_where_that_was_observed(density):
     mfa = density(observed, mask).pin(observed, mask)
     torch.testing.assert_close(torch.where(mask, mfa.expectation(), 0), observed)
     torch.testing.assert_close(torch.where(mask, mfa.variance(), 0), torch.zeros_like(observed))
-    hidden = ~mask
-    assert (mfa.variance()[hidden] > 0).all()
+    missing = ~mask
+    assert (mfa.variance()[missing] > 0).all()
 
 
-def test_images_of_a_batch_do_not_matter_to_each_other(density):
+def test_images_of_a_batch_are_independent(density):
     observed, mask = incomplete(6)
     whole = density(observed, mask)
     order = torch.tensor([4, 0, 5, 2, 1, 3])
@@ -141,7 +141,7 @@ def test_extremes_of_the_mask(density, everything):
     assert mfa.pin(observed, mask).log_prob(observed, ~mask).isfinite().all()
 
 
-def test_the_likelihood_of_hidden_pixels_is_finite_and_trains_every_parameter(density):
+def test_the_likelihood_of_missing_pixels_is_finite_and_trains_every_parameter(density):
     density.train()
     truth = random_images(8, SHAPE).float()
     mask = random_mask(8, SHAPE)

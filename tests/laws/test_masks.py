@@ -1,4 +1,4 @@
-"""What every mask scheme promises: a pure function of (seed, split, index), the stated share, every position."""
+"""The laws of every mask scheme: a pure function of (seed, split, index), the stated share, every position."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCHEMES: list[MaskScheme] = [
     Rectangle(),
     Mixture([{"type": "masks.Square", "weight": 3}, {"type": "masks.Noise"}]),
 ]
-# How many of H x W pixels a scheme hides: the number where it is exact, the probability of each where it is random.
+# How many of H x W pixels are missing: the number if it is exact, the probability of each if it is random.
 Hidden = Callable[[Any, int, int], float]
 EXACT: dict[type[MaskScheme], Hidden] = {
     NoMask: lambda scheme, h, w: 0,
@@ -53,7 +53,7 @@ RANDOM: dict[type[MaskScheme], Hidden] = {
     Mixture: lambda scheme, h, w: (3 * rounded(0.5 * min(h, w)) ** 2 + rounded(0.75 * h * w)) / 4 / h / w,
 }
 INDEPENDENT = (Bernoulli,)  # one pixel of another
-UNIFORM = (NoMask, Noise, Bernoulli)  # hide every pixel equally often
+UNIFORM = (NoMask, Noise, Bernoulli)  # every pixel is missing equally often
 every = pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "mask"
@@ -69,7 +69,7 @@ def rounded(value: float) -> int:
 
 
 def rectangles(scheme: Rectangle, height: int, width: int) -> float:
-    """The mean share of all rectangles that are allowed, by listing them."""
+    """The mean area of all allowed rectangles, by enumeration."""
     ends = itertools.product(itertools.combinations(range(height + 1), 2), itertools.combinations(range(width + 1), 2))
     shares = [(bottom - top) * (right - left) / (height * width) for (top, bottom), (left, right) in ends]
     allowed = [share for share in shares if scheme.smallest <= share <= scheme.largest]
@@ -124,7 +124,7 @@ def test_seed_split_and_index_each_change_it(scheme):
 
 @every
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (3, 1, 5)], ids=str)
-def test_something_is_always_observed(scheme, shape):
+def test_at_least_one_pixel_is_observed(scheme, shape):
     assert draw(scheme, 500, shape).flatten(1).any(1).all()
 
 
@@ -141,19 +141,19 @@ AREAS = pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (
 
 @every
 @AREAS
-def test_the_missing_area_is_the_stated_one(scheme, shape):
-    hidden = ~draw(scheme, 300, shape)
+def test_the_missing_area_is_as_specified(scheme, shape):
+    missing = ~draw(scheme, 300, shape)
     if type(scheme) in EXACT:
-        assert (hidden.flatten(1).sum(1) == EXACT[type(scheme)](scheme, *shape[1:])).all()
+        assert (missing.flatten(1).sum(1) == EXACT[type(scheme)](scheme, *shape[1:])).all()
     else:
         rate = RANDOM[type(scheme)](scheme, *shape[1:])
-        draws = hidden.numel() if isinstance(scheme, INDEPENDENT) else len(hidden)
-        assert abs(hidden.double().mean() - rate) < 4.5 * math.sqrt(rate * (1 - rate) / draws)
-        assert hidden.flatten(1).sum(1).double().std() > 1
+        draws = missing.numel() if isinstance(scheme, INDEPENDENT) else len(missing)
+        assert abs(missing.double().mean() - rate) < 4.5 * math.sqrt(rate * (1 - rate) / draws)
+        assert missing.flatten(1).sum(1).double().std() > 1
 
 
 @every
-def test_every_pixel_is_hidden_at_times_or_equally_often(scheme):
+def test_every_pixel_is_missing_at_times_or_equally_often(scheme):
     n = 4000
     often = (~draw(scheme, n)).double().mean(0)
     if isinstance(scheme, UNIFORM):
@@ -165,16 +165,16 @@ def test_every_pixel_is_hidden_at_times_or_equally_often(scheme):
 
 def test_square_reaches_every_position_equally_often():
     n, positions = 5000, 25
-    hidden = ~draw(Square(), n)[:, 0]
-    top, left = hidden.any(2).to(torch.uint8).argmax(1), hidden.any(1).to(torch.uint8).argmax(1)
+    missing = ~draw(Square(), n)[:, 0]
+    top, left = missing.any(2).to(torch.uint8).argmax(1), missing.any(1).to(torch.uint8).argmax(1)
     counts = torch.bincount(top * 5 + left, minlength=positions).double()
     assert len(counts) == positions and (counts > 0).all()
     chi2 = ((counts - n / positions) ** 2 / (n / positions)).sum()
     assert chi2 < 51.2  # the 99.9 % point of chi2 with 24 degrees of freedom
-    for r, c, hole in zip(top[:20], left[:20], hidden[:20], strict=True):  # it is that square and nothing else
+    for r, c, square in zip(top[:20], left[:20], missing[:20], strict=True):  # it is that square and nothing else
         expected = torch.zeros(8, 8, dtype=torch.bool)
         expected[r : r + 4, c : c + 4] = True
-        assert torch.equal(hole, expected)
+        assert torch.equal(square, expected)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.6, 0.9])
@@ -195,14 +195,14 @@ def test_higher_rates_contain_lower_ones():
 
 
 def test_trapezoids_are_convex_inside_and_everywhere():
-    hidden = ~draw(Trapezoid(), 1500, (1, 20, 20))[:, 0]
-    assert hidden.any(0).all()  # corners and edges, too
+    missing = ~draw(Trapezoid(), 1500, (1, 20, 20))[:, 0]
+    assert missing.any(0).all()  # corners and edges, too
     for axis in (1, 2):  # one run of pixels in every row and column, up to the ties of one last row
-        edges = hidden.to(torch.int8).diff(dim=axis).abs().sum(axis)
+        edges = missing.to(torch.int8).diff(dim=axis).abs().sum(axis)
         assert (edges <= 2).all()
-    rows, columns = hidden.any(2).sum(1), hidden.any(1).sum(1)
+    rows, columns = missing.any(2).sum(1), missing.any(1).sum(1)
     assert rows.double().std() > 1 and columns.double().std() > 1
-    widths = hidden.sum(2).double()
+    widths = missing.sum(2).double()
     steps = widths.diff(dim=1)
     assert (steps.abs().sum(1) > 0).all()  # never a plain full-width band
 
@@ -233,8 +233,8 @@ def test_values_equal_those_of_plain_integers():
     for row, index in zip(mask.flatten(1), (0, 5, 123456), strict=True):
         assert row.tolist() == [scalar(salt, index, pixel) >= int(0.6 * 2**63) for pixel in range(12)]
     salt = key(7, "test", "Square")
-    hole = ~draw(Square(), torch.tensor([42]), seed=7, split="test")[0, 0]
-    assert hole.nonzero()[0].tolist() == [scalar(salt, 42, 0) % 5, scalar(salt, 42, 1) % 5]
+    missing = ~draw(Square(), torch.tensor([42]), seed=7, split="test")[0, 0]
+    assert missing.nonzero()[0].tolist() == [scalar(salt, 42, 0) % 5, scalar(salt, 42, 1) % 5]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

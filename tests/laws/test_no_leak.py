@@ -1,6 +1,6 @@
-"""No leak: whatever stands behind the holes, training and judging come out the same, bit for bit.
+"""No leak: missing values never change training or evaluation, bit for bit.
 
-The same recipes are run twice on the same stored data; the second time every hidden value of the arrays that are read
+The same recipes are run twice on the same stored data; the second time every missing value of the arrays that are read
 is replaced by noise, right where they are read. Weights, histories and metrics must be equal to the last bit.
 """
 
@@ -77,7 +77,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def clean_output(file: Path) -> Path:
-    """Where runs on a file as it is are kept: the tests of one file train each of them once."""
+    """Output folder of the runs on the unchanged file, which the tests of one file share."""
     return file.parent / "clean"
 
 
@@ -127,14 +127,14 @@ def noise_where(chosen: np.ndarray, arrays: Arrays) -> Arrays:
 
 
 def visible(split: str, arrays: Arrays) -> np.ndarray:
-    """What may be seen of the stored images of a split: behind the recipe's mask and the user's own."""
+    """Observed pixels of the stored images of a split: by the recipe's mask scheme and the user's own masks."""
     index = torch.arange(len(arrays.images))
-    shown = Square()(index, tuple(arrays.images.shape[1:]), seed=0, split=split).numpy()
-    return shown if arrays.observed is None else shown & arrays.observed
+    observed = Square()(index, tuple(arrays.images.shape[1:]), seed=0, split=split).numpy()
+    return observed if arrays.observed is None else observed & arrays.observed
 
 
 def noise_behind(split: str) -> Tamper:
-    """Noise in place of the hidden values of one split."""
+    """Noise in place of the missing values of one split."""
     return lambda name, arrays: noise_where(~visible(name, arrays), arrays) if name == split else arrays
 
 
@@ -143,7 +143,7 @@ def tampering(monkeypatch: pytest.MonkeyPatch, tamper: Tamper) -> None:
     monkeypatch.setattr(PreparedData, "split", lambda self, name: tamper(name, original(self, name)))
 
 
-def test_hidden_values_of_training_images_change_nothing(file, clean_output, tmp_path, monkeypatch):
+def test_missing_values_of_training_images_change_nothing(file, clean_output, tmp_path, monkeypatch):
     clean = run_all(file, clean_output)
     assert sum("stem" in key for key in clean) > len(STEMS) and any("net.mean" in key for key in clean)
     assert any("-flow-" in key and "alpha" in key for key in clean)
@@ -151,8 +151,8 @@ def test_hidden_values_of_training_images_change_nothing(file, clean_output, tmp
     assert differences(clean, run_all(file, tmp_path / "tampered")) == set()
 
 
-def test_hidden_values_of_training_images_change_nothing_in_what_em_fits(file, clean_output, tmp_path, monkeypatch):
-    """Neither the mixture, nor MisConv on it, nor how either is judged; unless it is fitted to complete images."""
+def test_missing_values_of_training_images_change_nothing_in_em(file, clean_output, tmp_path, monkeypatch):
+    """Neither the mixture, nor MisConv with it, nor their metrics; unless it is fitted to complete images."""
     clean = run_all(file, clean_output, "misconv", "mfa_mean", more=SHALLOW)
     assert any("smfa" in key and key.endswith("/factors") for key in clean)
     complete = run_all(file, clean_output, "misconv", more=(*SHALLOW, "density.complete=true"))
@@ -166,7 +166,7 @@ def test_hidden_values_of_training_images_change_nothing_in_what_em_fits(file, c
     assert any(key.endswith("/factors") for key in differences(complete, other))
 
 
-def test_hidden_values_of_test_images_reach_only_what_judges_them(file, clean_output, tmp_path, monkeypatch):
+def test_missing_values_of_test_images_change_only_metrics(file, clean_output, tmp_path, monkeypatch):
     clean = run_all(file, clean_output, "misconv", "knn", "acflow")
 
     def tamper(split: str, arrays: Arrays) -> Arrays:
@@ -174,18 +174,18 @@ def test_hidden_values_of_test_images_reach_only_what_judges_them(file, clean_ou
 
     tampering(monkeypatch, tamper)
     changed = differences(clean, run_all(file, tmp_path / "tampered", "misconv", "knn", "acflow"))
-    # densities and flows are judged by what is hidden
-    judging = ("dmfa", "-flow-", "/complete/")
-    assert all(any(where in key for where in judging) for key in changed), changed
-    assert all(any(where in key for key in changed) for where in judging)
+    # densities and flows are evaluated on missing pixels
+    evaluated = ("dmfa", "-flow-", "/complete/")
+    assert all(any(where in key for where in evaluated) for key in changed), changed
+    assert all(any(where in key for key in changed) for where in evaluated)
     assert not any("weight" in key or "bias" in key or "train/loss" in key for key in changed)
 
 
 GENERATE = ("task=generate", "net=wae_digits", "net.training.epochs=2", "net.stages=[[4,1]]", "features=none")
 
 
-def test_hidden_values_reach_no_auto_encoder(file, clean_output, tmp_path, monkeypatch):
-    """Of training images: nothing at all. Of test images: only what judges reconstructions."""
+def test_missing_values_change_no_auto_encoder(file, clean_output, tmp_path, monkeypatch):
+    """Missing values of training images change nothing, those of test images only metrics of reconstructions."""
     stems = ("misconv", "zero", "partial")
     clean = run_all(file, clean_output, *stems, more=GENERATE)
     assert any("wae.discriminator" in key for key in clean) and any("train/adversarial" in key for key in clean)
@@ -197,8 +197,8 @@ def test_hidden_values_reach_no_auto_encoder(file, clean_output, tmp_path, monke
         assert bool(changed) == (split == "test")
 
 
-def test_the_feature_net_judges_and_teaches_nothing(tmp_path, monkeypatch):
-    """It has seen complete training images, so FID may change with what is behind their holes, and only that."""
+def test_the_feature_net_changes_only_metrics(tmp_path, monkeypatch):
+    """It is trained on complete images, so the FID, and nothing else, may change with their missing values."""
     file = user_file(tmp_path, 0)
     more = (*GENERATE[:-1], "features=lenet_digits", "features.run.net.training.epochs=1")
     clean = run_all(file, tmp_path / "clean", "misconv", more=more)
@@ -207,16 +207,16 @@ def test_the_feature_net_judges_and_teaches_nothing(tmp_path, monkeypatch):
     assert changed and all("lenet" in key or "/test/fid" in key for key in changed), changed
 
 
-def test_values_that_the_user_lacks_are_no_truth_either(tmp_path, monkeypatch):
-    """Where there is no truth, metrics do not look: not even the "complete" ones."""
+def test_pixels_missing_in_the_users_data_have_no_truth(tmp_path, monkeypatch):
+    """Pixels without truth do not affect metrics, not even those on "complete" images."""
     file = user_file(tmp_path, 3)
     clean = run_all(file, tmp_path / "clean", "misconv")
     tampering(monkeypatch, lambda split, arrays: noise_where(~arrays.observed, arrays))
     assert differences(clean, run_all(file, tmp_path / "tampered", "misconv")) == set()
 
 
-def test_the_law_has_teeth(tmp_path, monkeypatch):
-    """Observed values do matter: the same comparison sees a single one that changes."""
+def test_observed_values_do_matter(tmp_path, monkeypatch):
+    """The same comparison detects a single changed observed value."""
     file = user_file(tmp_path, 0)
     clean = run_all(file, tmp_path / "clean", "zero")
 
@@ -233,38 +233,38 @@ def test_the_law_has_teeth(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("own", [0, 3])
-def test_the_density_is_not_shown_what_it_is_scored_on(own, tmp_path, monkeypatch):
-    """Neither what is missing nor what is hidden on purpose goes in; only the latter is scored."""
+def test_the_input_of_the_density_has_no_held_out_pixels(own, tmp_path, monkeypatch):
+    """Neither missing nor held-out pixels are in the input; only held-out pixels are in the loss."""
     file = user_file(tmp_path, own)
     wanted = recipe(file, "task=density")
     where = settings(file, tmp_path)
     task = make_task(wanted, where, open_data(wanted, where))
     assert isinstance(task, TrainDMFA)
-    seen: list[tuple[Tensor, Tensor]] = []
-    scored: list[Tensor] = []
-    task.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    calls: list[tuple[Tensor, Tensor]] = []
+    targets: list[Tensor] = []
+    task.model.register_forward_pre_hook(lambda module, inputs: calls.append(inputs))
     original = type(task.model(torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool))).log_prob
 
     def log_prob(self, x: Tensor, where: Tensor) -> Tensor:
-        scored.append(where)
+        targets.append(where)
         return original(self, x, where)
 
     monkeypatch.setattr("lacuna.mfa.MFA.log_prob", log_prob)
     batch = task.data.train.batch(torch.arange(10))
-    seen.clear()
-    hidden = []
+    calls.clear()
+    held_out = []
     for epoch in (0, 0, 1):
         monkeypatch.setattr(TrainDMFA, "current_epoch", epoch)
         loss, count = task.loss(batch)
-        (observed, keep), chosen = seen.pop(), scored.pop()
+        (observed, mask), chosen = calls.pop(), targets.pop()
         wide = batch.mask.expand_as(batch.observed)
         assert loss.isfinite() and count == chosen.sum()
-        assert not (keep & chosen).any() and torch.equal(keep | chosen, wide)
-        assert (observed[~keep.expand_as(observed)] == 0).all()
-        assert torch.equal(observed[keep.expand_as(observed)], batch.observed[keep.expand_as(observed)])
-        assert chosen.flatten(1).any(1).float().mean() > 0.7, "nearly every image has something to be scored on"
-        hidden.append(chosen)
-    assert torch.equal(hidden[0], hidden[1]) and not torch.equal(hidden[0], hidden[2])
+        assert not (mask & chosen).any() and torch.equal(mask | chosen, wide)
+        assert (observed[~mask.expand_as(observed)] == 0).all()
+        assert torch.equal(observed[mask.expand_as(observed)], batch.observed[mask.expand_as(observed)])
+        assert chosen.flatten(1).any(1).float().mean() > 0.7, "nearly every image has held-out pixels"
+        held_out.append(chosen)
+    assert torch.equal(held_out[0], held_out[1]) and not torch.equal(held_out[0], held_out[2])
 
 
 def test_a_training_batch_holds_no_truth(file):

@@ -15,8 +15,8 @@ IMPUTERS = ("mean", "ring", "linear", "harmonic", "gaussian", "knn", "density_me
 @pytest.mark.parametrize(
     "own", [0, pytest.param(1, marks=pytest.mark.slow), 3], ids=["complete", "own holes", "own holes per channel"]
 )
-def test_hidden_values_reach_no_imputer(own, tmp_path, monkeypatch):
-    """Of training images: nothing at all. Of test images: only what judges imputations."""
+def test_missing_values_change_no_imputer(own, tmp_path, monkeypatch):
+    """Missing values of training images change nothing, those of test images only metrics of imputations."""
     file = user_file(tmp_path, own)
 
     def impute_all(output: Path) -> dict[str, Any]:
@@ -33,5 +33,5 @@ def test_hidden_values_reach_no_imputer(own, tmp_path, monkeypatch):
             tampering(patch, noise_behind(split))
             changed = differences(clean, impute_all(tmp_path / f"tampered {split}"))
         assert all("/test/" in key for key in changed), changed
-        judged = {key for key in changed if key.endswith("/test/rmse") and "dmfa" not in key}
-        assert len(judged) == (len(IMPUTERS) if split == "test" else 0)
+        metrics = {key for key in changed if key.endswith("/test/rmse") and "dmfa" not in key}
+        assert len(metrics) == (len(IMPUTERS) if split == "test" else 0)

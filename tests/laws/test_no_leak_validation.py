@@ -18,7 +18,7 @@ CARVE = ("data.validation=10",)
 STEMS = ("misconv", "knn", "mean")
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["complete", "own holes"])
+@pytest.fixture(scope="module", params=[0, 1], ids=["complete", "own mask"])
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file without validation images, of which 10 training images are set aside."""
     return user_file(tmp_path_factory.mktemp("data"), request.param, validation=0)
@@ -31,7 +31,7 @@ def data(file: Path) -> IncompleteData:
 
 @pytest.fixture(scope="module")
 def clean(file: Path) -> dict[str, Any]:
-    """What comes of the file as it is."""
+    """Results on the unchanged file."""
     return run_all(file, file.parent / "clean", *STEMS, more=CARVE)
 
 
@@ -47,8 +47,8 @@ def test_images_set_aside_for_validation_are_not_trained_on(data):
     assert (torch.cdist(pictures, others) > 0.1).all()
 
 
-def test_hidden_values_change_nothing_where_validation_images_are_set_aside(file, data, clean, tmp_path, monkeypatch):
-    """Behind the holes of training images: nothing at all. Behind those of the others: only what judges densities."""
+def test_missing_values_change_nothing_where_validation_images_are_set_aside(file, data, clean, tmp_path, monkeypatch):
+    """Changed missing values: of training images, no effect; of other images, on the metrics of densities only."""
     aside = data.positions("validation")[1]
     assert any("/validation/" in key for key in clean)
     for those in (False, True):
@@ -66,8 +66,8 @@ def test_hidden_values_change_nothing_where_validation_images_are_set_aside(file
         assert bool(changed) == those
 
 
-def test_images_set_aside_for_validation_decide_nothing(file, data, clean, tmp_path, monkeypatch):
-    """Even what they show may be anything: they are looked at, never learnt from."""
+def test_images_set_aside_for_validation_do_not_change_the_model(file, data, clean, tmp_path, monkeypatch):
+    """Even their observed values may be arbitrary: they are evaluated, never trained on."""
     aside = data.positions("validation")[1]
 
     def tamper(split: str, arrays: Arrays) -> Arrays:

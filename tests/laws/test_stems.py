@@ -29,7 +29,7 @@ DENSITY = {
 
 @dataclass(frozen=True)
 class Case:
-    """A stem and what its definition does not promise.
+    """A stem and the laws that its definition does not imply.
 
     Args:
         spec: of the stem.
@@ -89,7 +89,7 @@ def test_every_stem_is_here():
     assert_all_listed(Stem, [*(new(name) for name in STEMS), ImageStem()], "STEMS in tests/laws/test_stems.py")
 
 
-def test_the_image_itself_is_given_to_nets_with_a_first_layer_of_their_own():
+def test_the_image_stem_returns_the_image():
     x, mask = random_images(4, SHAPE).float(), random_mask(4, SHAPE)
     observed = torch.where(mask, x, 0)
     stem = ImageStem()
@@ -97,7 +97,7 @@ def test_the_image_itself_is_given_to_nets_with_a_first_layer_of_their_own():
 
 
 @each
-def test_a_complete_image_is_convolved_as_ever(name):
+def test_a_complete_image_is_convolved_as_usual(name):
     stem, case = new(name), STEMS[name]
     x = random_images(4, SHAPE).float()
     found = stem(x, torch.ones(4, 1, *SHAPE[1:], dtype=torch.bool))
@@ -122,12 +122,12 @@ def test_features_are_finite_and_never_negative(name):
 
 
 @each
-@pytest.mark.parametrize("hidden", [0.5, 7.0, float("nan"), float("inf")])
-def test_hidden_values_are_irrelevant(name, hidden):
-    """Through the model, which erases them: nothing else that it hands on depends on them."""
+@pytest.mark.parametrize("value", [0.5, 7.0, float("nan"), float("inf")])
+def test_missing_values_are_irrelevant(name, value):
+    """Through the model, which erases missing values first."""
     model = IncompleteClassifier(new(name), torch.nn.Identity())
     x, mask = incomplete()
-    dirty, wanted = torch.where(mask, x, hidden), model(x, mask)
+    dirty, wanted = torch.where(mask, x, value), model(x, mask)
     assert torch.equal(model(dirty, mask), wanted)
     assert torch.equal(model(dirty, mask, model.stem.encode(x, mask)), wanted)
     if isinstance(model.stem.frozen, Imputer):  # public, so it erases them itself

@@ -19,7 +19,7 @@ SHAPE = (3, 8, 8)
 
 
 class SomeDensity(nn.Module):
-    """A density that depends on what it is given, has a weight, and behaves otherwise in training mode."""
+    """A density that depends on its input, has a weight, and behaves differently in training mode."""
 
     def __init__(self, k: int = 2, shape: tuple[int, int, int] = SHAPE) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def test_complete_image_gives_what_the_model_gives(name, images):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_incomplete_image_gives_the_expectation(name, images):
-    """The bodies are linear, so the mean of the model over completed images is what the adapted one must say."""
+    """The bodies are linear, so the adapted model must equal the mean of the model over samples."""
     model, density, n = MODELS[name](), SomeDensity().eval(), 5000
     image, mask = images[0][:2], images[1][:2]
     with torch.no_grad():
@@ -202,7 +202,7 @@ def test_batch_norm_without_running_statistics(images):
     torch.testing.assert_close(adapt(model, SomeDensity()).eval()(image, everything), model(image))
 
 
-def test_nothing_depends_on_hidden_values(images):
+def test_nothing_depends_on_missing_values(images):
     image, mask = images
     adapted = adapt(MODELS["norm"](), SomeDensity()).eval()
     assert torch.equal(adapted(torch.where(mask, image, float("nan")), mask), adapted(image, mask))
@@ -237,7 +237,7 @@ def test_the_model_itself_stays_usable(images):
     assert torch.equal(model(images[0]), wanted)
 
 
-def test_a_frozen_density_stays_as_it_is(images):
+def test_a_frozen_density_is_not_trained(images):
     density = SomeDensity()
     adapted = adapt(MODELS["relu"](), density)
     assert not density.training, "in evaluation mode from the start, not only after .train() or .eval()"

@@ -72,7 +72,7 @@ def test_agrees_with_the_dense_covariance_of_the_output(name, k, rank):
                                                    ("gelu", nn.GELU()), ("identity", nn.Identity())])  # fmt: skip
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_agrees_with_monte_carlo(name, activation, plain):
-    """Drawn by numpy from the dense mixture, sent through an ordinary convolution: within 4 standard errors."""
+    """Drawn by numpy from the dense mixture, then an ordinary convolution: within 4 standard errors."""
     conv, n = convolution(name, out=2), 10_000
     mfa = random_mfa(1, 2, 2, SHAPE, seed=3).pin(random_images(1, SHAPE), random_mask(1, SHAPE))
     dense, rng = Dense.of(mfa, 0), np.random.default_rng(0)
@@ -121,7 +121,7 @@ def test_a_density_without_spread_gives_the_naive_layer():
     torch.testing.assert_close(MisConv2d.from_conv(conv)(certain), conv(torch.where(mask, x, mfa.mean[:, 0])).relu())
 
 
-def test_windows_without_holes_are_computed_as_ever():
+def test_windows_without_missing_pixels_are_convolved_as_usual():
     conv, x = convolution(), random_images(1, SHAPE)
     mask = torch.ones(1, 1, *SHAPE[1:], dtype=torch.bool)
     mask[..., 0, 0] = False
@@ -257,7 +257,7 @@ def test_mistakes_are_named(options, message):
 
 
 def test_circular_windows_wider_than_the_image_are_refused():
-    """A pixel seen twice by one window would have to be counted (w1 + w2)^2, not w1^2 + w2^2."""
+    """A pixel that occurs twice in one window would have to be counted (w1 + w2)^2, not w1^2 + w2^2."""
     layer = MisConv2d(2, 1, 3, padding=1, padding_mode="circular")
     with pytest.raises(ValueError, match="wider than the image"):
         layer(random_mfa(1, 1, 1, (2, 4, 2)))

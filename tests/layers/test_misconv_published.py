@@ -59,9 +59,9 @@ def test_authors_formula_is_their_code():
         for p, mean, factors, noise in zip(*numbers(mfa, i), strict=True):
             v = correlate(noise, weight**2) + bias**2 + sum((correlate(a, weight) + bias) ** 2 for a in factors)
             expected = expected + p * published_relu(correlate(mean, weight) + bias, v, 0.5)
-        seen = mask[i].numpy()
-        known = np.maximum(correlate(np.where(seen, x[i].numpy(), 0), weight) + bias, 0)
-        np.testing.assert_allclose(found[i].detach().numpy(), np.where(seen[:1], known, expected), atol=1e-12)
+        observed = mask[i].numpy()
+        plain = np.maximum(correlate(np.where(observed, x[i].numpy(), 0), weight) + bias, 0)
+        np.testing.assert_allclose(found[i].detach().numpy(), np.where(observed[:1], plain, expected), atol=1e-12)
 
 
 def test_authors_formula_cuts_the_gradient_of_the_noise_term():
@@ -75,8 +75,8 @@ def test_authors_formula_cuts_the_gradient_of_the_noise_term():
     m, s = functional.conv2d(mfa.mean[:, 0], w, b, padding=1), v.sqrt()
     bell = s / math.sqrt(2 * math.pi) * torch.exp(-(m**2) / (2 * v))
     value = 0.5 * (m + bell + m * torch.erf(m / (s * math.sqrt(2))))
-    known = functional.conv2d(x * mask, w, b, padding=1).relu()
-    wanted = torch.autograd.grad(torch.where(mask, known, value).sum(), (w, b))
+    plain = functional.conv2d(x * mask, w, b, padding=1).relu()
+    wanted = torch.autograd.grad(torch.where(mask, plain, value).sum(), (w, b))
     for a, c in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, c)
 
@@ -95,7 +95,7 @@ def test_size_of_the_authors_bias_error():
 
 
 def test_paper_formula_is_that_of_equations_3_and_4():
-    """The noise convolved with W itself, a quarter of the Gaussian term - wherever that variance is one."""
+    """The noise convolved with W itself, a quarter of the Gaussian term - where that variance is not negative."""
     conv, mfa = convolution(), random_mfa(2, 3, 2, SHAPE)
     found = MisConv2d.from_conv(conv, formula="paper")(mfa).detach()
     weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()[:, None, None]

@@ -25,19 +25,19 @@ def by_loops(layer: PartialConv2d, x: Tensor, mask: Tensor) -> tuple[np.ndarray,
     height = (image.shape[2] - dh * (kh - 1) - 1) // sh + 1
     width = (image.shape[3] - dw * (kw - 1) - 1) // sw + 1
     out = np.zeros((len(x), out_channels, height, width))
-    seen = np.zeros((len(x), 1, height, width), bool)
+    output_mask = np.zeros((len(x), 1, height, width), bool)
     for b, y, z in np.ndindex(len(x), height, width):
         rows = slice(y * sh, y * sh + dh * (kh - 1) + 1, dh)
         columns = slice(z * sw, z * sw + dw * (kw - 1) + 1, dw)
         window, there = image[b, :, rows, columns], valid[b, :, rows, columns]
         if not there.any():
             continue
-        seen[b, 0, y, z] = True
+        output_mask[b, 0, y, z] = True
         for o in range(out_channels):
             first = o * layer.groups // out_channels * per_group
             raw = (weight[o] * window[first : first + per_group]).sum()
             out[b, o, y, z] = raw * there.size / there.sum() + bias[o]
-    return out, seen
+    return out, output_mask
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_agrees_with_loops(options, per_channel):
     layer = PartialConv2d(3, 6, dtype=torch.float64, **options)
     x, mask = random_images(3, SHAPE), random_mask(3, SHAPE, per_channel=per_channel)
     mask[0, :, :5, :5] = False  # windows without anything observed
-    out, seen = layer.with_mask(x, mask)
-    wanted, wanted_seen = by_loops(layer, x, mask)
+    out, output_mask = layer.with_mask(x, mask)
+    wanted, wanted_mask = by_loops(layer, x, mask)
     np.testing.assert_allclose(out.detach().numpy(), wanted, atol=1e-12)
-    np.testing.assert_array_equal(seen.numpy(), wanted_seen)
-    assert not wanted_seen.all()
+    np.testing.assert_array_equal(output_mask.numpy(), wanted_mask)
+    assert not wanted_mask.all()
     assert torch.equal(layer(x, mask), out)
 
 
@@ -89,7 +89,7 @@ def test_one_valid_pixel_of_nine_is_amplified_nine_times():
     torch.testing.assert_close(layer(x, mask).flatten(), 9 * layer.weight[:, :, 1, 1] @ x[0, :, 1, 1])
 
 
-def test_without_padding_a_complete_image_is_convolved_as_ever():
+def test_without_padding_a_complete_image_is_convolved_as_usual():
     layer, x = PartialConv2d(3, 4, 3), torch.rand(2, *SHAPE)
     wanted = torch.nn.functional.conv2d(x, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x, torch.ones(2, 1, *SHAPE[1:], dtype=torch.bool)), wanted)
@@ -97,12 +97,14 @@ def test_without_padding_a_complete_image_is_convolved_as_ever():
 
 def test_where_nothing_is_observed_the_output_is_zero():
     layer = PartialConv2d(3, 4, 3, padding=1)
-    out, seen = layer.with_mask(torch.full((1, *SHAPE), float("nan")), torch.zeros(1, 1, *SHAPE[1:], dtype=torch.bool))
-    assert (out == 0).all() and not seen.any()
+    out, output_mask = layer.with_mask(
+        torch.full((1, *SHAPE), float("nan")), torch.zeros(1, 1, *SHAPE[1:], dtype=torch.bool)
+    )
+    assert (out == 0).all() and not output_mask.any()
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_hidden_values_do_not_matter(per_channel):
+def test_missing_values_do_not_matter(per_channel):
     layer, x = PartialConv2d(3, 4, 3), random_images(2, SHAPE).float()
     mask = random_mask(2, SHAPE, per_channel=per_channel)
     found = layer(torch.where(mask, x, float("nan")), mask)
@@ -131,7 +133,7 @@ def test_half_precision(dtype):
     torch.testing.assert_close(mixed.float(), wanted, atol=0.05, rtol=0.05)
 
 
-def test_calls_do_not_remember_each_other():
+def test_calls_are_independent():
     layer, x = PartialConv2d(3, 4, 3, padding=1), torch.rand(1, *SHAPE)
     one, two = random_mask(2, SHAPE).split(1)
     wanted = layer(x, one)
@@ -140,7 +142,7 @@ def test_calls_do_not_remember_each_other():
     assert list(layer.state_dict()) == ["weight", "bias"]
 
 
-def test_what_is_not_defined_is_refused():
+def test_undefined_cases_are_refused():
     with pytest.raises(ValueError, match="padding_mode='circular'"):
         PartialConv2d(3, 4, 3, padding=1, padding_mode="circular")
     layer = PartialConv2d(3, 3, 3, groups=3)

@@ -78,7 +78,7 @@ def images() -> tuple[Tensor, Tensor]:
     return torch.where(mask, x, 0), mask
 
 
-def test_a_complete_image_is_convolved_as_ever(model, name):
+def test_a_complete_image_is_convolved_as_usual(model, name):
     x, everything = random_images(4, SHAPE).float(), torch.ones(4, 1, *SHAPE[1:], dtype=torch.bool)
     found, conv = model.stem(x, everything), model.stem.conv
     plain = functional.conv2d(x, conv.weight[:, : SHAPE[0]], conv.bias, padding=conv.padding)
@@ -106,26 +106,26 @@ def test_features_are_never_negative(model, name, images):
     assert name in NEGATIVE or (features >= 0).all()
 
 
-def test_nothing_depends_on_hidden_values(model, images):
+def test_nothing_depends_on_missing_values(model, images):
     wanted = model(*images)
-    for hidden in (7.0, float("nan"), float("inf")):
-        assert torch.equal(model(torch.where(images[1], images[0], hidden), images[1]), wanted)
+    for value in (7.0, float("nan"), float("inf")):
+        assert torch.equal(model(torch.where(images[1], images[0], value), images[1]), wanted)
 
 
-def test_holes_matter(model, images):
+def test_masks_matter(model, images):
     everything = torch.ones_like(images[1])
     same = isinstance(model.stem, ImputeStem) and isinstance(model.stem.frozen, Zero)
     assert torch.equal(model(images[0], everything), model(*images)) == same
 
 
-def test_images_of_a_batch_do_not_matter_to_each_other(model, images):
+def test_images_of_a_batch_are_independent(model, images):
     wanted = model(*images)
     order = torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(model(images[0][order], images[1][order]), wanted[order])
     torch.testing.assert_close(model(images[0][1:3], images[1][1:3]), wanted[1:3])
 
 
-def test_a_kept_representation_gives_the_same_features(model, images):
+def test_a_cached_encoding_gives_the_same_features(model, images):
     encoding = model.stem.encode(*images)
     assert torch.equal(model.stem(*images, encoding), model.stem(*images))
     tensors = [] if encoding is None else [encoding]
@@ -134,7 +134,7 @@ def test_a_kept_representation_gives_the_same_features(model, images):
     assert not any(tensor.requires_grad for tensor in tensors)
 
 
-def test_the_front_is_frozen_and_everything_else_is_trained(model, images):
+def test_the_frozen_model_is_not_trained_and_everything_else_is_trained(model, images):
     before = {key: value.clone() for key, value in model.state_dict().items() if ".frozen." in key}
     model.train()
     assert model.training and model.stem.training and model.body.training
@@ -150,7 +150,7 @@ def test_the_front_is_frozen_and_everything_else_is_trained(model, images):
     assert all(torch.equal(after[key], value) for key, value in before.items())
 
 
-def test_a_front_stays_in_evaluation_mode():
+def test_the_frozen_model_stays_in_evaluation_mode():
     stem = MisConvStem(2, density().train())
     assert not any(module.training for module in stem.train().frozen.modules())
     stem = MisConvStem(2, density().train())
@@ -175,7 +175,7 @@ def test_state_dict_round_trip(model, name, images):
     assert torch.equal(twin(*images), model(*images))
 
 
-def test_cacheable_fronts_are_those_with_a_state(model, name):
+def test_stems_with_a_stateful_frozen_model_are_cacheable(model, name):
     assert model.stem.cacheable == (name in {"mean", "knn", "mfa_mean", "misconv", "misconv, no padding",
                                              "misconv, paper"})  # fmt: skip
 
@@ -193,8 +193,8 @@ def test_filters_and_sizes():
 
 
 @pytest.mark.parametrize("mask_channels", [1, 2])
-def test_the_mask_stem_behind_masks_of_the_other_kind(mask_channels: int) -> None:
-    """A shared mask is the same as one repeated for each channel; one a channel needs the place for it."""
+def test_the_mask_stem_with_masks_of_the_other_kind(mask_channels: int) -> None:
+    """A shared mask is the same as one repeated for each channel; a mask per channel needs a stem built for it."""
     torch.manual_seed(0)
     stem = MaskStem(2, mask_channels, filters=4)
     observed, shared = random_images(3, SHAPE, seed=1).float(), random_mask(3, SHAPE, seed=2)[:, :1]
@@ -207,5 +207,5 @@ def test_the_mask_stem_behind_masks_of_the_other_kind(mask_channels: int) -> Non
             stem(observed, repeated)
 
 
-def test_fills_without_any_state_are_kept_unless_they_are_free():
+def test_imputations_without_state_are_cacheable_unless_they_are_free():
     assert ImputeStem(3, Linear()).cacheable and not ImputeStem(3, Zero()).cacheable

@@ -1,4 +1,4 @@
-"""FaceNet as a feature net: what its images become before it sees them, and files that are not its weights."""
+"""FaceNet as a feature net: its preprocessing, and files that are not its weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def net() -> InceptionResNetV1:
 
 @pytest.fixture(scope="module")
 def state(net: InceptionResNetV1) -> OrderedDict[str, Tensor]:
-    """As published: the net and a classifier of so many people."""
+    """A file as published: the net and a classifier of 8631 people."""
     found = OrderedDict(net.state_dict())
     found["logits.weight"], found["logits.bias"] = torch.zeros(8631, 512), torch.zeros(8631)
     return found
@@ -63,7 +63,7 @@ def test_a_grey_image_is_one_of_three_equal_channels(weights: Path) -> None:
         features(IMAGES[:, :2])
 
 
-def test_the_classifier_in_the_file_plays_no_part(weights: Path, state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_the_classifier_in_the_file_is_not_used(weights: Path, state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save({name: value for name, value in state.items() if not name.startswith("logits.")}, tmp_path / "bare.pt")
     torch.save(state | {"logits.weight": torch.ones(10575, 512)}, tmp_path / "other.pt")
     assert all(facenet(tmp_path / name).protocol == facenet(weights).protocol for name in ("bare.pt", "other.pt"))
@@ -77,7 +77,7 @@ def test_without_weights_the_file_and_the_key_are_named() -> None:
 
 
 class Command:
-    """Pickled, it is a call that leaves a file behind when it is read."""
+    """Unpickling it would create a file."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace

@@ -1,4 +1,4 @@
-"""Feature nets: frozen, named, blind to how they are called; and Inception through torch-fidelity."""
+"""Feature nets: frozen, named, independent of the caller's precision and mode; and Inception through torch-fidelity."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_training_the_net_further_changes_nothing() -> None:
     assert Features(net).digest != digest == Features(nets()["lenet"]).digest
 
 
-def test_the_digest_sees_every_weight_and_buffer() -> None:
+def test_the_digest_depends_on_every_weight_and_buffer() -> None:
     digests = {Features(nets()[name]).digest for name in nets()}
     state = nets()["resnet"].state_dict()
     for name in state:
@@ -64,7 +64,7 @@ def test_the_digest_sees_every_weight_and_buffer() -> None:
     assert len(digests) == len(nets()) + len(state)
 
 
-def test_images_are_judged_as_they_would_be_saved() -> None:
+def test_images_are_rounded_to_8_bits() -> None:
     features = Features(lambda x: x.flatten(1), name="pixels")
     found = features(IMAGES * 1.2 - 0.1) * 255
     assert torch.allclose(found, found.round(), atol=1e-4) and found.min() == 0 and found.max() == 255
@@ -114,7 +114,7 @@ def test_mistakes_are_named() -> None:
 
 
 class Extractor(nn.Module):
-    """In place of torch-fidelity's: the same demands on its input, the mean colours as features."""
+    """A stand-in for torch-fidelity's net: the same checks of its input, mean colours as features."""
 
     def __init__(self, name: str, layers: list[str], feature_extractor_weights_path: str | None) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_inception_sees_rgb_bytes(fidelity: None, weights: Path) -> None:
+def test_inception_is_given_rgb_bytes(fidelity: None, weights: Path) -> None:
     features = inception(weights)
     assert torch.allclose(features(IMAGES), ROUNDED.mean((2, 3)) * 255 * 0.5, atol=1e-4)
     grey = features(IMAGES[:, :1])
@@ -154,19 +154,19 @@ def test_inception_sees_rgb_bytes(fidelity: None, weights: Path) -> None:
         features(IMAGES[:, :2])
 
 
-def test_without_torch_fidelity_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_fidelity_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(LacunaError, match=r"needs torch-fidelity .*: run `pip install 'lacuna\[fid\]'`"):
         inception()
 
 
-def test_without_weights_their_place_is_told(fidelity: None) -> None:
+def test_without_weights_their_address_is_named(fidelity: None) -> None:
     with pytest.raises(LacunaError, match=r"from the network \(no route to host\): get the file scheme://place"):
         inception()
 
 
 class Command:
-    """Pickled, it is a call that leaves a file behind when it is read."""
+    """Unpickling it would create a file."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -175,7 +175,7 @@ class Command:
         return Path.touch, (self.trace,)
 
 
-def test_weights_that_are_none_are_refused_and_run_nothing(fidelity: None, tmp_path: Path) -> None:
+def test_other_files_are_refused_and_no_code_is_run(fidelity: None, tmp_path: Path) -> None:
     with pytest.raises(LacunaError, match=r"nowhere\.pth cannot be read"):
         inception(tmp_path / "nowhere.pth")
     path = tmp_path / "evil.pth"

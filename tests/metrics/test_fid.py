@@ -1,11 +1,9 @@
-"""FID against scipy's matrix square root, closed forms and its invariances; its cache; what it says of itself."""
+"""FID against scipy's matrix square root, closed forms and its invariances; its protocol."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +11,9 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from lacuna.data.incomplete import IncompleteImages
-from lacuna.data.masks import Bernoulli, NoMask
-from lacuna.data.prepared import Arrays, Provenance
 from lacuna.errors import LacunaError
 from lacuna.metrics.features import Features
-from lacuna.metrics.fid import FID, Moments, Statistics, frechet_distance, reference_statistics, statistics
+from lacuna.metrics.fid import FID, Moments, Statistics, frechet_distance, statistics
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -27,11 +22,11 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=GENERATOR, dtype=torch.float64)
 
 
-def known(mean: Tensor, covariance: Tensor, n: int = 1000) -> Statistics:
+def given(mean: Tensor, covariance: Tensor, n: int = 1000) -> Statistics:
     return Statistics(mean.double(), covariance.double(), n, "a net", "made up")
 
 
-def seen(x: Tensor, features: str = "a net") -> Statistics:
+def statistics_of(x: Tensor, features: str = "a net") -> Statistics:
     moments = Moments()
     moments.update(x)
     mean, covariance = moments.compute()
@@ -43,7 +38,7 @@ def orthogonal(d: int) -> Tensor:
 
 
 def published(x: np.ndarray, y: np.ndarray) -> float:
-    """The formula as everybody computes it, for covariances that are not singular."""
+    """The usual formula, for covariances that are not singular."""
     a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     root = np.trace(sqrtm(a @ b))
     assert abs(root.imag) < 1e-6
@@ -56,13 +51,15 @@ def published(x: np.ndarray, y: np.ndarray) -> float:
 @pytest.mark.parametrize("d", [2, 7, 40])
 def test_it_is_scipys(d: int) -> None:
     x, y = normal(90, d) @ normal(d, d) + normal(d), normal(70, d) @ normal(d, d)
-    assert frechet_distance(seen(x), seen(y)) == pytest.approx(published(x.numpy(), y.numpy()), rel=1e-9)
+    assert frechet_distance(statistics_of(x), statistics_of(y)) == pytest.approx(
+        published(x.numpy(), y.numpy()), rel=1e-9
+    )
 
 
 def test_one_feature() -> None:
     x, y = 2 * normal(90, 1) + 3, normal(70, 1)
     expected = (x.mean() - y.mean()) ** 2 + (x.std() - y.std()) ** 2
-    assert frechet_distance(seen(x), seen(y)) == pytest.approx(expected.item(), rel=1e-12)
+    assert frechet_distance(statistics_of(x), statistics_of(y)) == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_closed_form_of_covariances_that_commute() -> None:
@@ -72,32 +69,32 @@ def test_closed_form_of_covariances_that_commute() -> None:
     a[:4], b[2:7] = 0, 0
     m1, m2 = normal(2, 30)
     expected = (m1 - m2).square().sum() + (a.sqrt() - b.sqrt()).square().sum()
-    found = frechet_distance(known(m1, (q * a) @ q.T), known(m2, (q * b) @ q.T))
+    found = frechet_distance(given(m1, (q * a) @ q.T), given(m2, (q * b) @ q.T))
     assert found == pytest.approx(expected.item(), rel=1e-10)
 
 
 def test_closed_form_of_rank_one() -> None:
-    """C1 = uuᵀ and C2 = vvᵀ: the trace of the root is |u·v|; zero where they stand at right angles."""
+    """C1 = uuᵀ and C2 = vvᵀ: the trace of the root is |u·v|; zero if they are orthogonal."""
     u, v = normal(2, 20)
     zero = torch.zeros(20)
     expected = (u @ u + v @ v - 2 * (u @ v).abs()).item()
-    assert frechet_distance(known(zero, u.outer(u)), known(zero, v.outer(v))) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(given(zero, u.outer(u)), given(zero, v.outer(v))) == pytest.approx(expected, rel=1e-12)
     v -= u * (u @ v) / (u @ u)
     expected = (u @ u + v @ v).item()
-    assert frechet_distance(known(zero, u.outer(u)), known(zero, v.outer(v))) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(given(zero, u.outer(u)), given(zero, v.outer(v))) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_point_against_a_gaussian() -> None:
-    """No variance at all on one side: the mean squared distance from the point."""
+    """One set without variance: the mean squared distance from the point."""
     x, point = normal(50, 6), normal(6)
-    cloud = seen(x)
+    cloud = statistics_of(x)
     expected = (cloud.mean - point).square().sum() + cloud.covariance.trace()
-    assert frechet_distance(known(point, torch.zeros(6, 6)), cloud) == pytest.approx(expected.item(), rel=1e-12)
+    assert frechet_distance(given(point, torch.zeros(6, 6)), cloud) == pytest.approx(expected.item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("n", [100, 10], ids=["full rank", "fewer vectors than dimensions"])
 def test_zero_from_itself_symmetric_and_never_negative(n: int) -> None:
-    a, b = seen(normal(n, 30)), seen(1.3 * normal(n, 30) + 0.1)
+    a, b = statistics_of(normal(n, 30)), statistics_of(1.3 * normal(n, 30) + 0.1)
     scale = a.covariance.trace().item()
     assert 0 <= frechet_distance(a, a) < 1e-12 * scale
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-12)
@@ -107,24 +104,26 @@ def test_zero_from_itself_symmetric_and_never_negative(n: int) -> None:
 @pytest.mark.parametrize("n", [100, 10], ids=["full rank", "fewer vectors than dimensions"])
 def test_moving_both_sets_alike_changes_nothing(n: int) -> None:
     x, y, turn, shift = normal(n, 30), 2 * normal(n, 30), orthogonal(30), normal(30)
-    before = frechet_distance(seen(x), seen(y))
-    assert frechet_distance(seen(x @ turn + shift), seen(y @ turn + shift)) == pytest.approx(before, rel=1e-10)
-    assert frechet_distance(seen(3 * x), seen(3 * y)) == pytest.approx(9 * before, rel=1e-10)
+    before = frechet_distance(statistics_of(x), statistics_of(y))
+    assert frechet_distance(statistics_of(x @ turn + shift), statistics_of(y @ turn + shift)) == pytest.approx(
+        before, rel=1e-10
+    )
+    assert frechet_distance(statistics_of(3 * x), statistics_of(3 * y)) == pytest.approx(9 * before, rel=1e-10)
 
 
 def test_singular_covariances_equal_those_of_the_subspace() -> None:
-    """Dimensions in which nothing happens add nothing; scipy can say what remains."""
+    """Dimensions without variance add nothing; scipy gives the rest."""
     x, y = normal(60, 5) @ normal(5, 5), normal(60, 5)
     into = orthogonal(40)[:5]
     expected = published(np.asarray(x), np.asarray(y))
-    assert frechet_distance(seen(x @ into), seen(y @ into)) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(statistics_of(x @ into), statistics_of(y @ into)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_other_nets_features_are_refused() -> None:
     with pytest.raises(LacunaError, match="different nets cannot be compared: those of made up are by net A"):
-        frechet_distance(seen(normal(9, 3), "net A"), seen(normal(9, 3), "net B"))
+        frechet_distance(statistics_of(normal(9, 3), "net A"), statistics_of(normal(9, 3), "net B"))
     with pytest.raises(LacunaError, match="different nets"):
-        frechet_distance(seen(normal(9, 3)), seen(normal(9, 4)))
+        frechet_distance(statistics_of(normal(9, 3)), statistics_of(normal(9, 4)))
 
 
 # ---------------------------------------------------------------------- the moments
@@ -190,7 +189,7 @@ REAL = torch.rand(200, 1, 2, 3, generator=GENERATOR)
 FAKE = torch.rand(150, 1, 2, 3, generator=GENERATOR) ** 2
 
 
-def judged(images: Tensor, size: int = 40, features: Features = PIXELS) -> FID:
+def fid_of(images: Tensor, size: int = 40, features: Features = PIXELS) -> FID:
     fid = FID(features, statistics(features, REAL.split(64), "real"), "fake")
     for batch in images.split(size):
         fid.update(batch)
@@ -202,12 +201,12 @@ def test_from_images_to_the_number() -> None:
     real, fake = ((images.double() * 255).round().flatten(1).numpy() / 255 for images in (REAL, FAKE))
     expected = published(real, fake)
     for size in (1, 40, 150):
-        assert judged(FAKE, size).compute().value == pytest.approx(expected, rel=1e-6)
-    assert judged(REAL).compute().value < 1e-12
+        assert fid_of(FAKE, size).compute().value == pytest.approx(expected, rel=1e-6)
+    assert fid_of(REAL).compute().value < 1e-12
 
 
 def test_the_protocol_says_what_the_number_is() -> None:
-    score = judged(FAKE).compute()
+    score = fid_of(FAKE).compute()
     for said in ("n=150 fake", "n=200 real", "pixels", "layer input", "not resized", "8 bits", "6 features", "n - 1"):
         assert said in score.protocol
     assert "160x160" in Features(flat, name="pixels", resize=160).protocol
@@ -215,113 +214,23 @@ def test_the_protocol_says_what_the_number_is() -> None:
 
 def test_too_few_images_for_the_features_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"FID of 6 images \(fake\) in 6 features: the covariance is singular"):
-        judged(FAKE[:6]).compute()
+        fid_of(FAKE[:6]).compute()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        judged(FAKE[:7]).compute()
+        fid_of(FAKE[:7]).compute()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_diverged_model_is_not_hidden(value: float) -> None:
+def test_a_diverged_model_is_detected(value: float) -> None:
     images = FAKE.clone()
     images[3, 0, 1, 1] = value
-    assert math.isnan(judged(images).compute().value)
+    assert math.isnan(fid_of(images).compute().value)
 
 
 def test_reset_forgets_the_images_only() -> None:
-    fid = judged(REAL[:50])
+    fid = fid_of(REAL[:50])
     fid.reset()
     with pytest.raises(LacunaError, match="0 were given"):
         fid.compute()
     fid.update(FAKE)
-    assert fid.compute().value == pytest.approx(judged(FAKE).compute().value, rel=1e-12)
-
-
-# ---------------------------------------------------------------------- reference statistics
-
-
-class Counting(torch.nn.Module):
-    """Pixels times a weight; counts the images it is shown, over all its copies."""
-
-    shown = 0
-
-    def __init__(self, weight: float = 1.0) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(weight))
-
-    def features(self, images: Tensor) -> Tensor:
-        type(self).shown += len(images)
-        return images.flatten(1) * self.weight
-
-
-BYTES = np.random.default_rng(0).integers(0, 256, (30, 1, 2, 3), dtype=np.uint8)
-PROVENANCE = Provenance("pieces", (1, 2, 3), None, {"test": 30}, {"test_images.npy": "a checksum"}, {}, True, True, "")
-
-
-def images(index: np.ndarray | None = None, **options: object) -> IncompleteImages:
-    scheme = options.pop("scheme", NoMask())
-    arrays = Arrays(BYTES, observed=options.pop("observed", None))  # type: ignore[arg-type]
-    options = {"keep_truth": True, "split": "test", **options}
-    return IncompleteImages(arrays, scheme, seed=0, index=index, **options)  # type: ignore[arg-type]
-
-
-def shown(features: Features, cache: Path | None, given: IncompleteImages | None = None, **changes: object) -> int:
-    """How many images are looked at for the reference; what is found is checked against numpy."""
-    given = given or images()
-    Counting.shown = 0
-    found = reference_statistics(features, given, replace(PROVENANCE, **changes), cache=cache, batch_size=7)  # type: ignore[arg-type]
-    assert features.digest or Counting.shown == 0
-    x = BYTES[given.index.numpy()].reshape(len(given), -1) / 255 * (2.0 if "two" in features.name else 1.0)
-    assert np.allclose(found.mean, x.mean(0)) and np.allclose(found.covariance, np.cov(x, rowvar=False))
-    assert (found.n, found.features, found.images) == (len(given), features.protocol, f"pieces/{given.split}")
-    return Counting.shown
-
-
-def test_they_are_computed_once(tmp_path: Path) -> None:
-    features = Features(Counting())
-    first = reference_statistics(features, images(), PROVENANCE, cache=tmp_path)
-    assert shown(features, tmp_path) == 0
-    again = reference_statistics(features, images(), PROVENANCE, cache=tmp_path)
-    assert torch.equal(first.mean, again.mean) and torch.equal(first.covariance, again.covariance)
-    assert shown(Features(Counting()), tmp_path) == 0, "an equal net in another process"
-    assert shown(features, tmp_path, images(scheme=Bernoulli(0.5))) == 0, "masks play no part"
-    assert len(list(tmp_path.iterdir())) == 1
-    assert shown(features, None) == 30, "without a cache"
-
-
-def test_they_are_computed_anew_for_anything_else(tmp_path: Path) -> None:
-    features = Features(Counting())
-    assert shown(features, tmp_path) == 30
-    assert shown(Features(Counting(2.0), name="two"), tmp_path) == 30, "another net"
-    assert shown(Features(Counting(2.0), name="two", layer="other"), tmp_path) == 30, "another layer"
-    assert shown(features, tmp_path, images(np.arange(5, 25))) == 20, "other images"
-    assert shown(features, tmp_path, images(np.arange(4, 24))) == 20, "as many others"
-    assert shown(features, tmp_path, images(split="train")) == 30, "another split"
-    assert shown(features, tmp_path, checksums={"test_images.npy": "another"}) == 30, "other data of the same name"
-    assert shown(features, tmp_path) == 0
-
-
-def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
-    features = Features(Counting())
-    assert shown(features, tmp_path) == 30
-    (path,) = tmp_path.iterdir()
-    whole = path.read_bytes()
-    for content in (b"", whole[:50], b"nonsense" + whole):
-        path.write_bytes(content)
-        assert shown(features, tmp_path) == 30
-        assert shown(features, tmp_path) == 0 and list(tmp_path.iterdir()) == [path]
-
-
-def test_of_a_function_nothing_is_kept(tmp_path: Path) -> None:
-    """It may do something else tomorrow under the same name."""
-    shown(Features(flat, name="pixels"), tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_cannot_be_compared_with_is_refused() -> None:
-    observed = np.ones((30, 1, 2, 3), np.bool_)
-    observed[20, 0, 0, 0] = False
-    with pytest.raises(LacunaError, match="pixels of this data set are missing"):
-        reference_statistics(PIXELS, images(observed=observed), PROVENANCE)
-    with pytest.raises(LacunaError, match="not training batches"):
-        reference_statistics(PIXELS, images(keep_truth=False, split="train"), PROVENANCE)
+    assert fid.compute().value == pytest.approx(fid_of(FAKE).compute().value, rel=1e-12)

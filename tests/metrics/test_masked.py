@@ -1,4 +1,4 @@
-"""Metrics against plain numpy/scipy formulas and torchmetrics, and the behaviour at empty regions and NaN."""
+"""Metrics against plain numpy/scipy formulas and torchmetrics, and behaviour at empty regions and NaN."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lacuna.metrics.masked import PSNR_CAP
 GENERATOR = torch.Generator().manual_seed(0)
 TRUTH = torch.rand(5, 3, 20, 17, generator=GENERATOR)
 IMAGE = (TRUTH + 0.1 * torch.randn(TRUTH.shape, generator=GENERATOR)).clamp(0, 1)
-HOLE = torch.rand(5, 1, 20, 17, generator=GENERATOR) > 0.6
+MISSING = torch.rand(5, 1, 20, 17, generator=GENERATOR) > 0.6
 
 
 def test_pooled_and_per_image_errors() -> None:
     squares = (IMAGE - TRUTH).double().square()
-    inside = HOLE.expand_as(TRUTH)
-    assert mse(IMAGE, TRUTH, HOLE).item() == pytest.approx(squares[inside].mean().item(), rel=1e-12)
-    assert rmse(IMAGE, TRUTH, HOLE).item() == pytest.approx(math.sqrt(squares[inside].mean().item()), rel=1e-12)
-    for found, image, region in zip(rmse(IMAGE, TRUTH, HOLE, per_image=True), squares, inside, strict=True):
+    inside = MISSING.expand_as(TRUTH)
+    assert mse(IMAGE, TRUTH, MISSING).item() == pytest.approx(squares[inside].mean().item(), rel=1e-12)
+    assert rmse(IMAGE, TRUTH, MISSING).item() == pytest.approx(math.sqrt(squares[inside].mean().item()), rel=1e-12)
+    for found, image, region in zip(rmse(IMAGE, TRUTH, MISSING, per_image=True), squares, inside, strict=True):
         assert found.item() == pytest.approx(image[region].mean().sqrt().item(), rel=1e-12)
     assert mse(IMAGE, TRUTH).item() == pytest.approx(squares.mean().item(), rel=1e-12)
     per_channel = torch.rand(TRUTH.shape, generator=torch.Generator().manual_seed(1)) > 0.5
@@ -58,12 +58,12 @@ def skimage_ssim_map(x: np.ndarray, y: np.ndarray, data_range: float) -> np.ndar
 @pytest.mark.parametrize("data_range", [1.0, 2.0])
 def test_ssim_is_skimages(data_range: float) -> None:
     found = ssim(IMAGE, TRUTH, data_range=data_range, per_image=True)
-    inside = ssim(IMAGE, TRUTH, HOLE, data_range=data_range, per_image=True)
+    inside = ssim(IMAGE, TRUTH, MISSING, data_range=data_range, per_image=True)
     for i in range(len(TRUTH)):
         image, truth = IMAGE[i].double().numpy(), TRUTH[i].double().numpy()
         maps = np.stack([skimage_ssim_map(image[c], truth[c], data_range) for c in range(3)])
         assert found[i].item() == pytest.approx(maps.mean(), abs=1e-12)
-        region = HOLE[i].numpy()[:, 3:-3, 3:-3].repeat(3, axis=0)
+        region = MISSING[i].numpy()[:, 3:-3, 3:-3].repeat(3, axis=0)
         assert inside[i].item() == pytest.approx(maps[region].mean(), abs=1e-12)
     assert ssim(IMAGE, TRUTH, data_range=data_range).item() == pytest.approx(found.mean().item())
 
@@ -72,18 +72,18 @@ def test_the_published_range_is_a_metric_of_its_own() -> None:
     """Beside ``ssim``, over any batches, against skimage's formula at its old default of 2."""
     metrics = MaskedMetrics(["ssim", "ssim_range2"])
     for part in (slice(0, 3), slice(3, 5)):
-        metrics.update(IMAGE[part], TRUTH[part], HOLE[part])
+        metrics.update(IMAGE[part], TRUTH[part], MISSING[part])
     found = metrics.compute()
     assert set(found) == {"ssim", "ssim_range2", "pixels", "images"}
     for name, data_range in (("ssim", 1.0), ("ssim_range2", 2.0)):
         values = []
-        for image, truth, hole in zip(IMAGE.double().numpy(), TRUTH.double().numpy(), HOLE.numpy(), strict=True):
+        for image, truth, missing in zip(IMAGE.double().numpy(), TRUTH.double().numpy(), MISSING.numpy(), strict=True):
             maps = np.stack([skimage_ssim_map(image[c], truth[c], data_range) for c in range(3)])
-            values.append(maps[hole[:, 3:-3, 3:-3].repeat(3, axis=0)].mean())
+            values.append(maps[missing[:, 3:-3, 3:-3].repeat(3, axis=0)].mean())
         assert found[name] == pytest.approx(np.mean(values), abs=1e-12)
     assert found["ssim_range2"] > found["ssim"] + 1e-4
     only = MaskedMetrics(["psnr", "ssim_range2"], data_range=5.0)
-    only.update(IMAGE, TRUTH, HOLE)
+    only.update(IMAGE, TRUTH, MISSING)
     assert only.compute()["ssim_range2"] == pytest.approx(found["ssim_range2"], rel=1e-12)
 
 
@@ -109,19 +109,19 @@ def test_values_outside_the_region_do_not_matter(metric, nowhere: float) -> None
     truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
     truth_mask[:, :, :4, :9] = False
     image = IMAGE.clone().requires_grad_()
-    hidden = torch.where(truth_mask, TRUTH, nowhere)
+    truth = torch.where(truth_mask, TRUTH, nowhere)
     if metric is ssim:
-        found = ssim(image, hidden, HOLE, truth_mask=truth_mask)
-        expected = ssim(IMAGE, torch.where(truth_mask, TRUTH, 0.3), HOLE, truth_mask=truth_mask)
+        found = ssim(image, truth, MISSING, truth_mask=truth_mask)
+        expected = ssim(IMAGE, torch.where(truth_mask, TRUTH, 0.3), MISSING, truth_mask=truth_mask)
     else:
-        found = metric(image, hidden, HOLE & truth_mask)
-        expected = metric(IMAGE, TRUTH, HOLE & truth_mask)
+        found = metric(image, truth, MISSING & truth_mask)
+        expected = metric(IMAGE, TRUTH, MISSING & truth_mask)
     assert torch.equal(found.detach(), expected)
     found.backward()
     assert image.grad is not None and image.grad.isfinite().all()
 
 
-def test_ssim_windows_with_unknown_pixels_are_left_out() -> None:
+def test_ssim_windows_with_pixels_without_truth_are_left_out() -> None:
     truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
     truth_mask[..., :10, :] = False  # windows centred in rows 13..16 see rows 10..19 only
     assert ssim(IMAGE, TRUTH, truth_mask=truth_mask).item() == pytest.approx(
@@ -130,7 +130,7 @@ def test_ssim_windows_with_unknown_pixels_are_left_out() -> None:
 
 
 def test_image_with_an_empty_region_is_left_out() -> None:
-    region = HOLE.clone()
+    region = MISSING.clone()
     region[2] = False
     others = [0, 1, 3, 4]
     for metric in (mse, rmse, psnr, ssim):
@@ -142,10 +142,10 @@ def test_image_with_an_empty_region_is_left_out() -> None:
             metric(IMAGE, TRUTH, torch.zeros_like(region))
 
 
-def test_a_diverged_imputation_is_not_hidden() -> None:
+def test_a_diverged_imputation_is_detected() -> None:
     image = IMAGE.clone()
     image[0, 0, 10, 10] = float("nan")
-    everywhere = torch.ones_like(HOLE)
+    everywhere = torch.ones_like(MISSING)
     assert mse(image, TRUTH, everywhere).isnan()
     assert psnr(image, TRUTH, everywhere).isnan() and ssim(image, TRUTH, everywhere).isnan()
     metrics = MaskedMetrics()
@@ -156,7 +156,7 @@ def test_a_diverged_imputation_is_not_hidden() -> None:
 def accumulate(parts: list[slice], truth_mask: Tensor | None = None, **options: object) -> dict[str, float]:
     metrics = MaskedMetrics(**options)  # type: ignore[arg-type]
     for part in parts:
-        metrics.update(IMAGE[part], TRUTH[part], HOLE[part], None if truth_mask is None else truth_mask[part])
+        metrics.update(IMAGE[part], TRUTH[part], MISSING[part], None if truth_mask is None else truth_mask[part])
     return metrics.compute()
 
 
@@ -165,12 +165,12 @@ def test_accumulation_equals_the_functions_for_any_batches() -> None:
     assert accumulate([slice(0, 1), slice(1, 4), slice(4, 5)]) == pytest.approx(whole, rel=1e-12)
     assert whole == pytest.approx(
         {
-            "mse": mse(IMAGE, TRUTH, HOLE).item(),
-            "rmse": rmse(IMAGE, TRUTH, HOLE).item(),
-            "psnr": psnr(IMAGE, TRUTH, HOLE).item(),
-            "ssim": ssim(IMAGE, TRUTH, HOLE).item(),
-            "ssim_range2": ssim(IMAGE, TRUTH, HOLE, data_range=2.0).item(),
-            "pixels": 3 * HOLE.sum().item(),
+            "mse": mse(IMAGE, TRUTH, MISSING).item(),
+            "rmse": rmse(IMAGE, TRUTH, MISSING).item(),
+            "psnr": psnr(IMAGE, TRUTH, MISSING).item(),
+            "ssim": ssim(IMAGE, TRUTH, MISSING).item(),
+            "ssim_range2": ssim(IMAGE, TRUTH, MISSING, data_range=2.0).item(),
+            "pixels": 3 * MISSING.sum().item(),
             "images": 5,
             "psnr_perfect": 0,
         }
@@ -178,13 +178,13 @@ def test_accumulation_equals_the_functions_for_any_batches() -> None:
     assert set(accumulate([slice(0, 5)], names=["rmse"])) == {"rmse", "pixels", "images"}
 
 
-def test_accumulation_leaves_out_what_is_unknown() -> None:
+def test_accumulation_leaves_out_pixels_without_truth() -> None:
     truth_mask = torch.ones(5, 1, 20, 17, dtype=torch.bool)
     truth_mask[1] = False
     found = accumulate([slice(0, 2), slice(2, 5)], truth_mask=truth_mask)
     assert found["images"] == 4
-    assert found["rmse"] == pytest.approx(rmse(IMAGE, TRUTH, HOLE & truth_mask).item())
-    assert found["ssim"] == pytest.approx(ssim(IMAGE, TRUTH, HOLE, truth_mask=truth_mask).item())
+    assert found["rmse"] == pytest.approx(rmse(IMAGE, TRUTH, MISSING & truth_mask).item())
+    assert found["ssim"] == pytest.approx(ssim(IMAGE, TRUTH, MISSING, truth_mask=truth_mask).item())
 
 
 def test_mistakes_are_named() -> None:
@@ -193,11 +193,11 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(LacunaError, match="No images"):
         MaskedMetrics().compute()
     empty = MaskedMetrics(["rmse"])
-    empty.update(IMAGE, TRUTH, torch.zeros_like(HOLE))
+    empty.update(IMAGE, TRUTH, torch.zeros_like(MISSING))
     with pytest.raises(LacunaError, match="empty in every image"):
         empty.compute()
     with pytest.raises(LacunaError, match="must be boolean"):
-        mse(IMAGE, TRUTH, HOLE.float())
+        mse(IMAGE, TRUTH, MISSING.float())
     with pytest.raises(LacunaError, match=r"must both be \(B, C, H, W\)"):
         mse(IMAGE, TRUTH[:2])
     with pytest.raises(LacunaError, match="11x11"):

@@ -1,4 +1,4 @@
-"""SCC: accuracy on recovered images over accuracy on the true ones, never above 1."""
+"""SCC: accuracy on imputed images over accuracy on the true ones, never above 1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def one_hot(classes: list[int]) -> Tensor:
 LABELS = [0, 1, 2, 3, 0, 1, 2, 3]
 
 
-def judged(recovered: list[int], true: list[int], batch: int = 3) -> SemanticConsistency:
+def scc_of(recovered: list[int], true: list[int], batch: int = 3) -> SemanticConsistency:
     scc, label = SemanticConsistency(brightest), torch.tensor(LABELS)
     for rows in torch.arange(len(LABELS)).split(batch):
         scc.update(one_hot(recovered)[rows], one_hot(true)[rows], label[rows])
@@ -31,24 +31,24 @@ def judged(recovered: list[int], true: list[int], batch: int = 3) -> SemanticCon
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_it_is_the_ratio_of_the_accuracies(batch: int) -> None:
-    found = judged([0, 1, 2, 0, 1, 2, 3, 0], [0, 1, 2, 3, 0, 1, 0, 0], batch).compute()
+    found = scc_of([0, 1, 2, 0, 1, 2, 3, 0], [0, 1, 2, 3, 0, 1, 0, 0], batch).compute()
     assert (found.recovered, found.true, found.images) == (3 / 8, 6 / 8, 8)
     assert found.value == 0.5
 
 
-def test_the_truth_keeps_everything_and_nothing_keeps_more() -> None:
-    assert judged(LABELS, LABELS).compute().value == 1
-    better = judged(LABELS, [0, 0, 0, 0, 0, 0, 0, 0]).compute()
+def test_it_is_at_most_one() -> None:
+    assert scc_of(LABELS, LABELS).compute().value == 1
+    better = scc_of(LABELS, [0, 0, 0, 0, 0, 0, 0, 0]).compute()
     assert better.recovered == 1 and better.true == 0.25 and better.value == 1
 
 
-def test_nothing_is_said_where_no_truth_is_read_right() -> None:
-    assert judged(LABELS, [1, 0, 0, 0, 1, 0, 0, 0]).compute().value is None
+def test_it_is_none_if_no_true_image_is_classified_correctly() -> None:
+    assert scc_of(LABELS, [1, 0, 0, 0, 1, 0, 0, 0]).compute().value is None
     with pytest.raises(LacunaError, match="No images"):
         SemanticConsistency(brightest).compute()
 
 
-def test_images_are_judged_as_they_would_be_saved() -> None:
+def test_images_are_rounded_to_8_bits() -> None:
     """Values beyond white are white, and differences below half a grey level are none: the first class wins ties."""
     scc = SemanticConsistency(brightest)
     image = torch.tensor([[1.0, 1.5, 0, 0], [0.5, 0.5 + 0.4 / 255, 0, 0]]).view(2, 1, 1, 4)

@@ -1,4 +1,4 @@
-"""A net of attributes: trained on whole faces with 40 answers each, a judge of recovered ones by FID and not by SCC."""
+"""A net of attributes: trained on complete faces with 40 attributes each, a feature net for FID but not for SCC."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def judged(root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    words = (*RUN, f"data.root={root}", f"output={tmp_path_factory.mktemp('judged')}")
+def imputed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    words = (*RUN, f"data.root={root}", f"output={tmp_path_factory.mktemp('imputed')}")
     assert train(*words) == 0
     return RunFolder.of(Path(words[-1].partition("=")[2]), recipe(*words))
 
@@ -57,24 +57,24 @@ def network_of(run: RunFolder) -> RunFolder:
     return RunFolder(run.path.parent / run.recipe.prerequisites["features"].name)
 
 
-def test_it_learns_what_the_images_show(judged: RunFolder) -> None:
-    found = network_of(judged).metrics["metrics"]
+def test_it_learns_the_attributes(imputed: RunFolder) -> None:
+    found = network_of(imputed).metrics["metrics"]
     assert found["complete/balanced_accuracy"] > 0.9 and found["complete/accuracy"] > 0.9
     assert found["complete/loss"] < 0.5 < np.log(2) and found["test/loss"] == found["complete/loss"]  # whole images
-    assert network_of(judged).recipe.config["mask"]["name"] == "none"
+    assert network_of(imputed).recipe.config["mask"]["name"] == "none"
 
 
-def test_a_stored_net_has_an_answer_to_each_attribute(judged: RunFolder, root: Path) -> None:
-    net: Any = load(network_of(judged))
+def test_a_stored_net_has_an_output_for_each_attribute(imputed: RunFolder, root: Path) -> None:
+    net: Any = load(network_of(imputed))
     assert isinstance(net, IncompleteClassifier) and net.body.fc.out_features == 40
 
 
-def test_it_judges_by_fid_and_says_who_judged(judged: RunFolder) -> None:
-    found = judged.metrics
+def test_fid_names_its_feature_net(imputed: RunFolder) -> None:
+    found = imputed.metrics
     assert found["metrics"]["test/fid"] > 0 and "test/rmse" in found["metrics"]
     assert not any("scc" in name or "accuracy" in name for name in found["metrics"])
     said = found["protocols"]["test/fid"]
-    assert f"attributes of {network_of(judged).path.name}" in said and "12 features" in said
+    assert f"attributes of {network_of(imputed).path.name}" in said and "12 features" in said
 
 
 @pytest.mark.parametrize("stem", ["mask", "mean"])
@@ -95,7 +95,7 @@ def test_any_stem_serves_faces_with_attributes(root: Path, tmp_path: Path, stem:
         (("features=facenet",), ["20180402-114759-vggface2.pt", "features.weights"]),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_trained(
+def test_mistakes_are_found_before_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], messages: list[str]
 ) -> None:
     splits = {split: Arrays(faces(20, 0).images) for split in ("train", "test")}
@@ -107,7 +107,7 @@ def test_what_is_missing_is_said_before_anything_is_trained(
     assert not (tmp_path / "out" / "runs").exists()
 
 
-def test_without_attributes_an_auto_encoder_can_judge(tmp_path: Path) -> None:
+def test_without_attributes_an_auto_encoder_is_the_feature_net(tmp_path: Path) -> None:
     splits = {split: Arrays(faces(40, 0).images) for split in ("train", "test")}
     write(CelebA(32, "prflow").folder(tmp_path), Description("celeba32", None, "made up", complete=False), splits)
     few = [word for word in RUN if not word.startswith("features.run")]

@@ -1,4 +1,4 @@
-"""Answers to attributes and the choice of a class: cross entropy and scores, by hand."""
+"""Cross entropy and metrics of classes and attributes, by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOGITS = torch.randn(N, A, generator=NOISE)
 LABEL = (torch.rand(N, A, generator=NOISE) < torch.tensor([0.5, 0.1, 0.9, 0.3, 0.5])).to(torch.uint8)
 
 
-def test_cross_entropy_is_minus_the_log_probability_of_the_right_answers() -> None:
+def test_cross_entropy_is_minus_the_log_probability_of_the_labels() -> None:
     likely = torch.where(LABEL.bool(), LOGITS.sigmoid(), 1 - LOGITS.sigmoid()).log()
     assert torch.allclose(cross_entropy(LOGITS, LABEL), -likely.mean())
     assert torch.allclose(cross_entropy(LOGITS, LABEL, "sum"), -likely.mean(1).sum())
@@ -24,7 +24,7 @@ def test_cross_entropy_is_minus_the_log_probability_of_the_right_answers() -> No
 
 
 @pytest.mark.parametrize("batch", [1, 7, N])
-def test_scores_are_those_of_all_images_however_they_come(batch: int) -> None:
+def test_metrics_do_not_depend_on_batches(batch: int) -> None:
     found = AttributeScores(A)
     for rows in torch.arange(N).split(batch):
         found.update(LOGITS[rows], LABEL[rows])
@@ -35,7 +35,7 @@ def test_scores_are_those_of_all_images_however_they_come(batch: int) -> None:
     assert found.compute() == pytest.approx(expected, rel=1e-6)
 
 
-def test_guessing_the_more_frequent_answer_is_worth_a_half() -> None:
+def test_guessing_the_more_frequent_value_has_a_balanced_accuracy_of_one_half() -> None:
     guess = AttributeScores(A)
     often = LABEL.float().mean(0)
     guess.update((often - 0.5).expand(N, A), LABEL)
@@ -44,7 +44,7 @@ def test_guessing_the_more_frequent_answer_is_worth_a_half() -> None:
     assert found["accuracy"] == pytest.approx(float(torch.maximum(often, 1 - often).mean()))
 
 
-def test_an_attribute_that_all_images_have_is_judged_by_them() -> None:
+def test_an_attribute_that_all_images_have() -> None:
     found = AttributeScores(2)
     found.update(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.ones(2, 2, dtype=torch.uint8))
     assert found.compute()["balanced_accuracy"] == found.compute()["accuracy"] == 0.75

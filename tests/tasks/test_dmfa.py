@@ -24,11 +24,11 @@ def task_of(root: Path, output: Path, *words: str) -> TrainDMFA:
     return task
 
 
-def authors_loss(mfa: MFA, x: Tensor, scored: Tensor) -> Tensor:
-    """Mean over images of (NLL of its scored pixels + squared errors of the whole batch); one component, float64."""
+def authors_loss(mfa: MFA, x: Tensor, held_out: Tensor) -> Tensor:
+    """Mean over images of (NLL of its held-out pixels + squared errors of the whole batch); one component, float64."""
     mean, noise = mfa.mean[:, 0].flatten(1).double(), mfa.noise[:, 0].flatten(1).double()
     factors = mfa.factors[:, 0].flatten(2).double()
-    values, wanted = x.flatten(1).double(), scored.expand_as(x).flatten(1)
+    values, wanted = x.flatten(1).double(), held_out.expand_as(x).flatten(1)
     nll, errors = [], torch.zeros((), dtype=torch.float64)
     for m, d, a, value, where in zip(mean, noise, factors, values, wanted, strict=True):
         errors = errors + (m - value)[where].square().sum()
@@ -49,8 +49,8 @@ def test_the_warm_up_is_the_authors(size: int, digits_root: Path, tmp_path: Path
     weights = list(task.model.parameters())
     loss, count = task.loss(batch)
     found = torch.autograd.grad(loss, weights)
-    keep, scored = task.training_masks(batch)
-    theirs = authors_loss(task.model(batch.observed.masked_fill(~keep, 0), keep), batch.observed, scored)
+    mask, held_out = task.training_masks(batch)
+    theirs = authors_loss(task.model(batch.observed.masked_fill(~mask, 0), mask), batch.observed, held_out)
     wanted = torch.autograd.grad(theirs, weights)
     assert loss.item() * int(count) / size == pytest.approx(theirs.item(), rel=1e-4)
     for one, other in zip(found, wanted, strict=True):

@@ -1,4 +1,4 @@
-"""EncodingCache: what the front said, kept at the hidden pixels only."""
+"""EncodingCache: encodings, stored at missing pixels only."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def mixture(k: int, rank: int) -> Callable[[Tensor, Tensor], MFA]:
     return lambda observed, mask: prior.condition(observed, mask)
 
 
-FRONTS: dict[str, Callable[[], Callable[[Tensor, Tensor], Encoding]]] = {
+ENCODERS: dict[str, Callable[[], Callable[[Tensor, Tensor], Encoding]]] = {
     "mean": lambda: fitted(Mean()),
     "knn": lambda: fitted(KNN(k=3)),
     "gaussian": lambda: mixture(1, 4),
@@ -61,7 +61,7 @@ FRONTS: dict[str, Callable[[], Callable[[Tensor, Tensor], Encoding]]] = {
 
 
 def said(images: IncompleteImages, encode: Callable[[Tensor, Tensor], Encoding]) -> list[Tensor]:
-    """What the front says of every image, asked in the chunks in which the cache asks."""
+    """The encodings of all images, computed in the same chunks as in the cache."""
     answers = []
     for rows in torch.arange(len(images)).split(CHUNK):
         batch = images.batch(rows)
@@ -76,11 +76,11 @@ def plain(encoding: Encoding) -> list[Tensor]:
     return [encoding]
 
 
-@pytest.mark.parametrize("frozen", FRONTS)
+@pytest.mark.parametrize("frozen", ENCODERS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("own", [0, 1, SHAPE[0]])
-def test_reproduces_what_the_front_says(frozen, scheme, own):
-    images, encode = data(SCHEMES[scheme], own), FRONTS[frozen]()
+def test_reproduces_the_encodings(frozen, scheme, own):
+    images, encode = data(SCHEMES[scheme], own), ENCODERS[frozen]()
     cache = EncodingCache(images, encode, 1e9, CHUNK)
     assert cache.filled
     wanted = said(images, encode)
@@ -97,10 +97,10 @@ def test_reproduces_it_for_images_on_the_host():
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("frozen", FRONTS)
+@pytest.mark.parametrize("frozen", ENCODERS)
 @pytest.mark.parametrize("scheme", ["square", "bernoulli, per channel"])
 def test_the_limit_is_the_size(frozen, scheme):
-    images, encode = data(SCHEMES[scheme]), FRONTS[frozen]()
+    images, encode = data(SCHEMES[scheme]), ENCODERS[frozen]()
     cache = EncodingCache(images, encode, 1e9, CHUNK)
     size = sum(value.nbytes for value in vars(cache).values() if isinstance(value, Tensor))
     assert EncodingCache(images, encode, size, CHUNK).filled
@@ -108,15 +108,15 @@ def test_the_limit_is_the_size(frozen, scheme):
     assert not EncodingCache(images, encode, 0, CHUNK).filled
 
 
-def test_only_hidden_pixels_are_kept():
-    """A quarter of the area is hidden: a quarter of the size, but for the bookkeeping."""
+def test_only_missing_pixels_are_stored():
+    """A quarter of the area is missing: a quarter of the size, except for overhead."""
     whole, encode = N * (2 + 4) * 2 * 8 * 7 * 4, mixture(1, 4)
     cache = EncodingCache(data(Square()), encode, 1e9, CHUNK)
     size = sum(value.nbytes for value in vars(cache).values() if isinstance(value, Tensor))
     assert size < 0.35 * whole
 
 
-def test_too_large_a_cache_is_given_up_before_the_front_has_seen_everything():
+def test_a_cache_over_its_limit_is_given_up_early():
     asked = []
 
     def encode(observed: Tensor, mask: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def test_too_large_a_cache_is_given_up_before_the_front_has_seen_everything():
     assert asked == [CHUNK]
 
 
-def test_a_front_that_says_nothing_is_not_cached():
+def test_an_encoding_of_none_is_not_cached():
     assert not EncodingCache(data(Square()), lambda observed, mask: None, 1e9, CHUNK).filled
 
 
@@ -140,11 +140,11 @@ def test_the_size_of_the_chunks_is_irrelevant():
             torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("frozen", FRONTS)
+@pytest.mark.parametrize("frozen", ENCODERS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_kept_in_a_file_it_says_the_same_and_asks_nobody(frozen, scheme, tmp_path):
+def test_a_file_gives_the_same_encodings_without_computing_them(frozen, scheme, tmp_path):
     images, file = data(SCHEMES[scheme]), tmp_path / "cache" / "x.safetensors"
-    first = EncodingCache(images, FRONTS[frozen](), 1e9, CHUNK, file)
+    first = EncodingCache(images, ENCODERS[frozen](), 1e9, CHUNK, file)
 
     def asked(observed: Tensor, mask: Tensor) -> Tensor:
         raise AssertionError
@@ -156,7 +156,7 @@ def test_kept_in_a_file_it_says_the_same_and_asks_nobody(frozen, scheme, tmp_pat
         assert torch.equal(found, expected)
 
 
-def test_a_file_that_is_damaged_another_s_or_too_large_is_not_used(tmp_path):
+def test_a_damaged_foreign_or_large_file_is_ignored(tmp_path):
     images, encode, file = data(Square()), mixture(2, 1), tmp_path / "x.safetensors"
     EncodingCache(images, encode, 1e9, CHUNK, file)
     whole = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Imputers as runs: fitted or on a density, judged on what the mask hides, used again by those who load them."""
+"""Imputers as runs: fitted or with a density, evaluated on missing pixels, loaded again."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def mean(tmp_path_factory: pytest.TempPathFactory, digits_root: Path) -> RunFold
     return run(digits_root, tmp_path_factory.mktemp("mean"))
 
 
-def test_the_error_is_that_of_hidden_pixels_by_hand(mean, digits_root):
-    """Each pixel's mean over the training images that show it, against the truth of the test images, pooled."""
+def test_the_error_is_that_of_missing_pixels_by_hand(mean, digits_root):
+    """The mean over the training images in which a pixel is observed, against the truth of the test images, pooled."""
     rows = open_data(mean.recipe, Settings(data_root=digits_root)).positions("train")[1]
-    images, seen = stored(digits_root, "train", rows)
-    fill = np.nanmean(np.where(seen, images, np.nan), 0)
+    images, observed = stored(digits_root, "train", rows)
+    mean_image = np.nanmean(np.where(observed, images, np.nan), 0)
     truth, mask = stored(digits_root, "test", 60)
-    errors = (np.broadcast_to(fill, truth.shape) - truth)[~mask]
+    errors = (np.broadcast_to(mean_image, truth.shape) - truth)[~mask]
     found = mean.metrics["metrics"]
     assert found["test/rmse"] == pytest.approx(math.sqrt((errors**2).mean()), rel=1e-6)
     assert found["test/mse"] == pytest.approx((errors**2).mean(), rel=1e-6)
@@ -107,9 +107,9 @@ def test_it_is_fitted_in_no_steps_and_loaded_as_it_was(mean, digits_root):
     imputer = load(mean)
     assert isinstance(imputer, Mean) and not imputer.training
     truth, mask = (torch.from_numpy(array) for array in stored(digits_root, "test", 60))
-    filled = imputer.impute(truth.float(), mask)
-    assert torch.equal(filled[mask], truth.float()[mask])
-    assert float((filled - truth)[~mask].square().mean().sqrt()) == pytest.approx(
+    imputed = imputer.impute(truth.float(), mask)
+    assert torch.equal(imputed[mask], truth.float()[mask])
+    assert float((imputed - truth)[~mask].square().mean().sqrt()) == pytest.approx(
         mean.metrics["metrics"]["test/rmse"], rel=1e-6
     )
 
@@ -130,7 +130,7 @@ def test_an_interrupted_run_comes_out_the_same(mean, digits_root, tmp_path, monk
         assert (again.path / name).read_bytes() == (mean.path / name).read_bytes()
 
 
-def test_evaluate_judges_it_behind_another_mask(mean, digits_root):
+def test_evaluate_with_another_mask(mean, digits_root):
     output = mean.path.parents[1]
     same = [f"run={mean.path.name}", f"output={output}", f"data.root={digits_root}", "trainer.accelerator=cpu"]
     evaluate = verb("evaluate", "lacuna.verbs.evaluate:main")
@@ -150,7 +150,7 @@ def test_on_a_density_it_stores_no_weight_twice(digits_root, tmp_path):
     density = RunFolder(folder.path.parent / folder.recipe.prerequisites["density"].name)
     weights = load_file(density.path / "model.safetensors")
     assert weights and all(torch.equal(imputer.density.state_dict()[name], w) for name, w in weights.items())
-    # the density judges its most probable imputation, which with one component is the mean, on the same pixels
+    # a density is evaluated by its most probable imputation, which with one component is the mean, on the same pixels
     expected = density.metrics["metrics"]["test/mse"]
     assert folder.metrics["metrics"]["test/mse"] == pytest.approx(expected, rel=1e-5)
 
@@ -172,7 +172,7 @@ def test_a_perfect_imputer_recovers_everything(digits_root, tmp_path, monkeypatc
     assert "60 recovered images" in task.protocols["test/fid"]
 
 
-def test_looking_on_while_training_asks_no_judge(digits_root, tmp_path):
+def test_validation_computes_no_fid(digits_root, tmp_path):
     judged = (*JUDGED, "data.validation=60")
     run(digits_root, tmp_path, *judged)
     task = task_of(digits_root, tmp_path, *judged)
@@ -181,7 +181,7 @@ def test_looking_on_while_training_asks_no_judge(digits_root, tmp_path):
     assert {"fid", "scc"} <= task.evaluate(task.data.validation).keys()
 
 
-def test_nothing_hidden_is_refused(digits_root, tmp_path, capsys):
+def test_complete_images_are_refused(digits_root, tmp_path, capsys):
     chosen = [word for word in words(digits_root, tmp_path, "mask=none") if not word.startswith("mask.rate")]
     assert train(*chosen) == 2
     assert "mask=bernoulli" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""EM as a run: through the command line's own path, judged, stored, interrupted, opened again."""
+"""EM as a run: by the command line, evaluated, stored, interrupted, opened again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EM_RUN = (
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
+    """Stands for SIGKILL: it is never caught."""
 
 
 def words(root: Path, output: Path, *more: str) -> tuple[str, ...]:
@@ -51,32 +51,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory, digits_root: Path) -> RunFol
     return folder(digits_root, output)
 
 
-def test_it_learns_and_is_judged_like_every_density(whole):
+def test_it_learns_and_is_evaluated_like_every_density(whole):
     losses = [row["train/loss"] for row in read_history(whole.path / "metrics.jsonl")]
     assert len(losses) == 4 and losses == sorted(losses, reverse=True)
     metrics = whole.metrics["metrics"]
     assert {"test/nll_per_dim", "test/rmse", "test/psnr", "test/ssim"} <= metrics.keys()
-    # the hidden pixels of digits vary by 0.11; their own mean is all that nothing learned can know
+    # the variance of missing pixels of digits is 0.11: the error of imputing their mean
     assert metrics["test/mse"] < 0.085 and metrics["test/nll_per_dim"] < 0
     model = load(whole)
     assert isinstance(model, SMFA) and model.started and model.mixture.components == 4
     assert list(whole.pictures.glob("*.png"))
 
 
-def test_the_logged_loss_is_that_of_the_mixture_each_pass_began_with(whole, digits_root, monkeypatch, tmp_path):
-    """The last pass began with what a run of one pass fewer ends with."""
+def test_the_logged_loss_is_that_at_the_start_of_each_pass(whole, digits_root, monkeypatch, tmp_path):
+    """The last pass starts from the result of a run with one pass less."""
     assert train(*words(digits_root, tmp_path, "density.training.epochs=3")) == 0
     model = load(folder(digits_root, tmp_path, "density.training.epochs=3"))
-    seen: list[tuple[torch.Tensor, int]] = []
+    calls: list[tuple[torch.Tensor, int]] = []
     original = EM.add
 
     def add(self: EM, density: SMFA, observed: torch.Tensor, mask: torch.Tensor) -> None:
-        seen.append((model.log_prob(observed, mask).sum(), int(mask.expand_as(observed).sum())))
+        calls.append((model.log_prob(observed, mask).sum(), int(mask.expand_as(observed).sum())))
         original(self, density, observed, mask)
 
     monkeypatch.setattr(EM, "add", add)
     assert train(*words(digits_root, tmp_path, "density.training.epochs=1")) == 0
-    loss = -sum(total.item() for total, _ in seen) / sum(count for _, count in seen)
+    loss = -sum(total.item() for total, _ in calls) / sum(count for _, count in calls)
     last = list(read_history(whole.path / "metrics.jsonl"))[-1]["train/loss"]
     assert last == pytest.approx(loss, rel=1e-5)
 
@@ -105,7 +105,7 @@ def test_interrupted_it_goes_on_bit_for_bit(step, whole, digits_root, tmp_path, 
     assert contents(run.path) == contents(whole.path)
 
 
-def test_images_without_holes_take_the_short_way_to_the_same(digits_root, tmp_path, monkeypatch):
+def test_complete_images_give_the_same_in_less_time(digits_root, tmp_path, monkeypatch):
     original, found = EM.add, {}
     for short in (True, False):
         taken: list[bool] = []
@@ -132,7 +132,7 @@ def test_what_em_cannot_fit_is_refused(digits_root, tmp_path, capsys):
 
 
 def test_complete_images_are_an_advantage_that_is_asked_for(digits_root, tmp_path):
-    """``density.complete``: EM sees what the mask hides from everybody else, and is the better for it."""
+    """``density.complete``: EM is fitted to complete images, which improves its metrics."""
     found = {}
     for complete in ("false", "true"):
         more = (f"density.complete={complete}", "density.components=12", "density.factors=4")
@@ -140,11 +140,11 @@ def test_complete_images_are_an_advantage_that_is_asked_for(digits_root, tmp_pat
         run = folder(digits_root, tmp_path, *more)
         assert run.recipe.config["mask"]["name"] == ("none" if complete == "true" else "square")
         found[complete] = run.metrics["metrics"]
-    # both are judged on squares of the same size, at other places
+    # both are evaluated on squares of the same size, at different positions
     assert found["true"]["test/mse"] < found["false"]["test/mse"]
 
 
-def test_misconv_stands_on_a_mixture_fitted_by_em(digits_root, tmp_path):
+def test_misconv_uses_a_mixture_fitted_by_em(digits_root, tmp_path):
     """The density a stem needs is fitted in the mixture's own way, and complete only where the stem's data are not."""
     more = tuple(word for word in words(digits_root, tmp_path) if not word.startswith("task"))
     more = (*more, "stem=misconv", "net.training.epochs=1", "density.complete=true", "density.keep=1")

@@ -1,4 +1,4 @@
-"""A measured run: what it times, what it writes down, and that it needs neither data nor training."""
+"""A run that measures: its passes, its files, and that it needs neither data nor training."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def timing(*words: str) -> Timing:
     "words",
     [(), ("timing.channels=3", "timing.components=2", "timing.factors=0"), ("timing.kernel=5", "timing.padding=2")],
 )
-def test_both_layers_are_given_the_same_and_agree_where_nothing_is_missing(words: tuple[str, ...]) -> None:
-    """Where a window sees no hole, MisConv is the convolution; elsewhere it is not, and it is never negative."""
+def test_both_layers_agree_where_nothing_is_missing(words: tuple[str, ...]) -> None:
+    """Where a window has no missing pixel, MisConv is the convolution; elsewhere it differs; it is never negative."""
     torch.manual_seed(0)
     measurement = timing(*words)
     kernel, padding = measurement.spec["kernel"], measurement.spec["padding"]
@@ -66,14 +66,14 @@ def test_both_layers_are_given_the_same_and_agree_where_nothing_is_missing(words
     with torch.no_grad():
         conv, misconv = passes["conv"](), passes["misconv"]()
     assert conv.shape == misconv.shape == (3, 32, 12, 12)
-    seen = -functional.max_pool2d(-mask.float(), kernel, stride=1, padding=padding)  # zeros around count as seen
-    whole = (seen == 1).expand_as(conv)
+    observed = -functional.max_pool2d(-mask.float(), kernel, stride=1, padding=padding)  # padding counts as observed
+    whole = (observed == 1).expand_as(conv)
     assert 0.1 < whole.float().mean() < 0.9
     torch.testing.assert_close(misconv[whole], conv[whole], rtol=0, atol=1e-5)
     assert (misconv - conv)[~whole].abs().max() > 1e-2 and misconv.min() >= 0
 
 
-def test_the_hole_is_a_square_of_the_given_side() -> None:
+def test_the_missing_square_has_the_given_side() -> None:
     image, mask, density = timing("timing.channels=3")._inputs()
     assert ((~mask).sum((1, 2, 3)) == 25).all()
     assert mask.any(1).any(1).shape == (3, 12) and ((~mask).any(1).any(1).sum(1) == 5).all()
@@ -95,7 +95,7 @@ def test_the_compiled_layer_is_the_same_layer() -> None:
 
 
 class Sleeping(Timing):
-    """Layers that take a known time."""
+    """Layers that take a given time."""
 
     seconds: ClassVar = {"conv": 0.002, "misconv": 0.006}
 
@@ -136,7 +136,7 @@ def test_every_pass_is_timed_in_turn_and_kept(tmp_path: Path) -> None:
         assert picture.format == "PNG" and min(picture.size) > 200
 
 
-def test_what_others_do_on_one_thread_is_no_part_of_a_pass(tmp_path: Path) -> None:
+def test_other_work_does_not_count_on_one_thread(tmp_path: Path) -> None:
     found = Sleeping(made("timing.repeats=5").config, CPU).measure(tmp_path)
     for name, slept in Sleeping.seconds.items():
         assert 0 <= found[f"{name}_best"] < slept, "a thread that sleeps leaves the processor to others"

@@ -104,8 +104,8 @@ def test_one_backward_pass_gives_both_networks_their_own_gradients(digits_root, 
     torch.manual_seed(5)
     code = model.encode(batch.observed, batch.mask)
     drawn = torch.randn(code.shape)
-    known = batch.mask.expand_as(batch.observed)
-    errors = (wae.decode(code) - batch.observed)[known].square().mean()
+    observed = batch.mask.expand_as(batch.observed)
+    errors = (wae.decode(code) - batch.observed)[observed].square().mean()
     real, made = torch.ones(20), torch.zeros(20)
     encoder = errors + 0.3 * cross_entropy(wae.discriminate(code), real)
     discriminator = cross_entropy(wae.discriminate(drawn), real) + cross_entropy(wae.discriminate(code), made)
@@ -129,20 +129,20 @@ def test_without_weight_the_discriminator_changes_nothing_and_still_learns(digit
 
 def test_the_discriminator_has_its_own_learning_rate(digits_root, tmp_path, monkeypatch):
     """The milestones of one hold for the other in proportion."""
-    seen = []
+    rates = []
     original = TrainWAE.on_train_epoch_start
 
     def start(self: TrainWAE) -> None:
         original(self)
         groups = self.optimizers().param_groups  # type: ignore[union-attr]
-        seen.append([group["lr"] for group in groups])
+        rates.append([group["lr"] for group in groups])
         judges = {id(weight) for weight in self.model.wae.discriminator.parameters()}
         assert [{id(w) in judges for w in group["params"]} for group in groups] == [{False}, {True}]
 
     monkeypatch.setattr(TrainWAE, "on_train_epoch_start", start)
     more = ("features=none", "net.training.lr=0.002", "net.training.lr_milestones=[[2,0.001]]")
     assert train(*words(digits_root, tmp_path, *more)) == 0
-    assert seen == [pytest.approx(pair) for pair in [[2e-3, 1e-3]] * 2 + [[1e-3, 5e-4]] * 2]
+    assert rates == [pytest.approx(pair) for pair in [[2e-3, 1e-3]] * 2 + [[1e-3, 5e-4]] * 2]
 
 
 # ---------------------------------------------------------------------- judging

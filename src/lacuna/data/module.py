@@ -86,7 +86,7 @@ class IncompleteData(pl.LightningDataModule):
 
     @property
     def prepared(self) -> PreparedData:
-        """The stored arrays behind this module."""
+        """The prepared data set."""
         self.setup()
         assert self._prepared is not None
         return self._prepared

@@ -34,7 +34,7 @@ _BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class Arrays:
-    """One split.
+    """The arrays of one split.
 
     Attributes:
         images: uint8 (N, C, H, W).
@@ -53,14 +53,12 @@ class Provenance:
 
     Attributes:
         name: of the prepared folder.
-        shape: (C, H, W) of the images.
-        classes: number of classes, or None.
+        shape, classes: (C, H, W) of the images; number of classes, or None.
         counts: split -> number of images.
         checksums, sizes: file -> sha256 and bytes.
         complete: whether it is the whole published set, not a sample.
         lossless: whether no pixel was changed by lossy compression, rounding or resizing.
-        source: where the images come from, in words.
-        note: further remarks.
+        source, note: where the images come from; further remarks.
         class_names: of the classes, in order.
         attributes: number of binary attributes, or None.
     """

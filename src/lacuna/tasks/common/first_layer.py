@@ -35,7 +35,7 @@ def first_layer(stem: Stem, batch: EvalBatch, encoding: Encoding, features: Tens
     """
     observed, mask = batch.observed[:1].float(), batch.mask[:1]
     found = {"truth": batch.truth[:1], "observed": observed, "mask": mask, "features": features[:1].float()}
-    if isinstance(encoding, MFA):
+    if isinstance(encoding, MFA):  # "filled" is the name in files of earlier versions
         found["filled"] = torch.where(mask, observed, encoding.expectation()[:1].float())
     elif encoding is not None:
         found["filled"] = torch.where(mask, observed, encoding[:1].float())

@@ -1,4 +1,4 @@
-"""A user's own incomplete images: what they lack has no truth, and splits need not look alike."""
+"""Incomplete images of a user: missing pixels have no truth, and splits may have different kinds of masks."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_splits_may_have_masks_of_different_kinds(tmp_path, train, test):
 
 
 @pytest.mark.parametrize("own", [0, 1, 3])
-def test_a_density_behind_no_mask_is_judged_on_what_is_hidden_on_purpose(tmp_path, own):
+def test_a_density_without_a_mask_scheme_is_evaluated_on_held_out_pixels(tmp_path, own):
     metrics = run(tmp_path, own, own, "task=density", "mask=none").metrics["metrics"]
     assert np.isfinite(metrics["test/nll_per_dim"]) and metrics["test/mse"] > 0
     # where a fifth of the pixels is unknown everywhere, no window of the truth is whole
     assert ("test/ssim" in metrics) == (own == 0)
 
 
-def test_misconv_learns_from_images_that_are_incomplete_by_themselves(tmp_path):
+def test_misconv_learns_from_a_users_incomplete_images(tmp_path):
     assert np.isfinite(run(tmp_path, 3, 3, "stem=misconv", "mask=none").metrics["metrics"]["test/loss"])

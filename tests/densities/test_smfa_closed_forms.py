@@ -1,4 +1,4 @@
-"""EM where the answer is known: one component without holes, and images that are awkward."""
+"""EM with a solution in closed form (one component, complete images), and degenerate images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_one_component_is_factor_analysis():
 
 
 def test_one_isotropic_component_is_probabilistic_pca():
-    """The maximum is known in closed form (Tipping and Bishop 1999); scikit-learn divides by n - 1, EM by n."""
+    """The maximum has a closed form (Tipping and Bishop 1999); scikit-learn divides by n - 1, EM by n."""
     x, mask = one_gaussian()
     density = started(x, mask, components=1, factors=2, isotropic=True)
     fit(density, [(x, mask)], passes=1000, tolerance=1e-13, complete=True)
@@ -48,9 +48,9 @@ def test_no_factors_are_the_pixels_own_moments():
     observed, mask = images(planted(k=1), 100)
     density = started(observed, mask, components=1, factors=0)
     one_pass(density, observed, mask)
-    seen = mask.expand_as(observed)
+    where = mask.expand_as(observed)
     for at in np.ndindex(*SHAPE):
-        values = observed[(slice(None), *at)][seen[(slice(None), *at)]]
+        values = observed[(slice(None), *at)][where[(slice(None), *at)]]
         assert density.mean[(0, *at)].item() == pytest.approx(values.mean().item(), rel=1e-7)
         assert density.noise[(0, *at)].item() == pytest.approx(values.var(correction=0).item(), rel=1e-6)
 
@@ -59,17 +59,17 @@ def test_no_factors_are_the_pixels_own_moments():
 
 
 @pytest.mark.parametrize("prior", [0.0, 3.0])
-def test_a_pixel_that_nobody_shows_has_the_average_moments(prior):
+def test_a_pixel_that_is_never_observed_has_the_average_moments(prior):
     observed, mask = images(planted(), 80)
     mask[:, :, 1, 2] = False
     density = started(observed.masked_fill(~mask, 0), mask, components=2, factors=2, prior=prior)
     fit(density, [(observed, mask)], passes=20)
-    seen = torch.ones(SHAPE[1:], dtype=torch.bool)
-    seen[1, 2] = False
-    expected = density.pooled_mean[:, seen].mean()
+    where = torch.ones(SHAPE[1:], dtype=torch.bool)
+    where[1, 2] = False
+    expected = density.pooled_mean[:, where].mean()
     torch.testing.assert_close(density.mean[..., 1, 2], expected.expand(2, SHAPE[0]))
     torch.testing.assert_close(density.factors[..., 1, 2], torch.zeros(2, 2, SHAPE[0], dtype=torch.float64))
-    torch.testing.assert_close(density.noise[..., 1, 2], density.pooled_variance[:, seen].mean().expand(2, SHAPE[0]))
+    torch.testing.assert_close(density.noise[..., 1, 2], density.pooled_variance[:, where].mean().expand(2, SHAPE[0]))
 
 
 @pytest.mark.parametrize("prior", [0.0, 3.0])
@@ -81,7 +81,7 @@ def test_a_component_that_explains_nothing_becomes_the_pooled_gaussian(prior):
     torch.testing.assert_close(density.mean[1], density.pooled_mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(density.noise[1], density.pooled_variance, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(density.factors[1], torch.zeros_like(density.factors[1]))
-    # each component has seen so many images besides the 80
+    # the prior counts as so many images of each component, besides the 80
     assert density.mixture.weights[0, 1].item() == pytest.approx(prior / (80 + 3 * prior), abs=1e-9)
     fit(density, [(observed, mask)], passes=5, tolerance=-1)
     assert all(part.isfinite().all() for part in parameters(density))
@@ -98,7 +98,7 @@ def test_images_without_any_variation_do_no_harm(options):
     torch.testing.assert_close(density.mixture.expectation()[0], observed[0], atol=1e-6, rtol=0)
 
 
-def test_noise_keeps_to_its_range():
+def test_noise_stays_in_its_range():
     observed, mask = images(planted(), 100)
     density = started(observed, mask, components=2, factors=4, noise_floor=0.03, noise_ceiling=0.05)
     fit(density, [(observed, mask)], passes=5)
