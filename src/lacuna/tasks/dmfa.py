@@ -82,8 +82,8 @@ class TrainDMFA(HoldOutTask):
             Row("observed", observed, mask=mask),
             Row("mean", mfa.expectation().clamp(0, 1)),
             Row("std. deviation", mfa.variance().mean(1, keepdim=True).sqrt(), heat=True),
-            Row("a sample", draws[0]),
-            Row("another", draws[1]),
+            Row("sample 1", draws[0]),
+            Row("sample 2", draws[1]),
         ]
         path = folder / "imputations.png"
         image_grid(rows, path=path)
