@@ -6,7 +6,7 @@ python scripts/archive.py budgets=[quick]                    runs of other budge
 python scripts/archive.py pack=runs.jsonl                    also write the whole archive into one file
 python scripts/archive.py input=runs.jsonl                   add the runs of such a file, of another machine, say
 
-A run that is archived already keeps its metrics; a line is printed where they differ.
+A run that is in the archive keeps its stored numbers; if they differ, a line says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lacuna.runs.archive import main as archive
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 everything was refused, 2 a wrong argument."""
+    """Run the command line; returns 0: done, 1: no run was accepted, 2: an error that the user can correct."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="output, results, budgets, input or pack")
     arguments = parser.parse_args(argv)

@@ -212,7 +212,7 @@ def test_a_run_is_found_by_any_name(copied: RunFolder) -> None:
     output = copied.path.parents[1]
     for name in (str(copied.path), copied.path.name, "digits-square-misconv", copied.recipe.identity[:6]):
         assert RunFolder.find(output, name).path == copied.path
-    with pytest.raises(LacunaError, match=r"fits \d+ runs"):
+    with pytest.raises(LacunaError, match=r"matches \d+ runs"):
         RunFolder.find(output, "digits")
     with pytest.raises(LacunaError, match="is no run in"):
         RunFolder.find(output, "cifar")
