@@ -35,7 +35,7 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 """
 MINUTES, SLACK = 2.0, 60.0
-"""The time box; seconds that a busy machine may need beyond it to end processes."""
+"""The time limit; seconds that a busy machine may need beyond it to end processes."""
 THIRD_PARTY = {
     *("torch", "torchvision", "torchmetrics", "pytorch_lightning", "lightning_fabric", "numpy", "scipy"),
     *("lightning_utilities", "sklearn"),

@@ -62,14 +62,14 @@ def image_grid(
     Raises:
         LacunaError: no rows, or images of a wrong shape.
     """
-    made = [row if isinstance(row, Row) else Row(*row) for row in rows]
-    if not made:
+    grid_rows = [row if isinstance(row, Row) else Row(*row) for row in rows]
+    if not grid_rows:
         raise LacunaError("A picture needs at least one row of images.")
-    strips = [_paint(row) for row in made]
+    strips = [_paint(row) for row in grid_rows]
     height, width = (max(strip.shape[axis] for strip, _ in strips) for axis in (1, 2))
     factor = scale or max(1, round(64 / max(height, width)))
     letters = font()
-    label = max(round(letters.getlength(row.title)) for row in made) + 12
+    label = max(round(letters.getlength(row.title)) for row in grid_rows) + 12
     count = max(len(strip) for strip, _ in strips)
     with_bar = any(limits is not None for _, limits in strips)
     side_x, side_y = width * factor + GAP, height * factor + GAP
@@ -78,14 +78,14 @@ def image_grid(
         "RGB",
         (
             MARGIN + label + count * side_x - GAP + MARGIN + (BAR + 44 if with_bar else 0),
-            top + len(made) * side_y - GAP + MARGIN,
+            top + len(grid_rows) * side_y - GAP + MARGIN,
         ),
         PAPER,
     )
     draw = ImageDraw.Draw(canvas)
     for i, title in enumerate(columns or ()):
         draw.text((MARGIN + label + i * side_x + (side_x - GAP) / 2, MARGIN), title, SOFT, letters, anchor="mt")
-    for r, (row, (strip, limits)) in enumerate(zip(made, strips, strict=True)):
+    for r, (row, (strip, limits)) in enumerate(zip(grid_rows, strips, strict=True)):
         y = top + r * side_y
         draw.text((MARGIN, y + (side_y - GAP) / 2), row.title, INK, letters, anchor="lm")
         canvas.paste(_strip(strip, row, factor), (MARGIN + label, y))

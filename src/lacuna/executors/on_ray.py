@@ -57,10 +57,9 @@ class WorkerHandle:
 class OnRay(Executor):
     """Trains on Ray, as many runs at a time as cores and GPUs allow.
 
-    Workers are long-lived. Each keeps the devices that Ray assigned, so torch is imported and CUDA initialised once,
-    and does one job after another with the same request. A worker ends if its job fails or is interrupted, or if its
-    resources are needed for another request; new ones start as needed. Ray is started or joined at its first use,
-    which takes some seconds.
+    Workers are long-lived: each keeps its devices, so torch is imported and CUDA initialised once, and does one job
+    after another with the same request. A worker ends if its job fails or is interrupted, or if its resources are
+    needed for another request. Ray is started or joined at its first use.
 
     Args:
         address: None: this machine; ``auto`` or ``host:port``: a cluster that this machine is part of.

@@ -145,19 +145,19 @@ def check_reachable(address: str) -> None:
     Raises:
         LacunaError: none does, or the address is invalid.
     """
-    asked = address
+    configured = address
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or _recorded_address()
         if not address or ":" not in address:
             return  # Ray searches for processes and fails at once if there are none
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
-        raise LacunaError(f"executor.address={asked} must be null, auto, or host:port of a Ray cluster's head.")
+        raise LacunaError(f"executor.address={configured} must be null, auto, or host:port of a Ray cluster's head.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN).close()
     except OSError as error:
         raise LacunaError(
-            f"executor.address={asked}: no Ray cluster answers at {address} ({error.strerror or error}); "
+            f"executor.address={configured}: no Ray cluster answers at {address} ({error.strerror or error}); "
             "leave executor.address null to use this machine."
         ) from error
 

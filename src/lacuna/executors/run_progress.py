@@ -55,7 +55,7 @@ class RunProgress:
     def __init__(self, path: Path, epochs: int | None, started: float) -> None:
         self.path, self.epochs = path, epochs
         self.row: dict[str, Any] = {}
-        self._seen: tuple[int, int] | None = None
+        self._signature: tuple[int, int] | None = None
         self._read()
         self.resumed = self.done > 0
         """Whether it resumes an earlier attempt, so that its time in this session is not that of a whole run."""
@@ -78,10 +78,10 @@ class RunProgress:
             status = os.stat(self.path)
         except OSError:
             return False
-        seen = (status.st_mtime_ns, status.st_size)
-        if seen == self._seen:
+        signature = (status.st_mtime_ns, status.st_size)
+        if signature == self._signature:
             return False
-        self._seen, self.row = seen, last_row(self.path)
+        self._signature, self.row = signature, last_row(self.path)
         return True
 
     @property

@@ -64,10 +64,10 @@ class Schedule:
 
         A prerequisite that was not added must be finished already.
         """
-        known = self.tasks.get(job.identity)
-        if known is not None:
-            known.cells = tuple(dict.fromkeys([*known.cells, *cells]))
-            return known
+        existing = self.tasks.get(job.identity)
+        if existing is not None:
+            existing.cells = tuple(dict.fromkeys([*existing.cells, *cells]))
+            return existing
         task = Task(job, tuple(cells))
         self.tasks[job.identity] = task
         for needed in job.recipe.prerequisites.values():

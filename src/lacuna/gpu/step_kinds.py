@@ -99,13 +99,13 @@ def kind_key(recipe: Recipe) -> str:
 
 def _step_settings(recipe: Recipe) -> dict[str, Any]:
     config = recipe.config
-    made = dict(config[recipe.component])
+    component = dict(config[recipe.component])
     training = {key: value for key, value in recipe.training.items() if key not in NOT_OF_A_STEP}
     needs = {part: _step_settings(needed) for part, needed in recipe.prerequisites.items() if part != FEATURES}
     return {
         "task": config["task"],
         "data": config["data"]["name"],
-        "made": {**made, "training": training},
+        "made": {**component, "training": training},
         "stem": config.get("stem"),
         "precision": config["precision"],
         "prerequisites": needs,

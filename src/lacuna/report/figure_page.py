@@ -53,9 +53,9 @@ def figure_page(result: TableResult, folder: Path, picture: Path) -> str:
 
 def figure_facts(result: TableResult) -> list[tuple[str, str]]:
     """The protocol of the figure: (name, text) pairs."""
-    shown = {cell.cell.row.label: cell.cell.config["mask"] for cell in result.cells if cell.cell.config is not None}
+    masks = {cell.cell.row.label: cell.cell.config["mask"] for cell in result.cells if cell.cell.config is not None}
     if _of_data(result):
-        return [(label, mask_text(mask)) for label, mask in shown.items()]
+        return [(label, mask_text(mask)) for label, mask in masks.items()]
     found = [entry for entry in protocol(result) if entry[0] not in NUMBERS_ONLY]
     measured = {str(run.recipe.config["hardware"]) for cell in result.cells for run in cell.done if run.recipe.measured}
     found += [("measured on", ", ".join(sorted(measured)))] if measured else []

@@ -75,7 +75,7 @@ def as_latex(result: TableResult) -> str:
 
 
 def as_csv(result: TableResult) -> str:
-    """One line for each cell, with all that is known of it; a missing number has no mean."""
+    """One line for each cell, with all its values; a missing number has no mean."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -23,7 +23,7 @@ NEEDED = {"truth", "recovered", "mask", "known"}
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which of the stored test images are shown, and the end of the scale of squared errors."""
+    """The selected ones of the stored test images, and the end of the scale of squared errors."""
 
     images: int
     skip: int
@@ -46,13 +46,13 @@ def recovered(result: TableResult, images: int = 6, skip: int = 0, error: float 
     Raises:
         LacunaError: an invalid option.
     """
-    shown, spec = _checked(images, skip, error), result.plan.spec
-    blocks = [_block(result, column, shown) for column in spec.columns]
+    selection, spec = _checked(images, skip, error), result.plan.spec
+    blocks = [_block(result, column, selection) for column in spec.columns]
     titles = ["truth", "observed", *(row.label for row in spec.rows)]
     heads = [_title(result, column) for column in spec.columns]
     panels = picture_panels(list(zip(*blocks, strict=True)), titles, heads, widest=10**6)
     title = "squared errors, below each imputed image, on one scale"
-    legend = colour_scale((0.0, shown.error), title, over=shown.error < 1)
+    legend = colour_scale((0.0, selection.error), title, over=selection.error < 1)
     return stacked([panels, legend])
 
 
@@ -65,31 +65,31 @@ def _checked(images: Any, skip: Any, error: Any) -> _Selection:
     return _Selection(images, skip, float(error))
 
 
-def _block(result: TableResult, column: Axis, shown: _Selection) -> list[Image.Image | str]:
-    stored = [_stored(result.at(row, column), shown) for row in result.plan.spec.rows]
+def _block(result: TableResult, column: Axis, selection: _Selection) -> list[Image.Image | str]:
+    stored = [_stored(result.at(row, column), selection) for row in result.plan.spec.rows]
     first = next((arrays for arrays in stored if not isinstance(arrays, str)), None)
-    inputs = ["", ""] if first is None else _inputs(first, shown)
-    return [*inputs, *(arrays if isinstance(arrays, str) else _imputed(arrays, shown) for arrays in stored)]
+    inputs = ["", ""] if first is None else _inputs(first, selection)
+    return [*inputs, *(arrays if isinstance(arrays, str) else _imputed(arrays, selection) for arrays in stored)]
 
 
 def _title(result: TableResult, column: Axis) -> str:
     return f"{column.label} missing" if has_rates(result.plan.spec) else column.label
 
 
-def _inputs(arrays: Arrays, shown: _Selection) -> list[Image.Image]:
-    truth, has_truth, mask = (shown.of(arrays[name]) for name in ("truth", "known", "mask"))
+def _inputs(arrays: Arrays, selection: _Selection) -> list[Image.Image]:
+    truth, has_truth, mask = (selection.of(arrays[name]) for name in ("truth", "known", "mask"))
     return [row_picture(Row("truth", truth, mask=has_truth)), row_picture(Row("observed", truth, mask=mask))]
 
 
-def _imputed(arrays: Arrays, shown: _Selection) -> Image.Image:
+def _imputed(arrays: Arrays, selection: _Selection) -> Image.Image:
     names = ("truth", "recovered", "known")
-    truth, imputed, has_truth = (shown.of(arrays[name]).astype(np.float32) for name in names)
+    truth, imputed, has_truth = (selection.of(arrays[name]).astype(np.float32) for name in names)
     errors = (has_truth * np.square(imputed - truth)).mean(1, keepdims=True)
-    heat = Row("squared error", errors, heat=True, limits=(0.0, shown.error))
+    heat = Row("squared error", errors, heat=True, limits=(0.0, selection.error))
     return stacked([row_picture(Row("imputed", imputed)), row_picture(heat)], gap=GAP)
 
 
-def _stored(cell: CellResult, shown: _Selection) -> Arrays | str:
+def _stored(cell: CellResult, selection: _Selection) -> Arrays | str:
     """The test images that the run of a cell stored, or why there are none."""
     if not cell.done:
         return cell.reason
@@ -101,6 +101,6 @@ def _stored(cell: CellResult, shown: _Selection) -> Arrays | str:
         return f"its run has no {path.name}"
     if not arrays.keys() >= NEEDED:
         return f"{path.name} is damaged"
-    if len(arrays["truth"]) <= shown.skip:
+    if len(arrays["truth"]) <= selection.skip:
         return f"its run stored only {len(arrays['truth'])} images"
     return arrays

@@ -157,11 +157,11 @@ def _own_donors(recipe: Recipe, imputer: Mapping[str, Any], train: int | None) -
 def planned_train(recipe: Recipe) -> int | None:
     """Number of training images that a recipe uses of a published set; None if the size of the set is unknown."""
     data = recipe.config["data"]
-    whole, asked = official_counts(data).get("train"), data.get("train_images")
+    whole, requested = official_counts(data).get("train"), data.get("train_images")
     if whole is None:
         return None
     left: int = whole - (data.get("validation") or 0)
-    return left if asked is None else min(left, asked)
+    return left if requested is None else min(left, requested)
 
 
 def _differences(result: TableResult) -> list[tuple[str, str]]:

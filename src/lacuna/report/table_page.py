@@ -65,7 +65,7 @@ def table_page(result: TableResult, folder: Path) -> str:
 
 
 def index_page(results: Sequence[TableResult]) -> str:
-    """The page that lists the tables, a line for each. It lies beside their folders."""
+    """The page that lists the tables, a line for each. It is in the folder above them."""
     rows = []
     for result in results:
         done = sum(cell.state == DONE for cell in result.cells)

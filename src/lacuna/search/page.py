@@ -12,7 +12,7 @@ from lacuna.errors import LacunaError
 from lacuna.search import pictures
 from lacuna.search.problem import Problem
 from lacuna.search.study import FAILED, FINISHED, Study, Trial
-from lacuna.search.view import short_names, shown
+from lacuna.search.view import short_names, trial_values
 
 MOST_ROWS = 50
 LEAST_FOR_IMPORTANCE = 4
@@ -64,7 +64,7 @@ def _row(problem: Problem, trial: Trial) -> dict[str, Any]:
     if len(problem.seeds) > 1:
         with suppress(LacunaError, OSError, ValueError):  # runs may have been deleted since
             row["± over seeds"] = statistics.stdev(problem.result(problem.recipes(trial.raw)))
-    return row | shown(problem, trial)
+    return row | trial_values(problem, trial)
 
 
 def _results(problem: Problem, study: Study, command: str | None) -> list[Section]:
@@ -114,7 +114,7 @@ def _plots(problem: Problem, study: Study, finished: list[Trial]) -> list[Sectio
 def _failures(problem: Problem, failed: list[Trial]) -> list[Section]:
     if not failed:
         return []
-    rows = [{"trial": str(t.number)} | shown(problem, t) | {"reason": _last_line(t.error)} for t in failed]
+    rows = [{"trial": str(t.number)} | trial_values(problem, t) | {"reason": _last_line(t.error)} for t in failed]
     return [Table(rows, "Details are in the log.txt of the run.", "Failed trials")]
 
 

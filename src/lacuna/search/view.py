@@ -78,13 +78,13 @@ class SweepView:
         if best:
             self.best = value
         new = " (best so far)" if best else ""
-        values = "  ".join(f"{key}={cell_text(v)}" for key, v in shown(self.problem, trial).items())
+        values = "  ".join(f"{key}={cell_text(v)}" for key, v in trial_values(self.problem, trial).items())
         self._log(f"[{self.done}/{self.wanted}] trial {trial.number}: {value:.5g}{new}  {values}{self._left(', ')}")
 
     def failed(self, trial: Trial, reason: str) -> None:
         """Show the failure of a trial."""
         self._failed += 1
-        values = "  ".join(f"{key}={cell_text(v)}" for key, v in shown(self.problem, trial).items())
+        values = "  ".join(f"{key}={cell_text(v)}" for key, v in trial_values(self.problem, trial).items())
         text = "\n".join(f"  {line}" for line in reason.splitlines())
         self._log(f"trial {trial.number} failed: {values}\n{text}")
 
@@ -108,7 +108,7 @@ class SweepView:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def shown(problem: Problem, trial: Trial) -> dict[str, str]:
+def trial_values(problem: Problem, trial: Trial) -> dict[str, str]:
     """A trial's values for people, with short keys."""
     values = problem.values(trial.raw)
     names = short_names([parameter.key for parameter in problem.parameters])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,10 +118,7 @@ class Plan:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Number of runs by state."""
-        found: dict[str, int] = {}
-        for run in self.runs.values():
-            found[run.state] = found.get(run.state, 0) + 1
-        return found
+        return dict(Counter(run.state for run in self.runs.values()))
 
     def unfinished(self) -> list[PlannedRun]:
         """The runs still to be done."""
@@ -137,8 +135,7 @@ class RunOptions:
         choices: group choices for every cell.
         values: by dotted key, for every cell that has the key and does not set it itself.
         infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
-        prepare: asked for each data set that is not prepared: whether to prepare it now. Otherwise its cells have no
-            runs.
+        prepare: whether to prepare a missing data set now; called for each. Otherwise its cells have no runs.
         assume_data: plan runs of published data sets that are not on this machine, too, as runs of unknown identity.
         archive: the folder of archived runs; None: there is none.
     """
@@ -157,9 +154,7 @@ def plan_tables(specs: Iterable[TableSpec], composer: Composer, options: RunOpti
     """Plan tables: the recipes of every cell, and the state of every run.
 
     Args:
-        specs: the tables.
         composer: of ``train``'s configurations.
-        options: settings of all runs.
 
     Raises:
         LacunaError: a table names an experiment or a key that does not exist; an override that fits no cell.
@@ -173,8 +168,8 @@ def plan_tables(specs: Iterable[TableSpec], composer: Composer, options: RunOpti
             raise LacunaError(f"{first}: all cells of these tables that have this key set it themselves.")
         raise LacunaError(f"{first}: no cell of these tables has this key.")
     output = Path(options.infrastructure["output"])
-    missing, assumed = tuple(sorted(planner.missing)), tuple(sorted(planner.assumed))
-    plan = Plan(tables, output, planner.runs, missing, planner.archive, assumed)
+    data = tuple(sorted(planner.missing)), planner.archive, tuple(sorted(planner.assumed))
+    plan = Plan(tables, output, planner.runs, *data)
     find_states(plan)
     return plan
 
@@ -192,9 +187,8 @@ class _Planner:
 
     def table(self, spec: TableSpec) -> TablePlan:
         cells = [self._cell(spec, row, column) for row in spec.rows for column in spec.columns]
-        options = self.options
-        changed = (*options.choices, *(f"{key}={value}" for key, value in options.values.items()))
-        return TablePlan(spec, tuple(cells), str(options.budget["name"]), self._seeds(spec), changed)
+        changed = (*self.options.choices, *(f"{key}={value}" for key, value in self.options.values.items()))
+        return TablePlan(spec, tuple(cells), str(self.options.budget["name"]), self._seeds(spec), changed)
 
     def _seeds(self, spec: TableSpec) -> tuple[int, ...]:
         return self.options.seeds if spec.figure is None else self.options.seeds[:1]
