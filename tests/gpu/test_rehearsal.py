@@ -76,7 +76,7 @@ def rehearse(tmp_path: Path, environment: dict[str, str], *words: str) -> tuple[
 
 
 @pytest.mark.slow
-def test_everything_in_its_time_box(tmp_path: Path, without_options: dict[str, str]) -> None:
+def test_everything_within_its_time_limit(tmp_path: Path, without_options: dict[str, str]) -> None:
     begun = time.monotonic()
     words = ("tables=demo", "cells=mnist", "seconds=0.1", f"minutes={MINUTES}", "shares=25,25,45,5")
     code, text = rehearse(tmp_path, without_options, *words)
@@ -121,7 +121,7 @@ def _check_cells(content: dict[str, Any], work: Path) -> None:
     for row in content["cells"]:
         assert (row["state"] == "done") == (row["run"] in done) == ("metrics" in row)
     numbers = sum(row["numbers"] for row in content["cells"] if row["state"] == "done")
-    assert content["line"].startswith(f"{numbers} printed numbers have a result") and not content["failed"]
+    assert content["line"].startswith(f"{numbers} published numbers have a result") and not content["failed"]
     assert any("misconv/table1" in cell for row in content["cells"] for cell in row["cells"])
 
 

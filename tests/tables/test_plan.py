@@ -161,5 +161,5 @@ def test_the_command_plans_without_torch_and_writes_nothing_but_its_cache(
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"{runs} runs: {runs} to do" in done.stdout and "training: " in done.stdout
-    assert ("planned from the published counts" in done.stdout) != here
+    assert ("planned from the published numbers of images" in done.stdout) != here
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".cache"}

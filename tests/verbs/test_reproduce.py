@@ -158,7 +158,7 @@ def test_one_failed_run_leaves_one_hole_and_says_so(digits_root: Path, tmp_path:
     (output / "runs" / broken.name).write_text("a file where the run's folder should be")
     done = reproduce(digits_root, output)
     assert done.returncode == 1
-    assert "1 runs failed" in done.stderr and broken.name in done.stderr
+    assert "1 run failed" in done.stderr and broken.name in done.stderr
     assert len(runs(output)) == RUNS - 1
     holes = [row for row in table(output) if not row["mean"]]
     assert {row["row"] for row in holes} == {"knn"}

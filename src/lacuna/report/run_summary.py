@@ -12,7 +12,7 @@ from lacuna.tables.plan import Plan
 def failure_lines(summary: RunSummary) -> Iterator[str]:
     """A line with the reason for every run that failed or needs one that did; none if there are none."""
     if summary.failed:
-        yield f"{len(summary.failed)} runs failed:"
+        yield f"{len(summary.failed)} run{'s' * (len(summary.failed) > 1)} failed:"
     for task in summary.failed:
         reason = (task.error or "").strip().splitlines() or [task.state]
         cell = task.cells[0] if task.cells else ""
