@@ -187,13 +187,13 @@ def test_reproduce_shows_archived_numbers_without_a_run(words: list[str], tmp_pa
 def test_training_an_archived_run_says_so(digits_root: Path, tmp_path: Path, words: list[str], capsys) -> None:
     config = compose(CONFIGS, "train", ["experiment=digits_zero", *words])
     recipe = train.resolve(config, train.prepare_data(config))
-    train._say_archived(recipe, config)
+    train._print_archived(recipe, config)
     assert capsys.readouterr().out == ""
     finish(recipe, tmp_path / "elsewhere", {"test/accuracy": 0.5})
     archive_runs(tmp_path / "elsewhere", tmp_path / "results", BUDGETS)
-    train._say_archived(recipe, config)
+    train._print_archived(recipe, config)
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and f"{recipe.name}.json" in out
     files.write_json(tmp_path / "outputs" / "runs" / recipe.name / "metrics.json", {})
-    train._say_archived(recipe, config)  # it is done here, so nothing is trained
+    train._print_archived(recipe, config)  # it is done here, so nothing is trained
     assert capsys.readouterr().out == ""

@@ -10,7 +10,7 @@ from lacuna.config.compose import compose
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.tables.plan import plan_tables
-from lacuna.tables.request import find_tables, wishes
+from lacuna.tables.request import find_tables, run_options
 from tests.runs.real import ROOT
 
 EPOCHS = 12
@@ -27,7 +27,7 @@ def test_the_demo_of_the_makefile_is_35_short_classifiers_on_5_densities(digits_
     words = [*command(), f"data.root={digits_root}", "data.download=false", f"output={tmp_path}", "results=null"]
     config = compose(CONFIGS, "reproduce", words)
     tables = find_tables(config["table"], Composer(CONFIGS, "reproduce"))
-    plan = plan_tables(tables, Composer(CONFIGS, "train"), wishes(config, prepare=False))
+    plan = plan_tables(tables, Composer(CONFIGS, "train"), run_options(config, prepare=False))
     recipes = [run.recipe for run in plan.runs.values()]
     assert Counter(recipe.task for recipe in recipes) == {"classify": 35, "density": 5}
     assert {recipe.config["seed"] for recipe in recipes} == {0, 1, 2, 3, 4}
