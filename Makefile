@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## Compare methods on digits with three quarters of the pixels missing: pictures, a table, a page (3 minutes)
+demo: $(STAMP) ## Compare methods on digits with three quarters of the pixels missing: pictures, a table, a page (2 minutes)
 	$(BIN)/python reproduce.py table=demo seeds=5 executor=processes $(ARGS)
 
 test: $(STAMP) ## Run every law and every other test that takes seconds (6 minutes on 2 cores)

@@ -17,7 +17,7 @@ from typing import Any
 from lacuna.gpu.child_environment import ROOT
 from lacuna.gpu.deadline import Clock
 from lacuna.gpu.results import DONE, FAILED, RUNNING, STOPPED
-from lacuna.gpu.test_log import VARIABLE
+from lacuna.gpu.pytest_log import VARIABLE
 
 MARK = re.compile(r"pytest\.mark\.gpu\b")
 GRACE = 10.0
@@ -78,7 +78,7 @@ def summary(tests: list[dict[str, Any]]) -> str:
 
 def _command(work: Path) -> list[str]:
     tests = [str(path.relative_to(ROOT)) for path in files_with_gpu_tests(ROOT / "tests")]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-p", "lacuna.gpu.test_log"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-p", "lacuna.gpu.pytest_log"]
     if os.environ.get("CUDA_VISIBLE_DEVICES") != "" and importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(PROCESSES)]
     return [*command, f"--basetemp={work / 'pytest'}", *tests]

@@ -1,6 +1,6 @@
 """A pytest plugin that logs the outcome of every test at once, so that a killed session loses nothing.
 
-Used as ``-p lacuna.gpu.test_log``; the environment variable LACUNA_TEST_LOG names the file, one JSON line a test.
+Used as ``-p lacuna.gpu.pytest_log``; the environment variable LACUNA_TEST_LOG names the file, one JSON line a test.
 """
 
 from __future__ import annotations
