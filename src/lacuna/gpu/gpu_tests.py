@@ -78,7 +78,18 @@ def summary(tests: list[dict[str, Any]]) -> str:
 
 def _command(work: Path) -> list[str]:
     tests = [str(path.relative_to(ROOT)) for path in files_with_gpu_tests(ROOT / "tests")]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-p", "lacuna.gpu.pytest_log"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "lacuna.gpu.pytest_log",
+    ]
     if os.environ.get("CUDA_VISIBLE_DEVICES") != "" and importlib.util.find_spec("xdist") is not None:
         command += ["-n", str(PROCESSES)]
     return [*command, f"--basetemp={work / 'pytest'}", *tests]
