@@ -16,8 +16,8 @@ from typing import Any
 
 from lacuna.gpu.child_environment import ROOT
 from lacuna.gpu.deadline import Clock
-from lacuna.gpu.results import DONE, FAILED, RUNNING, STOPPED
 from lacuna.gpu.pytest_log import VARIABLE
+from lacuna.gpu.results import DONE, FAILED, RUNNING, STOPPED
 
 MARK = re.compile(r"pytest\.mark\.gpu\b")
 GRACE = 10.0
