@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -43,6 +44,28 @@ def box_plot(
         raise LacunaError("A box plot needs at least one series of values.")
     figure = Figure(figsize=(1.6 + 1.1 * len(groups) * len(series) ** 0.5, 3.6), dpi=150, layout="constrained")
     axes = figure.subplots()
+    _draw_boxes(axes, groups, series, scale)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_ylabel(label)
+    if log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    picture = Image.open(buffer).convert("RGB")
+    if path is not None:
+        with replacing(path) as temporary:
+            picture.save(temporary, format="PNG")
+    return picture
+
+
+def _draw_boxes(
+    axes: Any, groups: Mapping[str, Mapping[str, Sequence[float]]], series: list[str], scale: float
+) -> None:
+    """One box for each series of each group, side by side within the group, and an entry in the legend."""
     step = 0.8 / len(series)
     for number, name in enumerate(series):
         places = [i for i, group in enumerate(groups.values()) if name in group]
@@ -59,18 +82,3 @@ def box_plot(
             manage_ticks=False,
         )
         axes.plot([], [], "s", color=COLOURS[number % len(COLOURS)], alpha=0.7, label=name)
-    axes.set_xticks(range(len(groups)), list(groups))
-    axes.set_ylabel(label)
-    if log:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(bottom=0)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    picture = Image.open(buffer).convert("RGB")
-    if path is not None:
-        with replacing(path) as temporary:
-            picture.save(temporary, format="PNG")
-    return picture
