@@ -34,10 +34,10 @@ test: $(STAMP) ## Run every law and every other test that takes seconds (6 minut
 	$(PYTEST) -m "$(QUICK)" $(TEST_ARGS) $(ARGS)
 
 test-all: test ## Run these, then the slow tests and those that need real images (found through LACUNA_TEST_DATA)
-	$(PYTEST) -m "not ($(QUICK))" $(ARGS)
+	$(PYTEST) -m "not ($(QUICK))" $(if $(TEST_ARGS),$(TEST_ARGS) --cov-append) $(ARGS)
 
 coverage: TEST_ARGS = --cov --cov-report=term
-coverage: test ## Run what make test runs, and print how much of the code it reaches
+coverage: test-all ## Run what make test-all runs, and print how much of the code it reaches
 
 lint: $(STAMP) ## Check style and layout
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Fixtures that more than one folder of tests uses, what does not count for coverage, and what needs a GPU."""
+"""Fixtures that more than one folder of tests uses, and what needs a GPU."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from lacuna.data.sources.digits import Digits
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests are not traced: that costs half as much again, and the others reach nearly all lines.
-
-    Tests marked ``gpu`` are skipped where torch can use none.
-    """
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker("no_cover")
+    """Tests marked ``gpu`` are skipped where torch can use none."""
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if wanting:
         import torch
