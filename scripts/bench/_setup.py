@@ -13,7 +13,8 @@ from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.runs.budget import source_of
-from lacuna.tables.plan import Plan, RunOptions
+from lacuna.tables.options import RunOptions
+from lacuna.tables.plan import Plan
 from lacuna.tables.spec import TableSpec, table_spec
 
 STARTED, ENDED = "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00"

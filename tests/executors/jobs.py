@@ -71,6 +71,11 @@ def told(notes: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
 
 
+def pid(output: Path, name: str) -> int:
+    """The process that began a job last."""
+    return int(told(output / name)[-1]["pid"])
+
+
 def finish(executor: Executor, number: int, patience: float = 120) -> dict[str, Outcome]:
     """Wait for so many jobs to end; their outcomes by identity."""
     until = time.monotonic() + patience

@@ -22,7 +22,7 @@ from lacuna.executors.on_ray import OnRay
 from lacuna.executors.ray_cluster import Cluster, import_path
 from lacuna.executors.schedule import DONE, FAILED, INTERRUPTED, WAITING, Schedule
 from lacuna.runs.settings import Settings
-from tests.executors.jobs import alive, do, finish, follow_orders, job, told, wait_for
+from tests.executors.jobs import alive, do, finish, follow_orders, job, pid, told, wait_for
 from tests.runs.real import ROOT, TINY, contents, recipe
 
 pytestmark = pytest.mark.slow
@@ -52,10 +52,6 @@ def executor(ray: ModuleType) -> Iterator[OnRay]:
     with executor:
         yield executor
     assert ray.is_initialized()
-
-
-def pid(tmp_path: Path, name: str) -> int:
-    return int(told(tmp_path / name)[-1]["pid"])
 
 
 def test_runs_share_gpus_two_by_two(executor: OnRay, tmp_path: Path) -> None:
@@ -286,58 +282,3 @@ def test_nobody_else_gets_in(ray: ModuleType) -> None:
     )
     assert stranger.returncode == 1 and "ConnectionError" in stranger.stderr
     assert ray.is_initialized()
-
-
-DRIVER = """
-import pathlib, signal, sys
-from lacuna.executors.base import Resources
-from lacuna.executors.on_ray import OnRay
-from tests.executors.jobs import finish, follow_orders, job
-output = pathlib.Path(sys.argv[1])
-signal.signal(signal.SIGTERM, signal.default_int_handler)
-with OnRay(local_cpus=2, work=follow_orders) as executor:
-    executor.check([Resources(1)])
-    for name in ("a", "b"):
-        executor.submit(job(output, name, seconds=600))
-    finish(executor, 2, patience=600)
-"""
-
-
-@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_the_driver(word: signal.Signals, tmp_path: Path) -> None:
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
-    output, path = tmp_path / "output", os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    with subprocess.Popen(
-        [sys.executable, str(script), str(output)], env=environment, preexec_fn=_interruptible, cwd=tmp_path
-    ) as driver:
-        wait_for(lambda: driver.poll() is not None or (told(output / "a") and told(output / "b")), 120)
-        assert driver.poll() is None
-        started = _family(driver.pid)
-        assert {pid(output, "a"), pid(output, "b")} <= started.keys() and len(started) > 5  # Ray's own, too
-        driver.send_signal(word)
-        driver.wait(60)
-    saved = word != signal.SIGKILL
-    # Ray's agents look for their killed master once a minute only
-    soon = [each for each, command in started.items() if saved or not command.endswith("Agent")]
-    wait_for(lambda: not any(alive(each) for each in soon), 30)
-    assert [(output / f"{name}.interrupted").exists() for name in ("a", "b")] == [saved, saved]
-
-
-def _interruptible() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _family(root: int) -> dict[int, str]:
-    """A process and all its descendants, and how they are called."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    family = {root}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    return {each: Path(f"/proc/{each}/cmdline").read_text().strip("\0 ") for each in family}

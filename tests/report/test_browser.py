@@ -13,7 +13,7 @@ from PIL import Image
 
 from lacuna.drawing.html_page import Code, Picture, Table, Text, render_page
 from lacuna.report.render import render
-from tests.report.test_rendering import filled
+from tests.report.filled import filled
 from tests.tables.planning import spec
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)

@@ -15,7 +15,7 @@ from lacuna.report.verdict import listed, verdict
 from lacuna.tables.gather import gather
 from lacuna.tables.plan import Plan
 from tests.drawing.test_html_page import read
-from tests.report.test_rendering import filled
+from tests.report.filled import filled
 from tests.tables.planning import spec
 
 DETAILS = ("Learning curves", "Protocol", "Data", "Pictures of the runs", "Runs", "The same table")

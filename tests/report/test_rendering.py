@@ -10,68 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
-from PIL import Image
 
-from lacuna.report import table_page as page
 from lacuna.report.cells import interval_text
-from lacuna.report.curves import mean_curve, panels_of
 from lacuna.report.render import render, text
 from lacuna.runs.recipe import Recipe
-from lacuna.tables.gather import gather
-from lacuna.tables.plan import Plan
 from tests.drawing.test_html_page import read
+from tests.report.filled import EVIL, VALUES, filled, written
 from tests.tables.finished import begin, finish, plan
 from tests.tables.planning import spec
-
-EVIL = 'a_b & 50% <script>"x"</script> $x^2$ #1 {y} \\z [q] * | `c` ~ ż 漢 ±−–'
-VALUES = {
-    ("zero", "square"): (0.801, 0.800, 0.799),
-    ("misconv", "square"): (0.901, 0.900, 0.899),
-    ("zero", "noise"): (0.801, 0.800, 0.799),
-    ("misconv", "noise"): (0.802, 0.801, 0.800),
-    ("gt", "square"): (0.991, 0.990, 0.989),
-}
-FORMS = ("table.md", "table.tex", "table.csv", "index.html")
-
-
-def with_budget(content: Mapping[str, Any], budget: str) -> dict[str, Any]:
-    """A recipe, and what it needs, under another budget's name."""
-    needs = {part: with_budget(needed, budget) for part, needed in content.get("prerequisites", {}).items()}
-    return {**content, "budget": budget} | ({"prerequisites": needs} if needs else {})
-
-
-def filled(
-    root: Path, output: Path, *specs, budget: str = "paper", paper: bool = True, seeds=(0, 1, 2), **data: Any
-) -> Plan:
-    """A finished plan; of all three seeds, MisConv wins in one column and ties in the other."""
-    found = plan(root, output, *specs, seeds=seeds)
-    tables, runs = [], {}
-    for table in found.tables:
-        cells = []
-        for cell in table.cells:
-            recipes = tuple(Recipe(with_budget(recipe.config, budget)) for recipe in cell.recipes)
-            values = VALUES.get((cell.row.key, cell.column.key))
-            planned = found.runs[cell.recipes[0].identity]
-            for recipe, value in zip(recipes, values or (), strict=False):
-                history = [{"epoch": e, "validation/accuracy": value * (e + 1) / 4} for e in range(3)]
-                finish(recipe, output, {"test/accuracy": value}, history=history, **data)
-            runs |= {recipe.identity: dataclasses.replace(planned, recipe=recipe) for recipe in recipes}
-            cells.append(dataclasses.replace(cell, recipes=recipes, paper=0.85 if paper else None))
-        tables.append(dataclasses.replace(table, cells=tuple(cells), budget=budget))
-    return Plan(tuple(tables), output, runs)
-
-
-def written(found: Plan, target: Path) -> dict[str, str]:
-    """What was rendered of the first table, by file, and what the terminal gets."""
-    render(found, target)
-    folder = target / found.tables[0].folder
-    return {name: (folder / name).read_text(encoding="utf-8") for name in FORMS} | {"text": text(found)}
 
 
 def test_every_form_has_every_number(digits_root: Path, tmp_path: Path) -> None:
@@ -246,71 +196,9 @@ def test_the_latex_compiles(evil: bool, digits_root: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_the_page_is_alone_and_its_links_lead_somewhere(digits_root: Path, tmp_path: Path) -> None:
-    found = filled(digits_root, tmp_path / "out dir")
-    (path,) = render(found, tmp_path / "out dir" / "tables")
-    reader = read(path.read_text(encoding="utf-8"))
-    links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
-    assert len(links) >= 5 + 3
-    for link in links:
-        assert link is not None and (path.parent / unquote(link)).exists(), link
-    for tag, attributes in reader.tags:
-        assert tag not in ("script", "link", "iframe")
-        assert (attributes.get("src") or "data:").startswith("data:")
-
-
-def test_several_tables_have_a_page_that_lists_them(digits_root: Path, tmp_path: Path) -> None:
-    found = filled(digits_root, tmp_path, spec(), spec(name="tests/other", title="Another"))
-    first, *others = render(found, tmp_path / "tables")
-    assert first == tmp_path / "tables" / "index.html" and len(others) == 2
-    links = {attributes["href"] for tag, attributes in read(first.read_text()).tags if tag == "a"}
-    assert {(first.parent / str(link)).resolve() for link in links} == {path.resolve() for path in others}
-
-
 def test_rendering_twice_gives_the_same_bytes(digits_root: Path, tmp_path: Path) -> None:
     found = filled(digits_root, tmp_path)
     assert written(found, tmp_path / "a") == written(found, tmp_path / "b")
-
-
-def test_pictures_are_shown_once_and_only_as_many_as_fit(digits_root: Path, tmp_path: Path, monkeypatch) -> None:
-    found = filled(digits_root, tmp_path)
-    for run in found.runs.values():
-        if run.folder.finished:
-            run.folder.pictures.mkdir()
-            Image.effect_noise((40, 40), 80).save(run.folder.pictures / "first_layer.png")
-            (run.folder.pictures / "cut_short.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    count = written(found, tmp_path / "t")["index.html"].count("<img ")
-    assert count == 5  # the first seed's; the reference has the same runs in both columns; damaged ones are left out
-    size = (next(iter(found.runs.values())).folder.pictures / "first_layer.png").stat().st_size
-    monkeypatch.setattr(page, "PICTURE_BYTES", 2.5 * size)
-    html = written(found, tmp_path / "t")["index.html"]
-    assert html.count("<img ") == 2 and "3 more pictures" in html
-
-
-def test_curves_are_the_mean_over_seeds(digits_root: Path, tmp_path: Path) -> None:
-    square, noise = panels_of(gather(filled(digits_root, tmp_path))[0])
-    assert [line.label for line in square.lines] == ["zero", "MisConv", "gt"]
-    assert square.y_label == "validation accuracy" and square.lines[2].soft
-    for line, mean in zip(square.lines, (0.8, 0.9, 0.99), strict=True):
-        assert [x for x, _ in line.points] == [1, 2, 3]
-        assert [y for _, y in line.points] == pytest.approx([mean / 4, mean / 2, mean * 3 / 4])
-    assert [line.style for line in noise.lines] == [line.style for line in square.lines]
-
-
-def test_a_curve_ends_where_the_first_of_its_runs_does() -> None:
-    assert mean_curve([{0: 1.0, 1: 3.0, 2: 100.0}, {0: 3.0, 1: 5.0}]) == [(1, 2), (2, 4)]
-    assert mean_curve([]) == []
-
-
-def test_a_table_of_one_metric_a_column_shares_its_curves(digits_root: Path, tmp_path: Path) -> None:
-    columns = {"a": {"label": "a"}, "b": {"label": "b", "metric": "complete/accuracy"}}
-    found = filled(digits_root, tmp_path, spec(columns=columns, rows={"zero": {}}))
-    for cell in found.tables[0].cells:
-        for recipe in cell.recipes:
-            history = [{"epoch": 0, "validation/accuracy": 0.5}, {"epoch": 1, "validation/accuracy": 0.6}]
-            finish(recipe, tmp_path, {"test/accuracy": 0.6, "complete/accuracy": 0.7}, history=history)
-    (panel,) = panels_of(gather(found)[0])
-    assert panel.title == "a, b"
 
 
 def test_rendering_needs_no_torch(digits_root: Path, tmp_path: Path) -> None:

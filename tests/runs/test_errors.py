@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong, or the machine: one sentence, no traceback, a non-zero exit, and finished runs intact."""
+"""Whatever goes wrong during a run, in its files or on the disk: one sentence, and finished runs intact."""
 
 from __future__ import annotations
 
@@ -9,163 +9,18 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from lacuna.runs.folder import RunFolder
 from lacuna.tasks.base import Task
 from lacuna.tasks.dmfa import TrainDMFA
-from tests.runs.real import ROOT, TINY, contents, recipe, train
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, digits_root: Path) -> Path:
-    """An output folder with a finished experiment; copied, never changed."""
-    output = tmp_path_factory.mktemp("finished")
-    assert train(*TINY, "stem=mfa_mean", f"data.root={digits_root}", f"output={output}") == 0
-    return output
-
-
-@pytest.fixture
-def output(finished: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of it; whatever a test does, the finished runs must stay as they are."""
-    shutil.copytree(finished / "runs", tmp_path / "outputs" / "runs")
-    yield tmp_path / "outputs"
-    for run in (finished / "runs").iterdir():
-        assert contents(tmp_path / "outputs" / "runs" / run.name) == contents(run)
-
-
-@pytest.fixture
-def fails(output: Path, digits_root: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run ``train.py words``, which must fail with one sentence: that sentence."""
-
-    def run(*words: str, code: int = 2) -> str:
-        capsys.readouterr()
-        found = train(*TINY, f"data.root={digits_root}", f"output={output}", *words)
-        return sentence(found, capsys.readouterr().err, code)
-
-    return run
-
-
-def sentence(found: int, err: str, code: int = 2) -> str:
-    assert found == code, err
-    assert "Traceback" not in err
-    errors = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1, err
-    assert err.splitlines()[-1] == errors[0]
-    return errors[0]
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("experiment=digits_misconf", "did you mean 'digits_misconv'"),
-        ("sed=1", "did you mean 'seed'"),
-        ("density.training.learning_rate=1", "the keys of density.training are"),
-        ("net.training.epochs=many", "must be a whole number"),
-        ("data=imagenet", "The choices are"),
-        ("task.name=paint", "paint"),
-        ("data.train_images=some", "data.train_images"),
-        ("data.train_images=0", "data.train_images=0"),
-        ("data.validation=5000", "data.validation=5000 must be smaller"),
-    ],
-)
-def test_a_wrong_word(fails: Callable[..., str], word: str, expected: str) -> None:
-    assert expected in fails(word)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["mask=bernoulli", "mask.rate=1.2"], "mask.rate=1.2 must lie in [0, 1)"),
-        (["mask=square", "mask.fraction=-1"], "fraction"),
-        (["mask=trapezoid", "mask.area=2"], "area"),
-        (["mask.type=masks.Circle"], "mask.type=masks.Circle"),
-        (["mask.type=os.system"], "mask.type=os.system"),
-        (["stem.formula=guess"], "formula"),
-        (["net.training.batch_size=0"], "batch_size=0"),
-        (["density.components=0"], "components"),
-        (["density.factors=-1"], "factors"),
-        (["stem=knn", "stem.imputer.k=0"], "k=0"),
-        (["precision=64-lies"], "precision"),
-        (["net.training.epochs=0"], "net.training.epochs=0 must be at least 1"),
-        (["net.training.epochs=null"], "net.training.epochs=None must be at least 1"),
-        (["net.training.lr=nan"], "net.training.lr=nan more than 0"),
-        (["seed=null"], "seed=None must be a whole number"),
-        (["mask.seed=null"], "mask.seed=None must be a whole number"),
-        (["density.training.lr=0"], "density.training.lr=0 more than 0"),
-        (["net.training.lr_milestones=[3]"], "net.training.lr_milestones needs"),
-        (["stem.kernel_size=0"], "stem.*"),
-        (["stem=zero", "stem.kernel_size=9", "stem.padding=0"], "(1, 8, 8)"),
-        (["trainer.threads=-1"], "trainer.threads=-1"),
-        (["trainer.eval_batch_size=0"], "trainer.eval_batch_size=0"),
-        (["mask=null"], "mask=null: choose one of"),
-        (["stem=null"], "stem=null: choose one of"),
-        (["density.net.filters=[]"], "density.net.filters=[]"),
-        (["density.net.kernels=[3,4,3,3]"], "density.net.kernels[1]=4"),
-        (["density.net.kernels=[3]"], "must be of the same length"),
-        (["net.hidden=0"], "net.hidden=0"),
-        (["net.stages=[]"], "net.stages=[]"),
-        (["net.stages=[[32]]"], "net.stages[0]=[32]"),
-        (["trainer.accelerator=abacus"], "trainer.*"),
-    ],
-)
-def test_a_wrong_value(fails: Callable[..., str], words: list[str], expected: str) -> None:
-    assert expected in fails(*words)
-
-
-def test_damaged_prepared_data(fails: Callable[..., str], digits_root: Path, tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    shutil.copytree(digits_root, root)
-    path = root / "prepared" / "digits" / "train_images.npy"
-    damaged = bytearray(path.read_bytes())
-    damaged[-1] ^= 1
-    path.write_bytes(damaged)
-    said = fails(f"data.root={root}")
-    assert "train_images.npy is damaged" in said and "python scripts/prepare.py digits" in said
-    path.unlink()
-    assert "train_images.npy is missing" in fails(f"data.root={root}")
-
-
-def test_data_that_are_not_there(fails: Callable[..., str], tmp_path: Path) -> None:
-    said = fails("experiment=mnist_zero", f"data.root={tmp_path}", "data.download=false")
-    assert "data.download=false" in said and "python scripts/prepare.py mnist" in said
-
-
-def arrays(path: Path, **more: Any) -> list[str]:
-    """A user's file of 8x8 images, and the words that choose it."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (40, 8, 8), dtype=np.uint8)
-    np.savez(path, images=images, **more)
-    words = ["data=arrays", f"data.path={path}", "data.train_images=24", "data.validation=8", "data.test_images=8"]
-    return [*words, "data.validation_images=null"]
-
-
-def test_an_image_without_an_observed_pixel(fails: Callable[..., str], tmp_path: Path) -> None:
-    observed = np.ones((40, 8, 8), bool)
-    observed[7] = False
-    words = arrays(tmp_path / "mine.npz", observed=observed, labels=np.arange(40) % 3)
-    said = fails(*words)
-    assert "has no observed pixel" in said and "mine" in said
-
-
-def test_labels_missing(fails: Callable[..., str], tmp_path: Path) -> None:
-    words = arrays(tmp_path / "mine.npz")
-    assert "has no labels: task=classify needs them" in fails(*words, "stem=zero")
-    assert train(*TINY, f"output={tmp_path}", f"data.root={tmp_path}", *words, "task=density") == 0
-
-
-def test_a_file_that_is_no_array(fails: Callable[..., str], tmp_path: Path) -> None:
-    path = tmp_path / "mine.npz"
-    path.write_bytes(pickle.dumps({"images": 3}))
-    assert "mine.npz cannot be read" in fails("data=arrays", f"data.path={path}")
-    assert "is not a file" in fails("data=arrays", f"data.path={tmp_path / 'none.npz'}")
-    assert "data.path is empty" in fails("data=arrays")
+from tests.runs.mistakes import sentence
+from tests.runs.real import ROOT, TINY, recipe, train
 
 
 def interrupted(output: Path, root: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Path:

@@ -14,7 +14,8 @@ from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
-from lacuna.tables.plan import Plan, RunOptions, plan_tables
+from lacuna.tables.options import RunOptions
+from lacuna.tables.plan import Plan, plan_tables
 from lacuna.tables.spec import TableSpec
 from tests.tables.planning import run_options, spec
 

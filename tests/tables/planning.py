@@ -8,7 +8,8 @@ from typing import Any
 from lacuna.config.compose import compose
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
-from lacuna.tables.plan import Plan, RunOptions, plan_tables
+from lacuna.tables.options import RunOptions
+from lacuna.tables.plan import Plan, plan_tables
 from lacuna.tables.spec import TableSpec, table_spec
 
 TABLE: dict[str, Any] = {

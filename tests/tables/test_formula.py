@@ -10,7 +10,8 @@ import pytest
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.tables.plan import Plan, RunOptions, plan_tables
+from lacuna.tables.options import RunOptions
+from lacuna.tables.plan import Plan, plan_tables
 from lacuna.tables.request import run_options
 from tests.tables import planning
 from tests.tables.finished import _composer

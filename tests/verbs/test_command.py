@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,42 +13,7 @@ from lacuna.config.help import examples, usage
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.verbs.command import CRASHED, DONE, INTERRUPTED, MISTAKE, verb
-
-FILES = {
-    "train.yaml": """
-        # Train a part from incomplete images.
-        #
-        # The default is the embedded digits.
-        defaults:
-          - _self_
-          - mask: square
-          - experiment: null
-        seed: 0
-        task: {lr: 1e-3, epochs: 3, optimizer: adam, milestones: [1, 2]}
-        compile: false
-        limit: null
-        folder: runs/${seed}
-        owner: me
-        """,
-    "mask/square.yaml": "{name: square, fraction: 0.5}",
-    "mask/noise.yaml": "{name: noise, rate: 0.75}",
-    "experiment/digits_misconv.yaml": """
-        # @package _global_
-        # MisConv on the digits: the quickest experiment.
-        defaults:
-          - override /mask: noise
-        task: {epochs: 9}
-        """,
-    "experiment/digits_zero.yaml": "# @package _global_\n",
-    "judge.yaml": """
-        # Judge.
-        defaults:
-          - _self_
-          - mask: null
-        run: null
-        """,
-    "imputer/zero.yaml": "{name: zero}",
-}
+from tests.verbs.small_configs import write_configs
 
 SEEN: list[dict[str, Any]] = []
 
@@ -80,14 +43,7 @@ def interrupt_as_lightning_does(config: dict[str, Any]) -> None:
 
 @pytest.fixture
 def configs(tmp_path: Path) -> Path:
-    folder = tmp_path / "configs"
-    for name, text in FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = text.strip("\n").splitlines()
-        indent = len(lines[0]) - len(lines[0].lstrip())
-        path.write_text("\n".join(line[indent:] for line in lines) + "\n")
-    return folder
+    return write_configs(tmp_path / "configs")
 
 
 def call(configs: Path, *words: str, function: str = "record") -> int:
@@ -191,13 +147,6 @@ def test_cfg_prints_the_config_and_stops(configs: Path, capsys: pytest.CaptureFi
     assert not SEEN
 
 
-def test_cfg_of_a_sweep_runs_nothing(script: Path) -> None:
-    result = start(script, "-m", "--cfg", "seed=0,2")
-    assert result.returncode == MISTAKE
-    assert "leave out one of the two" in result.stderr
-    assert not (script.parent / "done.txt").exists()
-
-
 def test_help_names_everything_one_can_choose(configs: Path) -> None:
     text = usage("train", configs)
     for part in (
@@ -263,75 +212,6 @@ def pipe_is_closed(config: dict[str, Any]) -> None:
 def test_a_reader_who_has_seen_enough(configs: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert call(configs, function="pipe_is_closed") == CRASHED
     assert capfd.readouterr().err == ""
-
-
-SCRIPT = """
-import json, sys
-from pathlib import Path
-from lacuna.verbs.command import verb
-main = verb("train", "job:main", Path(__file__).parent / "configs")
-code = main()
-print("heavy:", sorted({"torch", "pytorch_lightning", "wandb", "numpy"} & set(sys.modules)), file=sys.stderr)
-sys.exit(code)
-"""
-
-JOB = """
-import json, os
-from pathlib import Path
-from lacuna.errors import LacunaError
-def main(config):
-    if config["seed"] == 1:
-        raise LacunaError("seed 1 is unlucky.")
-    if config["seed"] == 3:
-        raise RuntimeError("boom")
-    with open(Path(__file__).parent / "done.txt", "a") as file:
-        file.write(json.dumps([config["seed"], config["task"]["lr"], os.getpid()]) + "\\n")
-"""
-
-
-@pytest.fixture
-def script(configs: Path) -> Path:
-    path = configs.parent / "train.py"
-    path.write_text(SCRIPT)
-    (configs.parent / "job.py").write_text(JOB)
-    return path
-
-
-def start(script: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(script), *words], capture_output=True, text=True, check=False, cwd=script.parent
-    )
-
-
-@pytest.mark.parametrize("words", [["--help"], ["--cfg"], ["sed=1"], ["experiment=digits_misconv"]])
-def test_nothing_heavy_is_imported_and_nothing_is_written(script: Path, words: list[str]) -> None:
-    before = {path for path in script.parent.rglob("*") if "__pycache__" not in path.parts}
-    result = start(script, *words)
-    assert "heavy: []" in result.stderr
-    assert "Traceback" not in result.stderr
-    after = {path for path in script.parent.rglob("*") if "__pycache__" not in path.parts}
-    assert {path.name for path in after - before} <= {"done.txt"}
-
-
-def test_multirun_runs_every_job_in_a_process_of_its_own(script: Path) -> None:
-    result = start(script, "-m", "seed=0,1,2,3", "task.lr=0.5,1.0")
-    assert result.returncode == CRASHED
-    done = [json.loads(line) for line in (script.parent / "done.txt").read_text().splitlines()]
-    assert [row[:2] for row in done] == [[0, 0.5], [0, 1.0], [2, 0.5], [2, 1.0]]
-    assert len({row[2] for row in done}) == 4
-    assert result.stderr.count("error: seed 1 is unlucky.") == 2
-    assert "RuntimeError: boom" in result.stderr
-    assert "[3/8] failed with exit code 2: seed=1 task.lr=0.5" in result.stderr
-    assert "4 of 8 jobs failed:" in result.stderr
-    assert result.stderr.rstrip().splitlines()[-2].strip() == "seed=3 task.lr=1.0"
-
-
-def test_multirun_checks_every_job_before_the_first(script: Path) -> None:
-    result = start(script, "-m", "seed=0,abc")
-    assert result.returncode == MISTAKE
-    assert "seed must be a whole number" in result.stderr
-    assert not (script.parent / "done.txt").exists()
-    assert start(script, "-m", "seed=0,2").returncode == DONE
 
 
 def test_what_stands_behind_two_dashes_is_for_the_runs(monkeypatch, capsys):

@@ -9,7 +9,8 @@ from typing import Any
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.gpu.child_environment import ROOT
-from lacuna.tables.plan import Plan, RunOptions, plan_tables
+from lacuna.tables.options import RunOptions
+from lacuna.tables.plan import Plan, plan_tables
 from lacuna.tables.request import find_tables
 
 

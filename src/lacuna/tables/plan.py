@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from lacuna.runs.resolve import resolve
 from lacuna.runs.results import left_out
 from lacuna.runs.settings import Settings
 from lacuna.tables.archived_data import recorded_fingerprint
+from lacuna.tables.options import RunOptions
 from lacuna.tables.spec import OF_DATA, Axis, TableSpec
 
 DONE, TODO, PARTLY, FAILED, RUNNING = "done", "to do", "begun", "failed before", "running elsewhere"
@@ -123,31 +124,6 @@ class Plan:
     def unfinished(self) -> list[PlannedRun]:
         """The runs still to be done."""
         return [run for run in self.runs.values() if run.state not in (DONE, ARCHIVED, UNNEEDED)]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Settings of all runs of the tables.
-
-    Args:
-        budget: the composed ``budget`` group.
-        seeds: seeds of every cell.
-        choices: group choices for every cell.
-        values: by dotted key, for every cell that has the key and does not set it itself.
-        infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
-        prepare: whether to prepare a missing data set now; called for each. Otherwise its cells have no runs.
-        assume_data: plan runs of published data sets that are not on this machine, too, as runs of unknown identity.
-        archive: the folder of archived runs; None: there is none.
-    """
-
-    budget: Mapping[str, Any]
-    seeds: tuple[int, ...]
-    choices: tuple[str, ...] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
-    infrastructure: Mapping[str, Any] = field(default_factory=dict)
-    prepare: Callable[[], bool] = bool
-    assume_data: bool = False
-    archive: Path | None = None
 
 
 def plan_tables(specs: Iterable[TableSpec], composer: Composer, options: RunOptions) -> Plan:

@@ -10,7 +10,7 @@ from lacuna.config.compose import split_overrides
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.tables.plan import RunOptions
+from lacuna.tables.options import RunOptions
 from lacuna.tables.spec import TableSpec, table_spec
 
 FORMULAS = ("exact", "paper", "authors")
