@@ -87,7 +87,7 @@ def test_without_a_gpu_none_is_seen(executor: OnRay, tmp_path: Path) -> None:
 def test_a_lost_worker_is_replaced(executor: OnRay, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert do(executor, job(tmp_path, "a", deaths=2))[0].done
     said = capsys.readouterr()
-    assert said.out == "" and [line[:15] for line in said.err.splitlines()] == ["d-m-a, seed 0: "] * 2
+    assert said.out == "" and [line.split(":")[0] for line in said.err.splitlines()] == ["d · m · a · seed 0"] * 2
     assert len({found["pid"] for found in told(tmp_path / "a")}) == 3
 
 

@@ -75,7 +75,7 @@ def test_a_run_goes_on_elsewhere_when_its_machine_is_lost(
     assert outcome.done and len(told(tmp_path / "a")) == 2
     said = capsys.readouterr()
     reason = "its worker was lost (its machine no longer answers)"
-    assert said.out == "" and said.err == f"d-m-a, seed 0: {reason}; it is taken up again.\n"
+    assert said.out == "" and said.err == f"d · m · a · seed 0: {reason}; the run is restarted.\n"
 
 
 def test_a_growing_cluster_is_used(machines: Any, executor: OnRay, tmp_path: Path) -> None:

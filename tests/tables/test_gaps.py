@@ -231,4 +231,4 @@ def test_the_command_writes_the_other_papers_page(tmp_path: Path, capsys: pytest
     assert "corrected for 12 gaps" in page and "| against | 60 % | 70 % | 80 % | 90 % |" in page
     assert "| MCFlow | **not measured**; published −0.0030 |" in page and "linear" not in page
     assert script().main([*table, *words]) == 2
-    assert "table=prflow/table3_mnist shows no number of the paper misconv" in capsys.readouterr().err
+    assert "table=prflow/table3_mnist has no number of the paper misconv" in capsys.readouterr().err

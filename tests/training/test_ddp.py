@@ -130,7 +130,7 @@ def test_killed_interrupted_and_resumed_is_as_if_nothing_had_happened(
     assert len(ranks) == 2 and all_gone(ranks) and not list(temporary.glob("lacuna-*"))
     assert run.resumable and not run.finished
 
-    with pytest.raises(LacunaError, match="was written by 2 processes and cannot go on exactly with 1"):
+    with pytest.raises(LacunaError, match="was written by 2 processes and cannot be resumed exactly with 1"):
         execute(density, settings(tmp_path, digits_root), announce=False)
 
     process = start(*words)
