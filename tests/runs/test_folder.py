@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from lacuna import files
 from lacuna.errors import LacunaError
-from lacuna.runs.folder import RunFolder
-from lacuna.runs.recipe import Recipe
+from lacuna.runs.folder import RunFolder, outdated_notice
+from lacuna.runs.recipe import VERSION, Recipe
 
 RECIPE = Recipe({"made": "up"})
 
@@ -79,3 +80,17 @@ def test_a_place_that_cannot_hold_folders(place: str, tmp_path: Path) -> None:
         _ = folder.finished
         with folder.locked():
             pass
+
+
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION])
+def test_a_run_of_an_earlier_version_is_to_be_migrated(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "runs" / "digits-square-zero-s0-0123456789ab"
+    files.write_json(path / "recipe.json", {"version": version})
+    if version == VERSION:
+        assert RunFolder.find(tmp_path, path.name).path == path and outdated_notice(tmp_path) is None
+        return
+    for run in (path.name, "digits", str(path)):
+        with pytest.raises(LacunaError, match=r"scripts/migrate\.py"):
+            RunFolder.find(tmp_path, run)
+    notice = outdated_notice(tmp_path)
+    assert notice is not None and notice.startswith("note: 1 of the runs") and f"output={tmp_path}" in notice

@@ -194,6 +194,8 @@ def test_an_archive_is_migrated_file_by_file(trained, tmp_path: Path, capsys) ->
     assert len(migrate_archive(tmp_path).failed) == 1 and contents(tmp_path) == after
     with pytest.raises(lacuna.LacunaError, match="check=maybe"):
         main(["check=maybe"])
+    with pytest.raises(lacuna.LacunaError, match="give one that exists"):
+        main([f"results={tmp_path / 'a'}", f"output={tmp_path / 'b'}"])
 
 
 def test_weights_carry_the_identity_of_today(aged) -> None:

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from lacuna import files
 from lacuna.errors import LacunaError
-from lacuna.runs.recipe import Recipe
+from lacuna.runs.recipe import VERSION, Recipe
 
 
 class RunFolder:
@@ -48,22 +48,35 @@ class RunFolder:
         """A run by its path, the name of its folder, or the beginning of its name or identity.
 
         Raises:
-            LacunaError: no run, or several, match.
+            LacunaError: no run, or several, match, or the run is of an earlier version of the recipe.
         """
         if (Path(run) / "recipe.json").is_file():
-            return cls(Path(run))
+            return cls(Path(run))._current()
         folder = Path(output) / "runs"
         existing = sorted(path.parent for path in folder.glob("*/recipe.json"))
         matching = [p for p in existing if p.name == run] or [
             p for p in existing if p.name.startswith(run) or p.name.rsplit("-", 1)[-1].startswith(run)
         ]
         if len(matching) == 1:
-            return cls(matching[0])
+            return cls(matching[0])._current()
         if matching:
             names = ", ".join(p.name for p in matching)
             raise LacunaError(f"run={run} matches {len(matching)} runs ({names}): give more of the name.")
         known = ", ".join(p.name for p in existing[:20]) or "none yet"
         raise LacunaError(f"run={run} is no run in {folder}; there are: {known}.")
+
+    def _current(self) -> RunFolder:
+        if self.outdated:
+            raise LacunaError(f"{self.path} is of an earlier version of the recipe: run `python scripts/migrate.py`.")
+        return self
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the recipe is of an earlier version, so that no plan finds this run before it is migrated."""
+        with contextlib.suppress(LacunaError, OSError):  # a damaged one is reported by whoever needs it
+            version = self.recipe.config.get("version", VERSION)
+            return isinstance(version, int) and version < VERSION
+        return False
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -230,3 +243,17 @@ def _now(seconds: float | None = None) -> str:
     utc = datetime.timezone.utc
     moment = datetime.datetime.now(utc) if seconds is None else datetime.datetime.fromtimestamp(seconds, utc)
     return moment.isoformat(timespec="seconds")
+
+
+def outdated_notice(output: Path | str) -> str | None:
+    """One sentence if a folder has runs of an earlier version of the recipe, which are not found until migrated."""
+    runs = Path(output) / "runs"
+    count = 0
+    with contextlib.suppress(OSError):  # reported by whoever writes there
+        count = sum(RunFolder(path.parent).outdated for path in runs.glob("*/recipe.json"))
+    if not count:
+        return None
+    return (
+        f"note: {count} of the runs in {runs} are of an earlier version of the recipe and are not used: "
+        f"run `python scripts/migrate.py output={output}` to keep them."
+    )

@@ -182,6 +182,9 @@ def main(arguments: Sequence[str]) -> int:
     check = config["check"]
     if not isinstance(check, bool):
         raise LacunaError(f"check={check} must be true or false.")
+    if not any(Path(str(config[key])).is_dir() for key in ("results", "output")):
+        places = f"results={config['results']} nor output={config['output']}"
+        raise LacunaError(f"neither {places} is a folder: give one that exists.")
     reports = {
         str(config["results"]): migrate_archive(str(config["results"]), check),
         str(Path(str(config["output"])) / "runs"): migrate_runs(str(config["output"]), check),

@@ -13,6 +13,7 @@ from lacuna.executors.time_limit import TimeLimit
 from lacuna.report.plan_text import plan_text
 from lacuna.report.render import render, text
 from lacuna.report.run_summary import failure_lines, unfinished_text
+from lacuna.runs.folder import outdated_notice
 from lacuna.runs.steps import Trainings
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.plan import Plan, plan_tables
@@ -34,6 +35,8 @@ def main(config: dict[str, Any], started: float | None = None) -> int:
     """
     limit = TimeLimit(config["minutes"], started)
     output = Path(config["output"])
+    if notice := outdated_notice(output):
+        print(notice, file=sys.stderr, flush=True)
     train = not (config["plan"] or config["render"])
     plan = _plan(config, limit, prepare=train)
     if config["plan"]:

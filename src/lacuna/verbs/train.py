@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from lacuna.drawing.text_table import text_table
 from lacuna.runs.archive_record import Archive
-from lacuna.runs.folder import RunFolder
+from lacuna.runs.folder import RunFolder, outdated_notice
 from lacuna.runs.prepare import prepare_data
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.resolve import resolve
@@ -22,6 +23,8 @@ def main(config: dict[str, Any]) -> int:
         LacunaError: a mistake the user can mend.
     """
     recipe = resolve(config, prepare_data(config))
+    if notice := outdated_notice(config["output"]):
+        print(notice, file=sys.stderr, flush=True)
     _print_archived(recipe, config)
     # torch is imported only now, so that mistakes in the configuration or the data are found at once
     from lacuna.runs.environment import set_up
