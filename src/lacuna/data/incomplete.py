@@ -159,6 +159,8 @@ class IncompleteImages:
 
     def to(self, device: torch.device | str) -> IncompleteImages:
         """Move the set to ``device``, in place as a module does."""
+        if torch.device(device) == self._device:
+            return self
         self._device = torch.device(device)
         self._index = self._index.to(device)
         self._labels = None if self._labels is None else self._labels.to(device)

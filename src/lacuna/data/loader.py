@@ -77,6 +77,10 @@ class ResidentLoader:
         return mine
 
     def __iter__(self) -> Iterator[Batch]:
+        return map(self.dataset.batch, self.positions())
+
+    def positions(self) -> Iterator[torch.Tensor]:
+        """As iterating, but gives only where the images of a batch are in the set: int64 (B,), on its device."""
         # A generator: no state changes before the first batch is requested, so an unused iterator costs no epoch.
         if self._pinned and self._position >= len(self):  # resumed at the end of an epoch
             self._pinned = False
@@ -88,9 +92,18 @@ class ResidentLoader:
             order = order.to(self.dataset.device)
         for position in range(self._position, len(self)):
             start = position * self.batch_size
-            batch = self.dataset.batch(order[start : start + self.batch_size])
             self._position = position + 1
-            yield batch
+            yield order[start : start + self.batch_size]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all batches of the epoch have been given."""
+        return self._position >= len(self)
+
+    @property
+    def position(self) -> int:
+        """Number of batches of the epoch given so far."""
+        return self._position
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next pass epoch ``epoch``: from its start, or from the resumed position if it is that epoch."""

@@ -42,7 +42,7 @@ def mix(x: Tensor) -> Tensor:
 class _Draws:
     """Counter-based random numbers of a batch of images; each number has 63 uniform bits."""
 
-    def __init__(self, salt: int, index: Tensor) -> None:
+    def __init__(self, salt: int | Tensor, index: Tensor) -> None:
         self.state = mix(index * signed(GOLDEN) + salt)
 
     def bits(self, first: int, count: int) -> Tensor:
@@ -92,7 +92,14 @@ class MaskScheme(ABC):
             raise ValueError(f"index must be int64 of shape (B,), not {index.dtype} of shape {tuple(index.shape)}")
         if min(shape) < 1 or shape[1] * shape[2] >= 1 << _PIXEL_BITS:
             raise LacunaError(f"Images of shape {shape} cannot be masked: sizes must be positive, below 4096 x 4096.")
-        salt = key(int(seed), split, type(self).__name__)
+        return self.salted(index, shape, self.salt(seed, split))
+
+    def salt(self, seed: int, split: str) -> int:
+        """All that the masks depend on besides positions and shape, in 64 bits."""
+        return key(int(seed), split, type(self).__name__)
+
+    def salted(self, index: Tensor, shape: Shape, salt: int | Tensor) -> Tensor:
+        """As calling the scheme, for a :meth:`salt`, which may be an int64 tensor () on the device of ``index``."""
         rows = max(1, _CHUNK // math.prod(shape))
         parts = [self._guarded(_Draws(salt, chunk), shape) for chunk in torch.split(index, rows)]
         return torch.cat(parts) if parts else torch.ones((0, 1, *shape[1:]), dtype=torch.bool, device=index.device)

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from lacuna import registry
+from lacuna.data.chunks import ChunkedLoader
 from lacuna.data.hashing import permutation
 from lacuna.data.incomplete import RESIDENT_BYTES, IncompleteImages
 from lacuna.data.loader import ResidentLoader
@@ -205,9 +206,11 @@ class IncompleteData(pl.LightningDataModule):
         """Batches are on the device already."""
         return batch
 
-    def train_dataloader(self) -> ResidentLoader:
-        """Training batches in a seeded order."""
-        return self.loader(self.train, shuffle=True)
+    def train_dataloader(self) -> ResidentLoader | ChunkedLoader:
+        """Training batches in a seeded order; chunks of them for a module under a Trainer that ``takes_chunks``."""
+        loader = self.loader(self.train, shuffle=True)
+        chunked = self.trainer is not None and getattr(self.trainer.lightning_module, "takes_chunks", False)
+        return ChunkedLoader(loader) if chunked else loader
 
     def val_dataloader(self) -> ResidentLoader | list[Any]:
         """Validation batches; an empty list if there are no validation images."""

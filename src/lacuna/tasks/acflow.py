@@ -7,6 +7,7 @@ Missing pixels are never read. On complete images this is the published training
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,18 @@ class TrainACFlow(HoldOutTask):
         """The flow of the recipe."""
         return build_flow(self.config, self.sizes)
 
-    def on_train_epoch_start(self) -> None:
-        """Nothing to do: the learning rate depends on the step."""
-
-    def on_train_batch_start(self, *_: Any) -> None:
+    def begin_batch(self, number: int, size: int) -> Hashable | None:
         """Set the learning rate to lr / (1 + steps // decay_steps / 2) as in the public code; lr has milestones."""
-        steps = 0 if self.decay_steps is None else self.global_step // self.decay_steps
-        self.set_rate(self.rate() / (1 + 0.5 * steps))
+        if self.decay_steps is not None and self.batches_done % self.decay_steps == 0:
+            self.set_rate(self.rate())
+        return super().begin_batch(number, size)
 
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        steps = 0 if self.decay_steps is None else self.batches_done // self.decay_steps
+        return super().rate() / (1 + 0.5 * steps)
+
+    def before_update(self) -> None:
         """Clip the gradient's norm to ``clip``, on the device, without synchronisation."""
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +18,12 @@ from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import Sizes, foreign
+from lacuna.tasks.common.optimizers import plain, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
+from lacuna.tasks.common.stepping import Stepping
 
 
-class Task(pl.LightningModule, ABC):
+class Task(Stepping):
     """Trains a model and evaluates it.
 
     Args:
@@ -105,18 +106,38 @@ class Task(pl.LightningModule, ABC):
 
     # ------------------------------------------------------------------ training, the same for all
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         """Adam with default betas, as in both papers; fused, which needs a single pass over the weights."""
         weights = [p for p in self.model.parameters() if p.requires_grad]
         return torch.optim.Adam(weights, lr=self.training_spec["lr"], fused=True)
+
+    @property
+    def train_images(self) -> IncompleteImages:
+        """The incomplete training images."""
+        return self.data.train
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a full training batch (over all ranks)."""
+        size: int = self.training_spec["batch_size"]
+        return size
 
     def on_fit_start(self) -> None:
         """Prepare on the training device."""
         self.prepare()
         self.model.train()
 
+    def on_train_start(self) -> None:
+        """Choose how steps run. In the middle of an epoch, where a resumed fit starts, no other hook sets rates."""
+        super().on_train_start()
+        self.begin_epoch()
+
     def on_train_epoch_start(self) -> None:
-        """Set the learning rate of this epoch."""
+        """Set what depends on the epoch."""
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Set the learning rate of this epoch, and whatever else depends on it; may be called again within it."""
         self.set_rate(self.rate())
 
     def rate(self) -> float:
@@ -128,16 +149,42 @@ class Task(pl.LightningModule, ABC):
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rate of the next steps."""
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        for optimizer in self._optimizers():
+            for group in optimizer.param_groups:
+                set_rate(group, lr)
 
-    def training_step(self, batch: Batch) -> Tensor:
-        """Loss of one batch, or of this rank's share of it; does not synchronise the device."""
+    def step(self, batch: Batch, kind: Hashable) -> Tensor:
+        """Update the weights on one batch, or on this rank's share of it; returns the loss, detached.
+
+        It may be recorded as a CUDA graph: see :class:`lacuna.tasks.common.steps.GraphedSteps` for what that needs.
+        """
+        (optimizer,) = self._optimizers()
+        optimizer.zero_grad()
         loss, count = self.loss(batch)
         self.mean_loss.update(loss, count)
-        return distributed.weighted(loss, count)
+        self.backward(distributed.weighted(loss, count))
+        self.before_update()
+        self.update(optimizer)
+        return loss.detach()
+
+    def before_update(self) -> None:
+        """Change the gradients before the optimiser's step."""
+
+    def check_finite(self) -> None:
+        """Check the losses since the start of the epoch.
+
+        Raises:
+            LacunaError: one is not finite.
+        """
+        total = self.mean_loss.total
+        if total is not None and not bool(total.isfinite()):
+            self._diverged(float(total))
+
+    def _diverged(self, loss: float) -> None:
+        raise LacunaError(
+            f"The loss became {loss} in epoch {self.current_epoch}: lower {self.component}.training.lr"
+            f" (now {self.training_spec['lr']})."
+        )
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and the validation metrics.
@@ -147,10 +194,7 @@ class Task(pl.LightningModule, ABC):
         """
         loss = self.mean_loss.compute()
         if not math.isfinite(loss):
-            raise LacunaError(
-                f"The loss became {loss} in epoch {self.current_epoch}: lower {self.component}.training.lr"
-                f" (now {self.training_spec['lr']})."
-            )
+            self._diverged(loss)
         metrics = {"train/loss": loss}
         if self.data.has_validation:
             found = distributed.on_first_rank(self.validate)
@@ -179,13 +223,23 @@ class Task(pl.LightningModule, ABC):
 
     # ------------------------------------------------------------------ checkpoints hold this run's weights only
 
+    def training_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides the weights."""
+        return {"batches": self.batches_done}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`training_state` returned."""
+        self.batches_done = state["batches"]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remove the weights of prerequisites, which their own runs store."""
+        """Remove the weights of prerequisites, which their own runs store, and what belongs to the device."""
         skip = tuple(f"model.{prefix}" for prefix in foreign(self.model, self.prerequisites))
         if skip:
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(skip)}
+        checkpoint["optimizer_states"] = [plain(state) for state in checkpoint["optimizer_states"]]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the weights of prerequisites again."""
         checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
+        self.batches_done = checkpoint["global_step"]  # of a checkpoint from before chunks

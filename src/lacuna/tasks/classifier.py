@@ -34,7 +34,7 @@ class TrainClassifier(StemTask):
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Cross entropy in nats per image (for attributes, averaged over them), and the number of images."""
-        logits = self.model(batch.observed, batch.mask, self.encoding(self.data.train, batch))
+        logits = self.model(batch.observed, batch.mask, self.encoding(self.train_images, batch))
         assert batch.label is not None
         return cross_entropy(logits, batch.label), len(batch)
 

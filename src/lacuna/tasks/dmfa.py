@@ -6,6 +6,7 @@ the NLL of the observed pixels in that region. Missing pixels are never read.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 
 import torch
@@ -33,6 +34,14 @@ class TrainDMFA(HoldOutTask):
         """The density of the recipe."""
         return build_density(self.config, self.sizes)
 
+    def begin_batch(self, number: int, size: int) -> Hashable | None:
+        """Steps with the squared error in the loss are another kind."""
+        return "mse" if self._with_mse else "nll"
+
+    @property
+    def _with_mse(self) -> bool:
+        return bool(self.current_epoch < self.training_spec["mse_epochs"])
+
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """NLL per held-out value, in nats (in the first epochs plus the weighted squared error), and their number."""
         mask, held_out = self.training_masks(batch)
@@ -41,7 +50,7 @@ class TrainDMFA(HoldOutTask):
         count = held_out.sum()
         least_one = count.clamp(min=1)
         loss = -mfa.log_prob(batch.observed, held_out).sum() / least_one
-        if self.current_epoch < self.training_spec["mse_epochs"]:
+        if self._with_mse:
             errors = torch.where(held_out, mfa.expectation() - batch.observed, 0)
             loss = loss + self.training_spec["mse_weight"] * errors.square().sum() / least_one
         return loss, count

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
@@ -12,6 +15,7 @@ from lacuna.errors import LacunaError
 from lacuna.imputers.pbigan import PBiGAN
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common.adversarial import AdversarialTask, check_numbers
+from lacuna.tasks.common.optimizers import set_rate
 from lacuna.tasks.common.wgan import critic_losses
 
 RECONSTRUCTION = ("bce", "smooth_l1")
@@ -49,14 +53,33 @@ class TrainPBiGAN(AdversarialTask):
 
     # ------------------------------------------------------------------ schedules
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # of this epoch; a tensor, for a recorded step reads it anew in every epoch
+        self._weight: Tensor | None = None
+
     def set_rate(self, lr: float) -> None:
         """Set the learning rates; that of encoder and decoder also decays to ``final_lr``."""
         super().set_rate(lr)
-        spec, (_, generators) = self.training_spec, self._both()
+        spec, (_, generators) = self.training_spec, self._optimizers()
         if spec["final_lr"] is not None:
             steps = DECAY_STEPS * self.current_epoch // spec["epochs"]
+            factor = (spec["final_lr"] / spec["lr"]) ** (steps / DECAY_STEPS)
             for group in generators.param_groups:
-                group["lr"] *= (spec["final_lr"] / spec["lr"]) ** (steps / DECAY_STEPS)
+                set_rate(group, group["start"] * (lr / spec["lr"]) * factor)
+
+    def begin_epoch(self) -> None:
+        """Set the learning rates and the weight of the reconstruction loss of this epoch."""
+        super().begin_epoch()
+        if self._weight is None:
+            self._weight = torch.zeros((), device=self.device)
+        self._weight.fill_(self.reconstruction_weight(self.current_epoch))
+
+    def begin_batch(self, number: int, size: int) -> Hashable | None:
+        """Whether critics learn, whether generators learn, and whether they also minimise the reconstruction loss."""
+        learn = super().begin_batch(number, size)
+        assert learn is None or isinstance(learn, tuple)
+        return None if learn is None else (*learn, self.reconstruction_weight(self.current_epoch) > 0)
 
     def reconstruction_weight(self, epoch: int) -> float:
         """The weight of the reconstruction loss in an epoch, counted from 0."""
@@ -96,10 +119,10 @@ class TrainPBiGAN(AdversarialTask):
         drawn = torch.randn_like(code)
         decoded = torch.sigmoid(model.decode(drawn)) * self._other_masks(batch)
         loss: Tensor = model.critic(batch.observed, code).mean() - model.critic(decoded, drawn).mean()
-        weight = self.reconstruction_weight(self.current_epoch)
-        if weight:
+        if self.reconstruction_weight(self.current_epoch):
             error = self._reconstruction(model.decode(code), batch)
             self.means["reconstruction"].update(error, len(batch))
+            weight = self.reconstruction_weight(self.current_epoch) if self._weight is None else self._weight
             loss = loss + weight * error
         return loss
 
@@ -117,6 +140,6 @@ class TrainPBiGAN(AdversarialTask):
 
     def _other_masks(self, batch: Batch) -> Tensor:
         """Masks of random training images, floating point."""
-        images = self.data.train
+        images = self.train_images
         rows = torch.randint(len(images), (len(batch),), device=images.device)
         return images.batch(rows).mask.to(batch.observed.dtype)

@@ -5,6 +5,7 @@ No pixel is held out in training: EM uses the observed pixels and integrates out
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -39,11 +40,10 @@ class FitSMFA(TrainDMFA):
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, SMFA):
             raise LacunaError(f"EM fits density.type=smfa.SMFA, not {self.config['density']['type']}.")
-        self.automatic_optimization = False
         self.em = EM()
         self.eval_batch_size = min(self.eval_batch_size, max(1, MOST_NUMBERS // self.model.numbers))
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # type: ignore[override]
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """No optimiser: EM needs none."""
         return []
 
@@ -58,10 +58,18 @@ class FitSMFA(TrainDMFA):
             batch = images.batch(torch.from_numpy(order.copy()))
             self.model.start(batch.observed, batch.mask, self.config["seed"])
 
-    def on_train_epoch_start(self) -> None:
+    def begin_epoch(self) -> None:
         """No learning rate to set."""
 
-    def training_step(self, batch: Batch) -> None:  # type: ignore[override]
+    def not_capturable(self) -> str | None:
+        """EM has no steps to record: what a batch takes is large matrix products."""
+        return "EM adds up sums over all images"
+
+    def begin_batch(self, number: int, size: int) -> Hashable | None:
+        """All steps are alike."""
+        return "em"
+
+    def step(self, batch: Batch, kind: Hashable) -> None:  # type: ignore[override]
         """Add the images to the pass."""
         self.em.add(self.model, batch.observed, batch.mask)
 

@@ -19,6 +19,7 @@ from lacuna.metrics.masked import SIMILARITIES, MaskedMetrics
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common.frozen_stem import StemTask
 from lacuna.tasks.common.models import IncompleteAutoencoder, build_autoencoder
+from lacuna.tasks.common.optimizers import set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.sample_fid import SampleFID, check_features, feature_net
 
@@ -76,18 +77,17 @@ class TrainWAE(StemTask):
         groups = [{"params": weights}, {"params": discriminator, "lr": rates["discriminator_lr"]}]
         return torch.optim.Adam(groups, lr=rates["lr"], fused=True)
 
-    def on_train_epoch_start(self) -> None:
-        """Set the learning rates of this epoch, the discriminator's in proportion to the encoder's."""
-        super().on_train_epoch_start()
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
+    def set_rate(self, lr: float) -> None:
+        """Set the learning rates, the discriminator's in proportion to the encoder's."""
+        (optimizer,) = self._optimizers()
         encoder, discriminator = optimizer.param_groups
-        discriminator["lr"] = self.training_spec["discriminator_lr"] * encoder["lr"] / self.training_spec["lr"]
+        set_rate(encoder, lr)
+        set_rate(discriminator, self.training_spec["discriminator_lr"] * lr / self.training_spec["lr"])
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """Reconstruction + weight x adversarial + discriminator; the last term trains the discriminator only."""
         wae = self.model.wae
-        encoding = self.encoding(self.data.train, batch)
+        encoding = self.encoding(self.train_images, batch)
         code = self.model.encode(batch.observed, batch.mask, encoding)
         terms = {
             "reconstruction": self._reconstruction(self.model.wae.decode(code).float(), batch),

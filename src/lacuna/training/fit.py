@@ -59,6 +59,7 @@ def perform(recipe: Recipe, settings: Settings) -> None:
         if recipe.training:
             loggers = [DiskLogger(folder.path), *wandb_loggers] if distributed.rank() == 0 else []
             trainer = _trainer(recipe, settings, loggers, resume)
+            task.step_mode = settings.option("step", "auto")
             if settings.option("compile", False):
                 task.model.compile()
             _fit(trainer, task, data, latest)

@@ -90,7 +90,7 @@ class Progress(Callback):
         if not self._enabled:
             return
         self._total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
-        self._done = self._done_before = trainer.fit_loop.total_batch_idx + 1
+        self._done = self._done_before = _batches_done(trainer, pl_module)
         self._started = self._last_read = self._last_line = time.monotonic()
         self._loss, self._logged = None, []
         if self.console.is_terminal:
@@ -111,10 +111,10 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the step; every ``read_every`` seconds read the loss and show it."""
+        """Count the steps; every ``read_every`` seconds read the loss and show it."""
         if not self._enabled:
             return
-        self._done += 1
+        self._done = _batches_done(trainer, pl_module)
         now = time.monotonic()
         if now - self._last_read < self.read_every:
             return
@@ -174,6 +174,11 @@ class Progress(Callback):
             bar.update(self._task, completed=self._done)
             bar.refresh()
             bar.stop()
+
+
+def _batches_done(trainer: pl.Trainer, module: pl.LightningModule) -> int:
+    """Number of training batches so far; what Lightning counts may be chunks of them."""
+    return int(getattr(module, "batches_done", trainer.fit_loop.total_batch_idx + 1))
 
 
 def clock(seconds: float) -> str:

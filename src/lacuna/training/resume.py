@@ -179,6 +179,8 @@ class Resume(Callback):
         due, stop = self._due(trainer)
         if not due or loop._should_accumulate() or loop._num_ready_batches_reached():
             return
+        if any(getattr(loader, "exhausted", False) for loader in _loaders(trainer)):  # chunks are fewer than batches
+            return
         fetcher = trainer.fit_loop._data_fetcher
         if fetcher is None or loop._should_check_val_fx(fetcher) or not all(map(_stateful, _loaders(trainer))):
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lacuna.data.incomplete import Batch
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
+from lacuna.tasks.common.optimizers import set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.wgan import frozen
 from lacuna.tasks.impute import ImputeTask
@@ -35,7 +36,6 @@ class AdversarialTask(ImputeTask):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.automatic_optimization = False
         self.means = {name: RunningMean() for name in self.terms}
         self.registered = nn.ModuleDict(self.means)  # registered, so that checkpoints contain them
 
@@ -65,7 +65,7 @@ class AdversarialTask(ImputeTask):
 
     # ------------------------------------------------------------------ training
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # type: ignore[override]
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One Adam for all critics and one for all generators; Adam treats every weight separately."""
         of_critics = {id(weight) for critic in self.critics for weight in critic.parameters()}
         weights = list(self.model.named_parameters())
@@ -81,31 +81,37 @@ class AdversarialTask(ImputeTask):
 
     def set_rate(self, lr: float) -> None:
         """Set all learning rates, in their initial proportions."""
-        start = self.training_spec["lr"]
-        for optimizer in self._both():
+        share = lr / self.training_spec["lr"]
+        for optimizer in self._optimizers():
             for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("start", group["lr"]) * (lr / start)
+                set_rate(group, group.setdefault("start", float(group["lr"])) * share)
 
-    def training_step(self, batch: Batch, number: int) -> Tensor | None:  # type: ignore[override]
-        """A step of the critics, the generators, or both; no synchronisation with the device."""
-        full = len(self.data.train) // self.training_spec["batch_size"]
-        if number >= max(1, full):
+    def begin_batch(self, number: int, size: int) -> Hashable | None:
+        """Whether critics learn, whether generators learn; None for an incomplete batch."""
+        full = max(1, len(self.train_images) // self.batch_size)
+        if number >= full:
             return None
-        turn = self.current_epoch * max(1, full) + number
-        critics, generators = self._both()
-        loss: Tensor | None = None
-        if self.critics_learn(turn):
+        turn = self.current_epoch * full + number
+        return self.critics_learn(turn), self.generators_learn(turn)
+
+    def step(self, batch: Batch, kind: Hashable) -> Tensor:
+        """A step of the critics, the generators, or both; the critics' loss, or 0 without them."""
+        critics, generators = self._optimizers()
+        assert isinstance(kind, tuple)
+        critics_learn, generators_learn = kind[:2]
+        loss = torch.zeros((), device=batch.observed.device)
+        if critics_learn:
+            critics.zero_grad()
             loss = self.critic_loss(batch)
             self.mean_loss.update(loss, len(batch))
-            critics.zero_grad()
-            self.manual_backward(loss)
-            critics.step()
-        if self.generators_learn(turn):
+            self.backward(loss)
+            self.update(critics)
+        if generators_learn:
             with frozen(self.critics):
                 generators.zero_grad()
-                self.manual_backward(self.generator_loss(batch))
-                generators.step()
-        return None if loss is None else loss.detach()
+                self.backward(self.generator_loss(batch))
+                self.update(generators)
+        return loss.detach()
 
     def critics_learn(self, turn: int) -> bool:
         """Whether critics learn from batch number ``turn`` of the training, from 0."""
@@ -126,11 +132,6 @@ class AdversarialTask(ImputeTask):
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """The critics' loss, mean over a batch, and the number of images."""
         return self.critic_loss(batch), len(batch)
-
-    def _both(self) -> list[Any]:
-        found = self.optimizers()
-        assert isinstance(found, list)
-        return found
 
 
 def check_numbers(recipe: Recipe, least: dict[str, float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
@@ -28,14 +29,24 @@ class HoldOutTask(Task):
     def __init__(self, config: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         self.hold_out = hold_out_scheme(config[self.component]["hold_out"])
+        # of this epoch's held-out pixels; a tensor, for a recorded step reads it anew in every epoch
+        self._salt: Tensor | None = None
 
     def training_masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Masks of the model's input and of the held-out pixels of training images; new ones in each epoch.
 
         The two divide the observed pixels; missing pixels are in neither. bool (B,1,H,W) or (B,C,H,W).
         """
-        kept = self._kept(batch, str(self.current_epoch))
+        salt = self._salt_of(str(self.current_epoch)) if self._salt is None else self._salt
+        kept = self.hold_out.salted(batch.index, self.sizes.shape, salt)
         return batch.mask & kept, batch.mask & ~kept
+
+    def begin_epoch(self) -> None:
+        """Set the learning rate and the held-out pixels of this epoch."""
+        super().begin_epoch()
+        if self._salt is None:
+            self._salt = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._salt.fill_(self._salt_of(str(self.current_epoch)))
 
     def evaluation_masks(self, images: IncompleteImages, batch: EvalBatch) -> tuple[Tensor, Tensor]:
         """Masks of the model's input and of the target: the missing pixels that have a truth.
@@ -44,12 +55,12 @@ class HoldOutTask(Task):
         """
         if not isinstance(images.scheme, NoMask):
             return batch.mask, ~batch.mask & batch.truth_mask
-        kept = self._kept(batch, images.split)
+        kept = self.hold_out.salted(batch.index, self.sizes.shape, self._salt_of(images.split))
         return batch.mask & kept, batch.mask & ~kept
 
-    def _kept(self, batch: Batch, what: str) -> Tensor:
-        """False at pixels that are held out. ("hide" is part of a hash key: renaming it would change the masks.)"""
-        return self.hold_out(batch.index, self.sizes.shape, seed=self.config["seed"], split=f"hide/{what}")
+    def _salt_of(self, what: str) -> int:
+        """Of the masks that hold out pixels. ("hide" is part of a hash key: renaming it would change the masks.)"""
+        return self.hold_out.salt(self.config["seed"], f"hide/{what}")
 
     def results(self) -> dict[str, float]:
         """Metrics of the test images."""

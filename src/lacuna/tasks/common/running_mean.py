@@ -5,37 +5,43 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 class RunningMean(torch.nn.Module):
     """The mean of a metric since the last :meth:`compute`, on the device; it can be resumed exactly.
 
     It is not part of the state_dict, since it belongs to the training, not to the model. Sums are float64 if the
-    device supports it. Only :meth:`compute` synchronises.
+    device supports it, in tensors that stay the same ones, as steps recorded in a CUDA graph need. Only
+    :meth:`compute` synchronises.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._total: torch.Tensor | None = None
-        self._count: torch.Tensor | None = None
+        self._total: Tensor | None = None
+        self._count: Tensor | None = None
 
     @torch.no_grad()
-    def update(self, value: torch.Tensor, count: int | torch.Tensor = 1) -> None:
+    def update(self, value: Tensor, count: int | Tensor = 1) -> None:
         """Add the mean ``value`` (scalar tensor) of ``count`` items; with a count of 0 nothing is added."""
-        dtype = torch.float32 if value.device.type == "mps" else torch.float64
-        value = value.detach().to(dtype)
-        # full() is a fill kernel: no copy from the host, hence no synchronisation
-        number = (
-            count.to(value.device, dtype)
-            if isinstance(count, torch.Tensor)
-            else torch.full((), float(count), dtype=dtype, device=value.device)
-        )
-        amount = torch.where(number > 0, value * number, torch.zeros_like(value))
-        if self._total is None or self._count is None:
-            self._total, self._count = amount, number
-        else:
-            self._total = self._total.to(value.device) + amount
-            self._count = self._count.to(value.device) + number
+        if self._total is None or self._count is None or self._total.device != value.device:
+            self._start(value.device)
+            assert self._total is not None and self._count is not None
+        if not isinstance(count, Tensor):
+            if count:
+                self._total.add_(value, alpha=count)
+                self._count.add_(count)
+            return
+        number = count.to(self._total.dtype)
+        self._total.add_(torch.where(number > 0, value * number, 0))
+        self._count.add_(number)
+
+    def _start(self, device: torch.device) -> None:
+        """Make the sums, or move those of a checkpoint to the device."""
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        zero = torch.zeros((), dtype=dtype, device=device)
+        self._total = zero if self._total is None else self._total.to(zero)
+        self._count = zero.clone() if self._count is None else self._count.to(zero)
 
     def compute(self) -> float:
         """The mean over all ranks, NaN if nothing was added; then reset.
@@ -47,13 +53,14 @@ class RunningMean(torch.nn.Module):
         pair = torch.stack([self._total, self._count])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(pair)
-        self._total = self._count = None
+        self._total.zero_()
+        self._count.zero_()
         total, count = pair.tolist()
         return float(total / count) if count else float("nan")
 
     @property
-    def total(self) -> torch.Tensor | None:
-        """The sum so far, on the device; None if nothing was added."""
+    def total(self) -> Tensor | None:
+        """The sum so far, on the device; None if nothing was ever added."""
         return self._total
 
     def training_state(self) -> dict[str, Any]:

@@ -38,6 +38,11 @@ class ImputedSet(nn.Module):
         return len(self._images) * torch.Size(self._images.shape).numel() * STORED.itemsize
 
     @property
+    def device(self) -> torch.device:
+        """Where the imputations are kept."""
+        return self._images.device if self.bytes <= self._limit else torch.device("cpu")
+
+    @property
     def initialised(self) -> bool:
         """Whether there are imputations yet."""
         return self._values is not None
@@ -45,10 +50,9 @@ class ImputedSet(nn.Module):
     @torch.no_grad()
     def initialise(self, impute: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Impute every image with ``impute``: (observed, mask) -> (B,C,H,W)."""
-        device = self._images.device if self.bytes <= self._limit else torch.device("cpu")
-        values = torch.empty((len(self._images), *self._images.shape), dtype=STORED, device=device)
+        values = torch.empty((len(self._images), *self._images.shape), dtype=STORED, device=self.device)
         for rows, batch in self._batches():
-            values[rows] = impute(batch.observed, batch.mask).to(device, STORED)
+            values[rows] = impute(batch.observed, batch.mask).to(self.device, STORED)
         self._values = values
 
     @torch.no_grad()

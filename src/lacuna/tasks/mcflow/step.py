@@ -74,7 +74,8 @@ class PriorWeight(nn.Module):
                 raise LacunaError(f"imputer.training.prior.{name}={value} must be a number of at least {least}.")
         hyper_laplacian(torch.zeros(1, 1, 2, 2), spec["alpha"], spec["eps"])  # raises for values out of range
         self.value = torch.tensor(float(self.weight) if self.rule == "fixed" else 0.0)
-        self._means: Tensor | None = None  # running means of |J1| and J3
+        # running means of |J1| and J3; as the value they stay the same tensor, for recorded steps
+        self._means: Tensor | None = None
 
     @property
     def used(self) -> bool:
@@ -87,15 +88,18 @@ class PriorWeight(nn.Module):
             self.value = self.value.to(prior.device)
         if self.rule == "running":
             now = torch.stack([nll.detach().float(), prior.detach().float()])
-            self._means = now if self._means is None else torch.lerp(self._means, now, 1 - DECAY)
-            self.value = self._equalising(self._means[0], self._means[1]).clamp(max=self.largest)
+            if self._means is None:
+                self._means = now
+            else:
+                self._means.lerp_(now, 1 - DECAY)
+            self.value.copy_(self._equalising(self._means[0], self._means[1]).clamp(max=self.largest))
         return self.value
 
     def end_epoch(self, epochs: int, nll: float, prior: float) -> None:
         """Called after ``epochs`` epochs with the means of J1 and J3 over the last one."""
         if self.rule == "frozen" and epochs == self.warm_up:
             frozen = self._equalising(torch.tensor(nll), torch.tensor(prior)).clamp(max=self.largest)
-            self.value = frozen.float().to(self.value.device)
+            self.value.copy_(frozen)
 
     def _equalising(self, nll: Tensor, prior: Tensor) -> Tensor:
         ratio: Tensor = self.weight * nll.abs().clamp(min=0.5 * self.size) / prior.clamp(min=1e-6)
@@ -190,9 +194,13 @@ class AlternatingStep(nn.Module):
     def _exchange_leaked_gradients(self, flow: nn.Module) -> None:
         """Keep the gradients that this batch left in G for later, and put those of the batch before in their place."""
         weights = list(flow.parameters())
-        before, self._leaked = self._leaked, [weight.grad for weight in weights if weight.grad is not None]
-        for number, weight in enumerate(weights):
-            weight.grad = None if before is None else before[number].to(weight.device)
+        # 0 before the first batch; always the same tensors, for recorded steps
+        kept = [torch.zeros_like(weight) for weight in weights] if self._leaked is None else self._leaked
+        self._leaked = [gradient.to(weight.device) for gradient, weight in zip(kept, weights, strict=True)]
+        for gradient, weight in zip(self._leaked, weights, strict=True):
+            now = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            weight.grad = gradient.clone()
+            gradient.copy_(now)
 
     def training_state(self) -> dict[str, Any]:
         """The state that a checkpoint keeps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -45,7 +45,6 @@ class TrainMCFlow(ImputeTask):
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, MCFlow):
             raise LacunaError(f"This task trains imputer.type=mcflow.MCFlow, not {self.config['imputer']['type']}.")
-        self.automatic_optimization = False
         spec = self.training_spec
         self.alternating, self.schedule = AlternatingStep(spec, self.model.size), Schedule(spec)
         self.imputed = ImputedSet(self.data.train, self.cache_bytes, self.eval_batch_size)
@@ -69,26 +68,36 @@ class TrainMCFlow(ImputeTask):
 
     # ------------------------------------------------------------------ training
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:  # type: ignore[override]
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Two Adam optimisers: of the flow, and of the network between its latent values."""
         networks = (self.model.flow, self.model.net)
         return [torch.optim.Adam(each.parameters(), lr=self.training_spec["lr"], fused=True) for each in networks]
 
-    def set_rate(self, lr: float) -> None:
-        """Set the learning rate of both."""
-        for optimizer in self._both():
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+    def not_capturable(self) -> str | None:
+        """Also where the imputed images are in host memory."""
+        if self.imputed.device != self.train_images.device:
+            return "the imputed images are in host memory (trainer.cache_gb)"
+        return super().not_capturable()
 
-    def training_step(self, batch: Batch) -> None:  # type: ignore[override]
-        """Update both networks on a batch; no synchronisation with the device."""
+    def step(self, batch: Batch, kind: Hashable) -> Tensor:
+        """Update both networks on a batch; returns J."""
         x = self.imputed(batch)
-        for name, value in self.alternating.step(self.model, x, batch.observed, batch.mask, *self._both()).items():
+        found = self.alternating.step(self.model, x, batch.observed, batch.mask, *self._optimizers())
+        for name, value in found.items():
             mean = self.means[name]
             assert isinstance(mean, RunningMean)
             mean.update(value, len(batch))
-            if name == "flow_nll":
-                self.mean_loss.update(value, len(batch))
+        self.mean_loss.update(found["flow_nll"], len(batch))
+        return found["flow_nll"]
+
+    def check_finite(self) -> None:
+        """Check all losses since the start of the epoch.
+
+        Raises:
+            LacunaError: one is not finite.
+        """
+        means = {name: mean for name, mean in self.means.items() if isinstance(mean, RunningMean)}
+        self._check_finite({name: float(mean.total) for name, mean in means.items() if mean.total is not None})
 
     def on_train_epoch_end(self) -> None:
         """Log the losses; then stop, or impute all images anew, if it is time.
@@ -135,14 +144,10 @@ class TrainMCFlow(ImputeTask):
         model.end_stage(reset_flow=self.schedule.reset_flow)
         if self.schedule.reset_flow:
             self.alternating.discard_leaked_gradients()
-            self._both()[0].state.clear()
+            self._optimizers()[0].state.clear()
+        self.steps.forget()
         self.schedule.refreshed()
         model.train()
-
-    def _both(self) -> list[Any]:
-        found = self.optimizers()
-        assert isinstance(found, list)
-        return found
 
     def _mean(self, name: str) -> float:
         mean = self.means[name]
