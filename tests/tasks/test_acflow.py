@@ -16,6 +16,7 @@ from lacuna.imputers.acflow import FlowImputer
 from lacuna.registry import build
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.settings import Settings
+from lacuna.tasks.common import stepping
 from lacuna.tasks.acflow import TrainACFlow
 from lacuna.training.loading import load, make_task, open_data
 from lacuna.training.loggers import read_history
@@ -89,6 +90,7 @@ def test_a_resumed_run_is_bit_identical(step, whole, digits_root, tmp_path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainACFlow, "loss", killed)
+        patch.setattr(stepping, "CHUNK_SECONDS", 0)
         with pytest.raises(Killed):
             train(*words(digits_root, tmp_path))
     run = folder(digits_root, tmp_path)
@@ -98,18 +100,18 @@ def test_a_resumed_run_is_bit_identical(step, whole, digits_root, tmp_path, monk
 
 
 def test_the_rate_falls_with_the_steps_and_the_gradient_is_clipped(digits_root, tmp_path, monkeypatch):
-    original, rates, before, after = TrainACFlow.configure_gradient_clipping, [], [], []
+    original, rates, before, after = TrainACFlow.before_update, [], [], []
 
     def norm(self: TrainACFlow) -> float:
         return float(torch.cat([w.grad.flatten() for w in self.model.parameters() if w.grad is not None]).norm())
 
-    def clipped(self: TrainACFlow, optimizer: torch.optim.Optimizer, *arguments: Any, **more: Any) -> None:
-        rates.append(optimizer.param_groups[0]["lr"])
+    def clipped(self: TrainACFlow) -> None:
+        rates.append(self._optimizers()[0].param_groups[0]["lr"])
         before.append(norm(self))
-        original(self, optimizer, *arguments, **more)
+        original(self)
         after.append(norm(self))
 
-    monkeypatch.setattr(TrainACFlow, "configure_gradient_clipping", clipped)
+    monkeypatch.setattr(TrainACFlow, "before_update", clipped)
     assert train(*words(digits_root, tmp_path, "flow.training.decay_steps=2", "flow.training.clip=5")) == 0
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3 / 1.5, 5e-4 / 1.5, 5e-4 / 2, 5e-4 / 2])
     assert min(before) > 5 and after == pytest.approx([5] * 6, rel=1e-4)

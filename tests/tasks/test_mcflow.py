@@ -17,6 +17,7 @@ from lacuna.imputers.nearest import Nearest
 from lacuna.metrics.masked import rmse
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.settings import Settings
+from lacuna.tasks.common import stepping
 from lacuna.tasks.mcflow.schedule import Schedule
 from lacuna.tasks.mcflow.task import TrainMCFlow
 from lacuna.training.loading import load, open_data
@@ -76,16 +77,17 @@ def test_a_resumed_run_is_bit_identical(
     step: int, whole: RunFolder, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three batches an epoch: in the first epoch, right after the first refresh, and in the middle after the second."""
-    original, calls = TrainMCFlow.training_step, [0]
+    original, calls = TrainMCFlow.step, [0]
 
-    def mortal(self: TrainMCFlow, batch: object) -> None:
+    def mortal(self: TrainMCFlow, batch: object, kind: object) -> torch.Tensor:
         if calls[0] == step:
             raise Killed
         calls[0] += 1
-        original(self, batch)  # type: ignore[arg-type]
+        return original(self, batch, kind)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainMCFlow, "training_step", mortal)
+        patch.setattr(TrainMCFlow, "step", mortal)
+        patch.setattr(stepping, "CHUNK_SECONDS", 0)
         with pytest.raises(Killed):
             train(*words(digits_root, tmp_path))
     run = folder(digits_root, tmp_path)
@@ -114,13 +116,13 @@ def test_refreshes_and_a_frozen_lambda_survive_kills(
     """Killed repeatedly: in every epoch, around the warm-up and the refresh, and in the refresh itself."""
     chosen = PLANS[plan]
     assert train(*words(digits_root, tmp_path / "whole", *chosen)) == 0
-    step, refresh, calls = TrainMCFlow.training_step, TrainMCFlow._refresh, {"steps": 0, "refreshes": 0}
+    step, refresh, calls = TrainMCFlow.step, TrainMCFlow._refresh, {"steps": 0, "refreshes": 0}
 
-    def dying_step(self: TrainMCFlow, batch: object) -> None:
+    def dying_step(self: TrainMCFlow, batch: object, kind: object) -> torch.Tensor:
         calls["steps"] += 1
         if calls["steps"] in (3, 5, 9, 12):  # counted through all attempts, so that each gets further
             raise Killed
-        step(self, batch)  # type: ignore[arg-type]
+        return step(self, batch, kind)  # type: ignore[arg-type]
 
     def dying_refresh(self: TrainMCFlow) -> None:
         calls["refreshes"] += 1
@@ -130,7 +132,8 @@ def test_refreshes_and_a_frozen_lambda_survive_kills(
 
     there, attempts = words(digits_root, tmp_path / "cut", *chosen), 0
     with monkeypatch.context() as patch:
-        patch.setattr(TrainMCFlow, "training_step", dying_step)
+        patch.setattr(TrainMCFlow, "step", dying_step)
+        patch.setattr(stepping, "CHUNK_SECONDS", 0)
         patch.setattr(TrainMCFlow, "_refresh", dying_refresh)
         while True:
             try:
@@ -177,16 +180,16 @@ def test_missing_values_do_not_leak(
 def test_an_infinite_loss_ends_the_run_and_keeps_the_last_finite_checkpoint(
     digits_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = TrainMCFlow.training_step
+    original = TrainMCFlow.step
 
-    def exploding(self: TrainMCFlow, batch: object) -> None:
+    def exploding(self: TrainMCFlow, batch: object, kind: object) -> torch.Tensor:
         if self.current_epoch == 3:
             with torch.no_grad():
                 self.model.net.net.layers[0].weight.fill_(float("inf"))  # type: ignore[union-attr,operator]
-        original(self, batch)  # type: ignore[arg-type]
+        return original(self, batch, kind)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainMCFlow, "training_step", exploding)
+        patch.setattr(TrainMCFlow, "step", exploding)
         assert train(*words(digits_root, tmp_path)) != 0
     error = capsys.readouterr().err
     assert "epoch 3" in error and "imputer.training.lr" in error and "Traceback" not in error

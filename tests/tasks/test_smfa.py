@@ -10,6 +10,7 @@ import torch
 from lacuna.densities.em import EM
 from lacuna.densities.smfa import SMFA
 from lacuna.runs.folder import RunFolder
+from lacuna.tasks.common import stepping
 from lacuna.tasks.smfa import FitSMFA
 from lacuna.training.loading import load
 from lacuna.training.loggers import read_history
@@ -84,16 +85,17 @@ def test_the_logged_loss_is_that_at_the_start_of_each_pass(whole, digits_root, m
 @pytest.mark.parametrize("step", [1, 5, 8])
 def test_interrupted_it_goes_on_bit_for_bit(step, whole, digits_root, tmp_path, monkeypatch):
     """Three batches a pass: in the middle of the first, in the middle of another, and between passes."""
-    original, calls = FitSMFA.training_step, [0]
+    original, calls = FitSMFA.step, [0]
 
-    def killed(self: FitSMFA, batch: object) -> None:
+    def killed(self: FitSMFA, batch: object, kind: object) -> None:
         if calls[0] == step:
             raise Killed
         calls[0] += 1
-        original(self, batch)  # type: ignore[arg-type]
+        original(self, batch, kind)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(FitSMFA, "training_step", killed)
+        patch.setattr(FitSMFA, "step", killed)
+        patch.setattr(stepping, "CHUNK_SECONDS", 0)
         with pytest.raises(Killed):
             train(*words(digits_root, tmp_path))
     run = folder(digits_root, tmp_path)

@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.settings import Settings
+from lacuna.tasks.common import stepping
 from lacuna.tasks.common.models import IncompleteAutoencoder
 from lacuna.tasks.common.sample_fid import SampleFID
 from lacuna.tasks.wae import TrainWAE
@@ -226,16 +227,17 @@ def test_fid_is_measured_every_few_epochs_and_after_the_last(digits_root, tmp_pa
 @pytest.mark.parametrize("step", [1, 10])
 def test_a_resumed_run_is_bit_identical(step, whole, digits_root, tmp_path, monkeypatch):
     """In the first epoch, and in the last, after the one with the lowest FID."""
-    original, calls = TrainWAE.training_step, [0]
+    original, calls = TrainWAE.step, [0]
 
-    def killed(self: TrainWAE, batch: object) -> object:
+    def killed(self: TrainWAE, batch: object, kind: object) -> object:
         if calls[0] == step:
             raise Killed
         calls[0] += 1
-        return original(self, batch)  # type: ignore[arg-type]
+        return original(self, batch, kind)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainWAE, "training_step", killed)
+        patch.setattr(TrainWAE, "step", killed)
+        patch.setattr(stepping, "CHUNK_SECONDS", 0)
         with pytest.raises(Killed):
             train(*words(digits_root, tmp_path, *SPOILT))
     run = folder(digits_root, tmp_path, *SPOILT)

@@ -19,6 +19,7 @@ from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.classifier import TrainClassifier
+from lacuna.tasks.common import stepping
 from lacuna.training import fit as fit_module
 from lacuna.training import run as run_module
 from lacuna.training.loading import load, make_task, open_data
@@ -148,7 +149,7 @@ def dies(monkeypatch: pytest.MonkeyPatch, method: str, after: int) -> None:
 
 
 @pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.parametrize("where", [("training_step", 4), ("on_train_epoch_end", 1)])
+@pytest.mark.parametrize("where", [("step", 4), ("on_train_epoch_end", 1)])
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     stem: str,
     where: tuple[str, int],
@@ -163,6 +164,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     for density in (settings.output / "runs").glob("*-dmfa-*"):
         shutil.copytree(density, tmp_path / "runs" / density.name)
     with monkeypatch.context() as context:
+        context.setattr(stepping, "CHUNK_SECONDS", 0)
         dies(context, *where)
         with pytest.raises(Killed):
             execute(whole.recipe, there, announce=False)
@@ -190,7 +192,7 @@ def test_a_run_killed_after_its_training_only_concludes(
     assert not RunFolder.of(tmp_path, whole.recipe).finished
 
     with monkeypatch.context() as context:
-        context.setattr(TrainDMFA, "training_step", killed)
+        context.setattr(TrainDMFA, "step", killed)
         assert contents(execute(whole.recipe, there, announce=False).path) == contents(whole.path)
 
 

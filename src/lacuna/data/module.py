@@ -209,7 +209,7 @@ class IncompleteData(pl.LightningDataModule):
     def train_dataloader(self) -> ResidentLoader | ChunkedLoader:
         """Training batches in a seeded order; chunks of them for a module under a Trainer that ``takes_chunks``."""
         loader = self.loader(self.train, shuffle=True)
-        chunked = self.trainer is not None and getattr(self.trainer.lightning_module, "takes_chunks", False)
+        chunked = getattr(getattr(self.trainer, "lightning_module", None), "takes_chunks", False)
         return ChunkedLoader(loader) if chunked else loader
 
     def val_dataloader(self) -> ResidentLoader | list[Any]:

@@ -18,11 +18,14 @@ def set_rate(group: dict[str, Any], lr: float) -> None:
         group["lr"] = lr
 
 
-def make_capturable(optimizers: Iterable[Optimizer], device: torch.device) -> None:
-    """Prepare Adam, fused, for capture: learning rates on the device, and no decision on the host in its step."""
+def make_capturable(optimizers: Iterable[Optimizer], device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    """Prepare Adam, fused, for capture: learning rates on the device, and no decision on the host in its step.
+
+    CUDA's fused step reads learning rates of type float32 only.
+    """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
+            group["lr"] = torch.as_tensor(group["lr"], dtype=dtype).to(device)
             group["capturable"] = True
         # torch warns of eager steps, of which there are some: warm-up, incomplete batches
         optimizer._warned_capturable_if_run_uncaptured = True

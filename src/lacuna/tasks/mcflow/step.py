@@ -111,7 +111,8 @@ class PriorWeight(nn.Module):
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`training_state` returned."""
-        self.value, self._means = state["value"], state["means"]
+        self.value = state["value"].clone()
+        self._means = None if state["means"] is None else state["means"].clone()
 
 
 class AlternatingStep(nn.Module):
