@@ -1,7 +1,7 @@
 """A stand-in for CUDA graphs that runs on any device: it records the operations of a step, and repeats them.
 
 As a graph does, a replay repeats the operations on the very tensors of the recording and runs no Python. What a step
-decides on the host, or keeps in tensors that it replaces, is therefore frozen, and what waits for the device is refused.
+decides on the host, or keeps in tensors that it replaces, is frozen by that; what waits for the device is refused.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _is_mask(index: Any) -> bool:
 
 
 class TapeRecorder:
-    """Records steps on tapes. Recording runs a step, which a graph's does not; the first replay is therefore skipped."""
+    """Records steps on tapes. Recording runs a step, which a graph's does not; so the first replay is skipped."""
 
     def __init__(self) -> None:
         self.recorded = self.replayed = 0

@@ -16,8 +16,8 @@ from lacuna.imputers.acflow import FlowImputer
 from lacuna.registry import build
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.settings import Settings
-from lacuna.tasks.common import stepping
 from lacuna.tasks.acflow import TrainACFlow
+from lacuna.tasks.common import stepping
 from lacuna.training.loading import load, make_task, open_data
 from lacuna.training.loggers import read_history
 from tests.runs.real import contents, recipe, train

@@ -18,7 +18,7 @@ from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import Sizes, foreign
-from lacuna.tasks.common.optimizers import plain, set_rate
+from lacuna.tasks.common.optimizers import Adam, plain, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.stepping import Stepping
 
@@ -109,7 +109,7 @@ class Task(Stepping):
     def configure_optimizers(self) -> Any:
         """Adam with default betas, as in both papers; fused, which needs a single pass over the weights."""
         weights = [p for p in self.model.parameters() if p.requires_grad]
-        return torch.optim.Adam(weights, lr=self.training_spec["lr"], fused=True)
+        return Adam(weights, lr=self.training_spec["lr"])
 
     @property
     def train_images(self) -> IncompleteImages:

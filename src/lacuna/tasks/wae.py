@@ -19,7 +19,7 @@ from lacuna.metrics.masked import SIMILARITIES, MaskedMetrics
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common.frozen_stem import StemTask
 from lacuna.tasks.common.models import IncompleteAutoencoder, build_autoencoder
-from lacuna.tasks.common.optimizers import set_rate
+from lacuna.tasks.common.optimizers import Adam, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.sample_fid import SampleFID, check_features, feature_net
 
@@ -75,7 +75,7 @@ class TrainWAE(StemTask):
         weights = [w for w in self.model.parameters() if w.requires_grad and id(w) not in excluded]
         rates = self.training_spec
         groups = [{"params": weights}, {"params": discriminator, "lr": rates["discriminator_lr"]}]
-        return torch.optim.Adam(groups, lr=rates["lr"], fused=True)
+        return Adam(groups, lr=rates["lr"])
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rates, the discriminator's in proportion to the encoder's."""

@@ -28,6 +28,9 @@ from lacuna.training.interrupts import PATIENCE, Interrupts
 from lacuna.training.loggers import DiskLogger
 from lacuna.training.random_state import random_state, set_random_state
 
+SHARE = 0.01
+"""Share of the time that checkpoints at ends of epochs may take."""
+
 State = dict[str, Any]
 Listener = Callable[[pl.Trainer], None]
 
@@ -44,7 +47,10 @@ class TrainingState(Protocol):
 
 
 class Resume(Callback):
-    """Saves ``folder/last.ckpt`` at the end of every epoch and between batches, and resumes a fit from it.
+    """Saves ``folder/last.ckpt`` at ends of epochs and between batches, and resumes a fit from it.
+
+    After ``every_seconds`` a checkpoint is due. At the end of an epoch it is due earlier, as long as saving takes less
+    than ``SHARE`` of the time, and after the last epoch always.
 
     Use: ``trainer.fit(module, ..., ckpt_path=resume.latest(), weights_only=True)``.
 
@@ -67,7 +73,7 @@ class Resume(Callback):
         self.recipe_hash = recipe_hash
         self.every_seconds = every_seconds
         self.interrupts = Interrupts()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
         self._restored: dict[str, Any] | None = None
         self._checked = False
 
@@ -189,8 +195,14 @@ class Resume(Callback):
             self.interrupts.stop()
 
     def _epoch_ended(self, trainer: pl.Trainer) -> None:
-        self._save(trainer)
-        if self._agreed(trainer, self.interrupts.requested):
+        epochs: Any = trainer.fit_loop.epoch_progress.current.processed
+        last = trainer.should_stop or epochs >= (trainer.max_epochs or 0)
+        soon = min(self.every_seconds, self._save_seconds / SHARE)
+        stop = self.interrupts.requested
+        due, stop = self._agreed(trainer, (stop or time.monotonic() - self._saved_at >= soon, stop))
+        if due or last:
+            self._save(trainer)
+        if stop:
             self.interrupts.stop()
 
     def _due(self, trainer: pl.Trainer) -> tuple[bool, bool]:
@@ -209,7 +221,7 @@ class Resume(Callback):
         return value if trainer.world_size == 1 else trainer.strategy.broadcast(value)
 
     def _save(self, trainer: pl.Trainer) -> None:
-        self._saved_at = time.monotonic()
+        start = self._saved_at = time.monotonic()
         # all ranks take part in saving, so all must agree; their running means differ
         if not trainer.strategy.reduce_boolean_decision(_finite(trainer.lightning_module), all=True):
             return
@@ -219,6 +231,7 @@ class Resume(Callback):
         else:
             trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - start
 
     def _refuse_epoch_sums(self, trainer: pl.Trainer) -> None:
         """Refuse ``log(on_epoch=True)`` in training_step: its sums are in no checkpoint, so they would be lost."""

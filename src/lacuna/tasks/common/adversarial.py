@@ -14,7 +14,7 @@ from lacuna.data.incomplete import Batch
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
-from lacuna.tasks.common.optimizers import set_rate
+from lacuna.tasks.common.optimizers import Adam, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.wgan import frozen
 from lacuna.tasks.impute import ImputeTask
@@ -72,7 +72,7 @@ class AdversarialTask(ImputeTask):
         made: list[torch.optim.Optimizer] = []
         for critic in (True, False):
             chosen = [(name, weight) for name, weight in weights if (id(weight) in of_critics) == critic]
-            made.append(torch.optim.Adam(self.groups(chosen), betas=BETAS, fused=True))
+            made.append(Adam(self.groups(chosen), betas=BETAS))
         return made
 
     def groups(self, weights: list[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:

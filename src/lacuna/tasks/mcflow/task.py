@@ -14,6 +14,7 @@ from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.imputers.mcflow import MCFlow
 from lacuna.runs.recipe import Recipe
+from lacuna.tasks.common.optimizers import Adam
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.impute import ImputeTask
 from lacuna.tasks.mcflow.imputed_set import ImputedSet
@@ -71,7 +72,7 @@ class TrainMCFlow(ImputeTask):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Two Adam optimisers: of the flow, and of the network between its latent values."""
         networks = (self.model.flow, self.model.net)
-        return [torch.optim.Adam(each.parameters(), lr=self.training_spec["lr"], fused=True) for each in networks]
+        return [Adam(each.parameters(), lr=self.training_spec["lr"]) for each in networks]
 
     def not_capturable(self) -> str | None:
         """Also where the imputed images are in host memory."""
