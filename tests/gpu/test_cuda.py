@@ -69,15 +69,17 @@ def exact() -> Iterator[None]:
         yield
 
 
-def made(root: Path, *words: str) -> Recipe:
+def made(root: Path, *words: str, sizes: tuple[str, ...] = ()) -> Recipe:
     more = IMPUTE if "experiment=digits_impute" in words else ("features=none",)
     tiny = [word for word in TINY if not ("experiment=digits_smfa" in words and "mse_epochs" in word)]  # EM has none
-    return recipe(*words, *tiny, *more, f"data.root={root}")
+    return recipe(*words, *tiny, *more, *sizes, f"data.root={root}")
 
 
 def train(made: Recipe, output: Path, root: Path, accelerator: str, mode: Any = None) -> dict[str, Any]:
     """Train a run and what it needs; its losses, errors and weights."""
-    trainer = {"accelerator": accelerator, "progress": False, "checkpoint_seconds": 0}
+    # random numbers from the CPU cannot be part of a graph
+    step = "auto" if mode is None else "eager"
+    trainer = {"accelerator": accelerator, "progress": False, "checkpoint_seconds": 0, "step": step}
     with mode or contextlib.nullcontext():
         folder = execute(made, Settings(output, root, False, trainer), announce=False)
     return found(folder)
