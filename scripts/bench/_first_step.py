@@ -61,7 +61,7 @@ def imported() -> None:
     mark("imports")
     around(run, "validate", after=lambda: mark("rehearsal"))
     around(pl.Trainer, "fit", before=lambda: mark("model and data"))
-    around(Task, "training_step", after=stepped)
+    around(Task, "step", after=stepped)
 
 
 def stepped() -> None:

@@ -1,16 +1,15 @@
-"""Overhead of the framework: start, planning, finished runs, Lightning.
+"""Overhead of the framework: start, planning, finished runs.
 
-    python scripts/bench/machinery.py [start] [plan] [store] [step] [--turns 3]
+    python scripts/bench/machinery.py [start] [plan] [store] [--turns 3]
 
 Every part runs in a separate process and prints a row. All but the first measure processor time of one thread, which
 other load on the machine hardly changes.
 
 * start: seconds from ``train.py experiment=digits_zero`` to its first training step, by stage;
 * plan: seconds and memory to plan every table of both papers, and to plan 10 000 cells;
-* store: time per finished run of 1000, to find it done when planning, and to read it for a table;
-* step: a training step of the digits' classifier, with Lightning's trainer as lacuna sets it up, against a bare loop.
+* store: time per finished run of 1000, to find it done when planning, and to read it for a table.
 
-Exits with 1 if 10 000 cells take more than a minute, or a step more than twice the time of the bare one.
+Exits with 1 if 10 000 cells take more than a minute.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS, RUNS, EPOCHS = 10_000, 1000, 20
-MOST_SECONDS, MOST_TIMES = 60.0, 2.0
+CELLS, RUNS = 10_000, 1000
+MOST_SECONDS = 60.0
 
 
 def show(**row: Any) -> None:
@@ -129,90 +128,6 @@ def store(turns: int, place: Path) -> bool:
     return not again.unfinished()
 
 
-def step(turns: int, place: Path) -> bool:
-    """In turns; the fastest turn of each counts."""
-    import torch
-
-    from lacuna.runs.environment import set_up
-
-    set_up(1)
-    from lacuna.config.compose import compose
-    from lacuna.config.paths import CONFIGS
-    from lacuna.runs.prepare import prepare_data
-    from lacuna.runs.resolve import resolve
-    from lacuna.runs.settings import Settings
-    from lacuna.training.progress import quiet_lightning
-
-    words = [f"data.root={place / 'data'}", f"output={place / 'out'}", "experiment=digits_zero", "data.validation=0"]
-    words += ["trainer.progress=false", "trainer.accelerator=cpu", f"net.training.epochs={EPOCHS}"]
-    config = compose(CONFIGS, "train", words)
-    recipe, settings = resolve(config, prepare_data(config)), Settings.of(config)
-    quiet_lightning()
-    times: dict[str, list[float]] = {"bare": [], "lacuna": []}
-    for turn in range(turns):
-        times["bare"].append(bare_seconds(recipe, settings))
-        times["lacuna"].append(trained_seconds(recipe, settings, place / f"run{turn}"))
-    bare, ours = (1e6 * min(measured) for measured in times.values())
-    row = {
-        "steps": f"{EPOCHS} epochs, batch {recipe.training['batch_size']}",
-        "bare loop (us per step)": round(bare),
-        "lacuna (us per step)": round(ours),
-        "more (us)": round(ours - bare),
-        "times slower": ours / bare,
-        "device": f"cpu, {torch.get_num_threads()} thread(s)",
-    }
-    show(**row)
-    return ours <= MOST_TIMES * bare
-
-
-def bare_seconds(recipe: Any, settings: Any) -> float:
-    """Seconds per step of the shortest loop that trains the same network on the same batches."""
-    import torch
-
-    from lacuna.training.loading import make_task, open_data
-
-    torch.manual_seed(0)
-    data = open_data(recipe, settings)
-    task = make_task(recipe, settings, data)
-    task.prepare()
-    optimizer, loader = task.configure_optimizers(), data.loader(data.train, shuffle=True)
-    begin = time.process_time()
-    for _ in range(EPOCHS):
-        for batch in loader:
-            optimizer.zero_grad()
-            loss, _ = task.loss(batch)
-            loss.backward()
-            optimizer.step()
-    return (time.process_time() - begin) / (EPOCHS * len(loader))
-
-
-def trained_seconds(recipe: Any, settings: Any, folder: Path) -> float:
-    """Seconds per step of lacuna's trainer with logger and checkpoints, ends of epochs included."""
-    import pytorch_lightning as pl
-    import torch
-
-    from lacuna.training.fit import _trainer
-    from lacuna.training.loading import make_task, open_data
-    from lacuna.training.loggers import DiskLogger
-    from lacuna.training.resume import Resume
-
-    class Clock(pl.Callback):
-        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.begin = time.process_time()
-
-        def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.seconds = (time.process_time() - self.begin) / pl_module.batches_done
-
-    torch.manual_seed(0)
-    data = open_data(recipe, settings)
-    task = make_task(recipe, settings, data)
-    trainer = _trainer(recipe, settings, [DiskLogger(folder)], Resume(folder / "checkpoints", recipe.identity, 60))
-    clock = Clock()
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-    trainer.fit(task, datamodule=data)
-    return clock.seconds
-
-
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of the processor that a call took, and its result."""
     begin = time.process_time()
@@ -230,7 +145,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-PARTS: dict[str, Callable[[int, Path], bool]] = {"start": start, "plan": plan, "store": store, "step": step}
+PARTS: dict[str, Callable[[int, Path], bool]] = {"start": start, "plan": plan, "store": store}
 
 
 def main() -> int:

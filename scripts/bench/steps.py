@@ -83,7 +83,7 @@ def bare_seconds(make: Callable[[], Any], epochs: int) -> float:
     step = bare_step(task, made if isinstance(made, list) else [made])
     loader = task.data.loader(task.data.train, shuffle=True)
     kept = RunningMean.update
-    RunningMean.update = lambda *_, **__: None  # type: ignore[assignment,method-assign]
+    RunningMean.update = lambda *_, **__: None  # type: ignore[method-assign]
     try:
         begin = time.process_time()
         number = 0
@@ -105,11 +105,13 @@ def trained_seconds(make: Callable[[], Any], recipe: Any, settings: Any, folder:
     from lacuna.training.resume import Resume
 
     class Clock(pl.Callback):
+        begin = seconds = 0.0
+
         def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
             self.begin = time.process_time()
 
         def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.seconds = (time.process_time() - self.begin) / pl_module.batches_done  # type: ignore[operator]
+            self.seconds = (time.process_time() - self.begin) / task.batches_done
 
     task = make()
     trainer = _trainer(recipe, settings, [DiskLogger(folder)], Resume(folder / "checkpoints", recipe.identity, 60))

@@ -28,6 +28,7 @@ from lacuna.training.loggers import DiskLogger, WandbRunLogger, wandb_logger
 from lacuna.training.measure import measure
 from lacuna.training.progress import QUIET_TRAINER, Progress, quiet_lightning
 from lacuna.training.resume import Resume
+from lacuna.training.speed import set_speed
 from lacuna.training.synced_norm import SyncedNorms
 
 
@@ -59,9 +60,7 @@ def perform(recipe: Recipe, settings: Settings) -> None:
         if recipe.training:
             loggers = [DiskLogger(folder.path), *wandb_loggers] if distributed.rank() == 0 else []
             trainer = _trainer(recipe, settings, loggers, resume)
-            task.step_mode = settings.option("step", "auto")
-            if settings.option("compile", False):
-                task.model.compile()
+            set_speed(task, recipe, settings)
             _fit(trainer, task, data, latest)
         else:  # it is fitted, not trained by steps
             task.to(data.device)

@@ -195,8 +195,8 @@ class Resume(Callback):
             self.interrupts.stop()
 
     def _epoch_ended(self, trainer: pl.Trainer) -> None:
-        epochs: Any = trainer.fit_loop.epoch_progress.current.processed
-        last = trainer.should_stop or epochs >= (trainer.max_epochs or 0)
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        last = trainer.should_stop or epochs.processed >= (trainer.max_epochs or 0)
         soon = min(self.every_seconds, self._save_seconds / SHARE)
         stop = self.interrupts.requested
         due, stop = self._agreed(trainer, (stop or time.monotonic() - self._saved_at >= soon, stop))

@@ -21,6 +21,7 @@ from lacuna.tasks.common.models import Sizes, build_model
 from lacuna.tasks.common.sample_fid import check_labels
 from lacuna.training.loading import devices_of, open_data
 from lacuna.training.measure import open_measurement
+from lacuna.training.speed import check_speed
 
 MOST_PARAMETERS = 1_000_000_000
 IMAGES = 64
@@ -33,6 +34,7 @@ def validate(recipe: Recipe, settings: Settings) -> None:
     Raises:
         LacunaError: a mistake that would have stopped the run later.
     """
+    check_speed(settings)
     if recipe.measured:
         open_measurement(recipe, settings)
         return

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 class Adam(torch.optim.Adam):
     """Adam by a fused kernel, which needs a single pass over weights, gradients and moments.
 
-    On the CPU it does without torch's check, in every step, whether a CUDA graph is being captured: Lightning lets torch
-    look for NVIDIA's driver library each time, which takes a tenth of a small network's step.
+    On the CPU it does without torch's check, in every step, whether a CUDA graph is being captured: for Lightning, torch
+    looks for NVIDIA's driver library each time, which takes a tenth of a small network's step.
     """
 
     def __init__(self, params: Any, **options: Any) -> None:
@@ -22,11 +22,11 @@ class Adam(torch.optim.Adam):
 
     def _accelerator_graph_capture_health_check(self) -> None:
         if self.param_groups[0]["params"][0].device.type != "cpu":
-            super()._accelerator_graph_capture_health_check()  # type: ignore[misc]
+            super()._accelerator_graph_capture_health_check()
 
     def _cuda_graph_capture_health_check(self) -> None:  # its name in earlier versions of torch
         if self.param_groups[0]["params"][0].device.type != "cpu":
-            super()._cuda_graph_capture_health_check()  # type: ignore[misc]
+            super()._cuda_graph_capture_health_check()
 
 
 def set_rate(group: dict[str, Any], lr: float) -> None:
