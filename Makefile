@@ -20,11 +20,12 @@ help: ## Show this list
 
 setup: $(STAMP) ## Install the package and its tools into .venv
 
-# pip leaves an environment alone that already has the right versions. Python compiles what it imports when it does,
-# which is a small part of all files.
+# pip leaves an environment alone that already has the right versions. It compiles nothing, for all
+# files would take minutes; what training imports is compiled next, since a later python train.py may be forbidden to.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c 'import lacuna.config.compose, lacuna.training.run'
 	@touch $@
 
 demo: $(STAMP) ## Compare methods on digits with three quarters of the pixels missing: pictures, a table, a page (2 minutes)

@@ -50,6 +50,8 @@ def test_contract_holds(name: str, house: grimp.ImportGraph) -> None:
         ("circles", "lacuna.config.paths", "lacuna.config.compose"),
         ("planning", "lacuna.tables", "torch"),
         ("planning", "lacuna.config", "wandb"),
+        ("models", "lacuna.imputers", "lacuna.tasks.base"),
+        ("models", "lacuna.training.stored_model", "pytorch_lightning"),
         ("optional", "lacuna.training", "optuna"),
     ],
 )

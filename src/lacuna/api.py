@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from lacuna.runs.folder import RunFolder
-from lacuna.training.loading import load as load_folder
+from lacuna.training.stored_model import load as load_folder
 
 
 def load(run: str | Path, output: str | Path = "outputs") -> nn.Module:

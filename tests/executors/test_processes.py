@@ -14,7 +14,7 @@ from lacuna.executors.base import Outcome, Resources
 from lacuna.executors.processes import Processes
 from lacuna.registry import build
 from lacuna.runs.machine import cores
-from tests.executors.jobs import alive, do, follow_orders, job, told, wait_for
+from tests.executors.jobs import alive, do, follow_orders, job, leave_together, told, wait_for
 
 
 def test_jobs_run_side_by_side_and_share_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,12 @@ def test_close_interrupts_all_of_them(tmp_path: Path) -> None:
         assert not alive(told(tmp_path / name)[0]["pid"])
     executor.close()
     assert executor.wait(0) == list[Outcome]()
+
+
+def test_idle_workers_end_side_by_side(tmp_path: Path) -> None:
+    with Processes(runs=2, cpus=1, work=leave_together) as executor:
+        assert all(outcome.done for outcome in do(executor, *(job(tmp_path, name, company=2) for name in ("a", "b"))))
+    assert len(list(tmp_path.glob("left-*"))) == 2
 
 
 def test_what_it_takes_and_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,11 @@ class Inline(Executor):
             if process is not None and process.pid is not None and process.is_alive():
                 os.kill(process.pid, signal.SIGINT)
 
+    def dismiss(self) -> None:
+        """Let an idle worker end; returns at once. A second is what Python needs to end a process that has torch."""
+        if self._job is None and self._pipe is not None:
+            self._pipe.close()  # an idle worker ends with its pipe
+
     def close(self) -> None:
         """Stop the worker. It has :data:`GRACE` seconds since :meth:`stop` to save its state."""
         process, busy = self._process, self._job is not None
@@ -168,7 +173,7 @@ class Inline(Executor):
         pipe, self._pipe = self._pipe, None
         if process is None or pipe is None:
             return
-        pipe.close()  # an idle worker ends with its pipe
+        pipe.close()  # see dismiss()
         _await_end(process)
 
     def _worker_died(self, job: Job) -> list[Outcome]:

@@ -114,8 +114,10 @@ class Processes(Executor):
             worker.stop()
 
     def close(self) -> None:
-        """Stop all workers. They save their states at the same time."""
+        """Stop all workers. They save their states and end at the same time."""
         self.stop()
+        for worker in self._workers:
+            worker.dismiss()
         for worker in self._workers:
             worker.close()
 

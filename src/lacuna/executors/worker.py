@@ -10,10 +10,12 @@ from lacuna.executors.base import Job, Outcome, describe_error
 def run_job(job: Job) -> Outcome:
     """Train one job in this process. Ordinary exceptions become an outcome."""
     try:
-        from lacuna.runs.environment import set_up
-        from lacuna.training.run import execute
+        from lacuna.runs import environment
 
-        set_up(job.settings.trainer.get("threads") or job.resources.cpus)
+        with environment.quick_imports():
+            from lacuna.training.run import execute
+
+        environment.set_up(job.settings.trainer.get("threads") or job.resources.cpus)
         execute(job.recipe, job.settings, announce=False)
     except KeyboardInterrupt:
         return Outcome.stopped(job.identity)

@@ -18,7 +18,7 @@ from lacuna.imputers.base import Imputer
 from lacuna.mfa import MFA
 from lacuna.runs.folder import RunFolder
 from lacuna.tasks.common.models import Sizes
-from lacuna.training.loading import load
+from lacuna.training.stored_model import load
 
 DISTRIBUTIONS = ("density", "flow")
 """Tasks, and components, whose models give a distribution of the missing values. A run that has one of them as a

@@ -92,6 +92,15 @@ class RunFolder:
         with _place_errors(self.path):
             return (self.path / "metrics.json").is_file()
 
+    def finished_before(self, *, announce: bool = True) -> bool:
+        """Whether the run is finished; if so, tidy its folder and, if ``announce``, print a line with it."""
+        if not self.finished:
+            return False
+        self.tidy()
+        if announce:
+            print(f"finished before: {self.path}", flush=True)
+        return True
+
     @property
     def metrics(self) -> dict[str, Any]:
         """The final metrics."""

@@ -1,4 +1,4 @@
-"""From a recipe to its data and its task, and from a finished run to its trained model."""
+"""From a recipe to its data and its task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from lacuna import files
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.registry import build, find
@@ -20,7 +19,8 @@ from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed
-from lacuna.tasks.common.models import Sizes, build_model, load_weights
+from lacuna.tasks.common.models import Sizes, build_model
+from lacuna.training.stored_model import load, refuse_measurement
 
 
 def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None = None) -> IncompleteData:
@@ -34,7 +34,7 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
     Raises:
         LacunaError: the data at hand are not those the recipe was made with.
     """
-    _refuse_measurement(recipe)
+    refuse_measurement(recipe)
     config = recipe.config
     ranks, eval_batch_size = distributed.ranks(), settings.option("eval_batch_size", 250)
     device = "cpu" if not on_cuda(settings) else "cuda" if ranks == 1 else f"cuda:{distributed.rank()}"
@@ -145,26 +145,3 @@ def _cache_folder(recipe: Recipe, settings: Settings) -> Path | None:
     }
     digest = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:12]
     return settings.output / "cache" / digest
-
-
-def load(folder: RunFolder) -> nn.Module:
-    """The model of a finished run, in evaluation mode: a density, flow, imputer, classifier or auto-encoder.
-
-    Raises:
-        LacunaError: the run is not finished, or its files are damaged.
-    """
-    if not folder.finished:
-        raise LacunaError(f"{folder.path} is not finished: run its train command again to finish it.")
-    recipe = folder.recipe
-    _refuse_measurement(recipe)
-    sizes = Sizes.of(files.read_json(folder.path / "model.json"))
-    runs = folder.path.parent
-    parts = {name: load(RunFolder(runs / nested.name)) for name, nested in recipe.prerequisites.items()}
-    model = build_model(recipe.config, sizes, parts)
-    load_weights(folder.path / "model.safetensors", model, parts, recipe.identity)
-    return model.requires_grad_(False).eval()
-
-
-def _refuse_measurement(recipe: Recipe) -> None:
-    if recipe.measured:
-        raise LacunaError(f"run={recipe.name} is a measurement: it has no data and no model; choose another run.")

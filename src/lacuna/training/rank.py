@@ -56,13 +56,14 @@ def main(folder: Path) -> int:
         stored = job["settings"]
         settings = Settings(**{**stored, **{name: Path(stored[name]) for name in ("output", "data_root")}})
 
-        from lacuna.runs.environment import set_up
-        from lacuna.training.loading import on_cuda
+        from lacuna.runs.environment import quick_imports, set_up
+
+        with quick_imports():
+            from lacuna.training.fit import perform
+            from lacuna.training.loading import on_cuda
 
         set_up(job["threads"])
         with process_group(folder, on_cuda(settings)):
-            from lacuna.training.fit import perform
-
             perform(Recipe(job["recipe"]), settings)
     except BaseException as error:  # a SystemExit from a library is a failure, too
         report_failure(error, folder)

@@ -36,9 +36,7 @@ def execute(recipe: Recipe, settings: Settings, *, announce: bool = True) -> Run
 
 def _execute(recipe: Recipe, settings: Settings, announce: bool) -> RunFolder:
     folder = RunFolder.of(settings.output, recipe)
-    if folder.finished:
-        folder.tidy()
-        _announce(announce, f"finished before: {folder.path}")
+    if folder.finished_before(announce=announce):
         return folder
     for prerequisite in recipe.prerequisites.values():
         _execute(prerequisite, settings, announce)

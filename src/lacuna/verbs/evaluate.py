@@ -6,7 +6,9 @@ from typing import Any
 
 from lacuna.drawing.text_table import text_table
 from lacuna.errors import LacunaError
+from lacuna.runs import environment
 from lacuna.runs.folder import RunFolder
+from lacuna.runs.settings import Settings
 
 SPLITS = ("test", "validation")
 
@@ -27,13 +29,13 @@ def main(config: dict[str, Any]) -> int:
     folder = RunFolder.find(config["output"], str(config["run"]))
     if not folder.finished:
         raise LacunaError(f"{folder.path} is not finished: run its train command again to finish it.")
-    # torch is imported only now, so that mistakes in the configuration are found at once
-    from lacuna.inference.evaluation import evaluate_run
-    from lacuna.runs.environment import set_up
-    from lacuna.runs.settings import Settings
-
-    set_up(config["trainer"]["threads"])
+    environment.check_threads(config["trainer"]["threads"])
     settings = Settings.of(config)
+    # torch is imported only now, so that mistakes in the configuration are found at once
+    with environment.quick_imports():
+        from lacuna.inference.evaluation import evaluate_run
+
+    environment.set_up(config["trainer"]["threads"])
     file, metrics = evaluate_run(folder, settings, config["split"], config.get("mask"), config["data"].get("path"))
     print(text_table([{"metric": metric, "value": f"{value:.4f}"} for metric, value in metrics.items()]))
     print(f"stored in {file}")

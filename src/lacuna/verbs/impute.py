@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.errors import LacunaError
+from lacuna.runs import environment
+from lacuna.runs.folder import RunFolder
 
 
 def main(config: dict[str, Any]) -> int:
@@ -25,17 +27,17 @@ def main(config: dict[str, Any]) -> int:
         raise LacunaError(f"samples={samples} must be a whole number of at least 0.")
     if target.exists():
         raise LacunaError(f"to={target} exists already: choose another place, nothing is overwritten.")
+    environment.check_threads(config["trainer"]["threads"])
     # torch is imported only now, so that mistakes in the configuration are found at once
-    import torch
+    with environment.quick_imports():
+        import torch
 
-    from lacuna.inference.batches import BatchImputer
-    from lacuna.inference.image_files import impute_images, open_images
-    from lacuna.inference.trained_model import load_for_imputation
-    from lacuna.runs.environment import set_up
-    from lacuna.runs.folder import RunFolder
+        from lacuna.inference.batches import BatchImputer
+        from lacuna.inference.image_files import impute_images, open_images
+        from lacuna.inference.trained_model import load_for_imputation
 
     source = open_images(Path(config["input"]), config["mask_suffix"], config["layout"], samples)
-    set_up(config["trainer"]["threads"])
+    environment.set_up(config["trainer"]["threads"])
     cuda = torch.cuda.is_available() and config["trainer"]["accelerator"] in ("auto", "cuda", "gpu")
     device = torch.device("cuda" if cuda else "cpu")
     model, sizes = load_for_imputation(RunFolder.find(config["output"], str(config["run"])), device)

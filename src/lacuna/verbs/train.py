@@ -6,15 +6,17 @@ import sys
 from typing import Any
 
 from lacuna.drawing.text_table import text_table
+from lacuna.runs import environment
 from lacuna.runs.archive_record import Archive
 from lacuna.runs.folder import RunFolder, outdated_notice
 from lacuna.runs.prepare import prepare_data
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.resolve import resolve
+from lacuna.runs.settings import Settings
 
 
 def main(config: dict[str, Any]) -> int:
-    """Train what the configuration names, and print its metrics.
+    """Train what the configuration names, and print its metrics. Those of a finished run are read, without torch.
 
     Args:
         config: the composed configuration.
@@ -25,21 +27,28 @@ def main(config: dict[str, Any]) -> int:
     recipe = resolve(config, prepare_data(config))
     if notice := outdated_notice(config["output"]):
         print(notice, file=sys.stderr, flush=True)
-    _print_archived(recipe, config)
-    # torch is imported only now, so that mistakes in the configuration or the data are found at once
-    from lacuna.runs.environment import set_up
-    from lacuna.runs.settings import Settings
-    from lacuna.training.run import execute
-
-    set_up(config["trainer"]["threads"])
-    folder = execute(recipe, Settings.of(config))
+    environment.check_threads(config["trainer"]["threads"])
+    settings = Settings.of(config)
+    folder = RunFolder.of(settings.output, recipe)
+    if not folder.finished_before():
+        _print_archived(recipe, config)
+        _train(recipe, settings, config["trainer"]["threads"])
     print(text_table([{"metric": name, "value": f"{value:.4f}"} for name, value in folder.metrics["metrics"].items()]))
     print(f"run folder: {folder.path}")
     return 0
 
 
+def _train(recipe: Recipe, settings: Settings, threads: int | None) -> None:
+    # torch is imported only now, so that mistakes in the configuration or the data are found at once
+    with environment.quick_imports():
+        from lacuna.training.run import execute
+
+    environment.set_up(threads)
+    execute(recipe, settings)
+
+
 def _print_archived(recipe: Recipe, config: dict[str, Any]) -> None:
     """Print a line where the archive has the metrics: the run is trained all the same, for its model."""
     archived = Archive(config["results"], config["output"]).get(recipe)
-    if archived is not None and not RunFolder.of(config["output"], recipe).finished:
+    if archived is not None:
         print(f"the metrics of this run are archived in {archived.file}; it is trained for its model", flush=True)
