@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 class Adam(torch.optim.Adam):
     """Adam by a fused kernel, which needs a single pass over weights, gradients and moments.
 
-    On the CPU it does without torch's check, in every step, whether a CUDA graph is being captured: for Lightning, torch
-    looks for NVIDIA's driver library each time, which takes a tenth of a small network's step.
+    On the CPU it does without torch's check, in every step, whether a CUDA graph is being captured: under Lightning,
+    torch looks for NVIDIA's driver library each time, which takes a tenth of a small network's step.
     """
 
     def __init__(self, params: Any, **options: Any) -> None:
