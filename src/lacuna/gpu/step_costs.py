@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.gpu.deadline import Clock
-from lacuna.gpu.pool import Pool
 from lacuna.gpu.projection import projection
-from lacuna.gpu.random_images import shortened
 from lacuna.gpu.results import DONE, RUNNING, STOPPED
-from lacuna.gpu.step_kinds import Kind, batch_size
-from lacuna.gpu.stopwatch import TimingRequest
 from lacuna.runs.machine import cores
+from lacuna.throughput.pool import Pool
+from lacuna.throughput.shortened import shortened
+from lacuna.throughput.step_kinds import Kind, batch_size
+from lacuna.throughput.stopwatch import TimingRequest
 
 LEVELS = (2, 4, 8)
 """Numbers of runs at a time."""

@@ -1,4 +1,4 @@
-"""A pool of processes that time training steps at the same time (:mod:`lacuna.gpu.stopwatch`)."""
+"""A pool of processes that time training steps at the same time (:mod:`lacuna.throughput.stopwatch`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from lacuna.gpu.stopwatch import READY, TimingRequest, serve
+from lacuna.throughput.stopwatch import READY, TimingRequest, serve
 
 IMPORT = 120.0
 """Seconds for importing torch."""
