@@ -9,20 +9,29 @@ from typing import Any
 
 from lacuna import files
 from lacuna.errors import LacunaError
+from lacuna.runs.protocol import official_counts
 from lacuna.runs.recipe import Recipe
-from lacuna.throughput.step_kinds import kind_key, steps_of, train_images
+from lacuna.throughput.step_kinds import Counts, kind_key, steps_of, train_images
 
 Rows = Mapping[str, Mapping[str, Any]]
 """Measurements by the key of the kind: ``ms`` per step alone, ``side_by_side`` {n: ms per step with n runs}, ..."""
 
 
-def seconds_of(recipe: Recipe, rows: Rows) -> float | None:
-    """Seconds of a run alone, without its prerequisites; None if its kind was not measured."""
+def seconds_of(recipe: Recipe, rows: Rows, number: int = 1, counts: Counts = official_counts) -> float | None:
+    """Seconds of a run, without its prerequisites; None if its kind was not measured.
+
+    Args:
+        recipe: of the run.
+        rows: measurements.
+        number: of such runs at a time on its card, as measured; 1: alone.
+        counts: images per split, by default of the published set.
+    """
     row = rows.get(kind_key(recipe))
     if row is None or "ms" not in row:
         return None
-    begin = row["begin_seconds"] * train_images(recipe) / max(1, row["images"])
-    return float(steps_of(recipe) * row["ms"] / 1e3 + begin)
+    ms = row["ms"] if number == 1 else row["side_by_side"][number]
+    begin = row["begin_seconds"] * train_images(recipe, counts) / max(1, row["images"])
+    return float(steps_of(recipe, counts) * ms / 1e3 + begin)
 
 
 def best_number(rows: Rows) -> int | None:
