@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -94,10 +94,23 @@ class Executor(ABC):
             LacunaError: a run asks for more than there is; names the config key to change.
         """
 
+    def prepare(self, jobs: Sequence[Job], seconds: float) -> list[Job]:
+        """The jobs with the requests that suit them, before any of them is submitted.
+
+        Args:
+            jobs: of a plan, with the request of :meth:`resources`.
+            seconds: until the time limit of the command.
+        """
+        return list(jobs)
+
     @property
     @abstractmethod
     def slots(self) -> int:
         """How many jobs to submit at a time: enough to keep every worker busy."""
+
+    def takes(self, job: Job) -> bool:
+        """Whether a job can be submitted now, where :attr:`slots` alone does not tell."""
+        return True
 
     @abstractmethod
     def submit(self, job: Job) -> None:

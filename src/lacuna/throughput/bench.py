@@ -9,6 +9,7 @@ from typing import Any
 
 from lacuna.runs.machine import cores
 from lacuna.throughput.pool import Pool
+from lacuna.throughput.rows import GAIN
 from lacuna.throughput.shortened import shortened
 from lacuna.throughput.step_kinds import Kind, batch_size
 from lacuna.throughput.stopwatch import TimingRequest
@@ -17,8 +18,6 @@ LEVELS = (2, 4, 8)
 """Numbers of runs at a time."""
 FIRST_STEP_WITHIN = 30.0
 """Seconds that a task may take before its first step."""
-GAIN = 1.05
-"""The number of runs is doubled again while the last doubling gave at least so many times the steps per second."""
 
 
 class Bench:
@@ -69,18 +68,18 @@ class Bench:
         self._log(f"{kind.name}: {result}, {kind.runs} runs, {sum(kind.steps):,} steps")
         return row
 
-    def together(self, kind: Kind, row: dict[str, Any], fits: Callable[[int], bool] = lambda number: True) -> bool:
+    def together(self, kind: Kind, row: dict[str, Any], most: int = max(LEVELS)) -> bool:
         """Time a kind in 2, 4 and 8 processes while that gives more steps per second; whether there is time left.
 
         Args:
             kind: of the steps.
             row: its measurement alone; gets ``side_by_side`` {number: ms per step of each}.
-            fits: whether the memory of the card suffices for so many.
+            most: so many at a time; for more, the memory of the card may not suffice.
         """
         found: dict[int, float] = {}
         best = 1 / row["ms"]
         for number in LEVELS:
-            if not fits(number):
+            if number > most:
                 break
             # all of them import torch at the same time if there are enough cores
             self.pool.start(min(max(LEVELS), cores()))

@@ -16,6 +16,9 @@ from lacuna.throughput.step_kinds import Counts, kind_key, steps_of, train_image
 Rows = Mapping[str, Mapping[str, Any]]
 """Measurements by the key of the kind: ``ms`` per step alone, ``side_by_side`` {n: ms per step with n runs}, ..."""
 
+GAIN = 1.05
+"""Twice as many runs at a time are worth it if they give at least so many times the steps per second."""
+
 
 def seconds_of(recipe: Recipe, rows: Rows, number: int = 1, counts: Counts = official_counts) -> float | None:
     """Seconds of a run, without its prerequisites; None if its kind was not measured.
@@ -57,8 +60,13 @@ def load_rows(file: Path, hardware: str) -> dict[str, dict[str, Any]]:
         return {}
     if saved["hardware"] != hardware:
         return {}
-    rows: dict[str, dict[str, Any]] = {key: row for key, row in saved["rows"].items() if "ms" in row}
-    for row in rows.values():
+    return with_whole_numbers({key: row for key, row in saved["rows"].items() if "ms" in row})
+
+
+def with_whole_numbers(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Rows from JSON, whose keys are texts, with the numbers of runs at a time as whole numbers."""
+    found = {key: dict(row) for key, row in rows.items()}
+    for row in found.values():
         if "side_by_side" in row:
-            row["side_by_side"] = {int(n): ms for n, ms in row["side_by_side"].items()}
-    return rows
+            row["side_by_side"] = {int(number): ms for number, ms in row["side_by_side"].items()}
+    return found

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lacuna.runs.budget import source_of
 from lacuna.runs.protocol import official_counts
 from lacuna.runs.recipe import FEATURES, Recipe
-from lacuna.runs.steps import training, training_images
+from lacuna.runs.steps import stored_counts, training, training_images
 
 Counts = Callable[[Mapping[str, Any]], Mapping[str, int]]
 """Images per stored split of a recipe's ``data``; empty where not known."""
@@ -72,6 +74,16 @@ def steps_of(recipe: Recipe, counts: Counts = official_counts) -> int:
         return 0
     found = training(recipe, counts(recipe.config["data"]))
     return found.epochs * (found.batches or 1)
+
+
+def stored_in(root: Path | str) -> Counts:
+    """Images per split of data as prepared in a folder, or else as published; looked up once for each set."""
+
+    @functools.cache
+    def stored(text: str) -> Mapping[str, int]:
+        return stored_counts(json.loads(text), root)
+
+    return lambda data: stored(json.dumps(data, sort_keys=True))
 
 
 def batch_size(recipe: Recipe) -> int:
