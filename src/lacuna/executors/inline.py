@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 
 from lacuna.errors import LacunaError
@@ -18,7 +18,7 @@ from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.executors.signals import accept_one_interrupt
 from lacuna.executors.validation import check_gpus, check_whole
 from lacuna.executors.worker import run_job
-from lacuna.runs.machine import cores, gpu_count
+from lacuna.runs.machine import cores, environment, gpu_count
 
 GRACE = 30.0
 """Seconds that a worker has to save its state and stop."""
@@ -220,21 +220,6 @@ def _sigint_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables of processes started now."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
 
 
 def _exit_with_parent() -> None:

@@ -20,6 +20,7 @@ from lacuna.executors.ray_cluster import Cluster
 from lacuna.executors.ray_handle import WorkerHandle, loss_reason
 from lacuna.executors.ray_sharing import share_gpus
 from lacuna.executors.ray_worker import Worker
+from lacuna.executors.sharing import alone, learn
 from lacuna.executors.validation import check_gpus, check_whole
 from lacuna.executors.worker import run_job
 from lacuna.throughput.measurements import Measurements
@@ -79,6 +80,7 @@ class OnRay(Executor):
         self._requests: set[Resources] = set()
         self._queue: deque[tuple[float, Job]] = deque()
         self._workers: list[WorkerHandle] = []
+        self._known: Measurements | None = None
         self._losses: Counter[str] = Counter()
         self._markers: dict[Path, Path] = {}
         self._stop_sent: float | None = None
@@ -104,7 +106,8 @@ class OnRay(Executor):
         """The jobs; with ``gpus=auto``, with the shares of a GPU that suit their kinds, measured if needed."""
         if not self.auto:
             return list(jobs)
-        return share_gpus(self._cluster, jobs, seconds, self.cpus, self._measure)
+        shared, self._known = share_gpus(self._cluster, jobs, seconds, self.cpus, self._measure)
+        return shared
 
     def check(self, requests: Iterable[Resources]) -> None:
         """Check that some machine could hold each request; starts or joins Ray.
@@ -232,9 +235,13 @@ class OnRay(Executor):
             worker.node, worker.pid = answer
             return None
         outcome: Outcome = answer
-        worker.job = None
+        job, worker.job = worker.job, None
+        learn(self._known, job, outcome)
         if not outcome.done:  # after an error CUDA may be unusable in this process
             self._drop(worker)
+        if outcome.out_of_memory and job.resources.gpus < 1 and self.auto and self._stop_sent is None:
+            self._queue.append((time.monotonic(), alone(job)))
+            return None
         return outcome
 
     def _worker_lost(self, worker: WorkerHandle, error: Exception) -> Outcome | None:

@@ -22,8 +22,8 @@ def share_gpus(
     seconds: float,
     threads: int,
     measure: Callable[[ProbeRequest], Measurements | None],
-) -> list[Job]:
-    """Jobs with the shares of a GPU that suit their kinds; says what was chosen on stderr.
+) -> tuple[list[Job], Measurements | None]:
+    """Jobs with the shares of a GPU that suit their kinds, and what is known of it; says what was chosen on stderr.
 
     Args:
         cluster: whose GPUs they share.
@@ -34,18 +34,18 @@ def share_gpus(
     """
     request = probe_request(jobs, seconds, threads)
     if request is None or not worth_measuring(request):
-        return list(jobs)
+        return list(jobs), None
     kinds = sorted(kind.removeprefix("accelerator_type:") for kind in cluster.gpu_kinds())
     if len(kinds) > 1:  # a share of one is not a share of another
         _say(f"executor.gpus=auto: Ray has several kinds of GPUs ({', '.join(kinds)}): each run has one")
-        return list(jobs)
+        return list(jobs), None
     try:
         known: Measurements | None = cluster.call_on_gpu(measure, request)
     except LacunaError as error:
         _say(f"executor.gpus=auto: nothing was measured ({error}): each run has one")
-        return list(jobs)
+        return list(jobs), None
     _say(choice_text(request.kinds, known, UNKNOWN))
-    return with_shares(jobs, known, UNKNOWN, lambda job, share: job.resources.cpus)
+    return with_shares(jobs, known, UNKNOWN, lambda job, share: job.resources.cpus), known
 
 
 def _say(text: str) -> None:

@@ -6,15 +6,17 @@ import math
 import multiprocessing.connection
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.executors.cards import Cards
-from lacuna.executors.inline import Inline, environment
+from lacuna.executors.cluster_capacity import TOLERANCE
+from lacuna.executors.inline import Inline
 from lacuna.executors.processes import GPU_RUNS
-from lacuna.executors.sharing import choice_text, probe_request, with_shares, worth_measuring
+from lacuna.executors.sharing import alone, choice_text, learn, probe_request, with_shares, worth_measuring
 from lacuna.executors.validation import check_whole
 from lacuna.executors.worker import run_job
 from lacuna.runs.machine import cores, visible_gpus
@@ -70,6 +72,10 @@ class SharedCards(Executor):
         self._cards = Cards(names)
         self._names = names
         self._workers: list[CardWorker] = []
+        self._jobs: dict[str, Job] = {}
+        self._again: deque[Job] = deque()
+        self._known: Measurements | None = None
+        self._stopped = False
         self._usual = max(1, min(GPU_RUNS, cores() // max(1, len(names))))
         self._least = 1 / self._usual
 
@@ -82,8 +88,7 @@ class SharedCards(Executor):
         """The jobs with the shares that suit their kinds, measured if needed; says what was chosen on stderr."""
         request, known = probe_request(jobs, seconds, self.cpus, len(self._names)), None
         if request is not None and worth_measuring(request):
-            with environment({"CUDA_VISIBLE_DEVICES": self._names[0]}):
-                known = self.measure(request)
+            known = self._known = self.measure(request)
             print(choice_text(request.kinds, known, self._usual), file=sys.stderr, flush=True)
         default = self.resources(1).cpus
 
@@ -107,12 +112,11 @@ class SharedCards(Executor):
     @property
     def slots(self) -> int:
         """The jobs that run, and as many more as there is room for."""
-        busy = [worker for worker in self._workers if worker.process.busy]
-        return len(busy) + self._room().places(self._least)
+        return len(self._jobs) + self._room().places(self._least)
 
     def takes(self, job: Job) -> bool:
-        """Whether the GPUs have room for a job now."""
-        return self._room().find(job.resources.gpus) is not None
+        """Whether the GPUs have room for a job now, and none that ran out of memory waits for a whole one."""
+        return not self._again and self._room().find(job.resources.gpus) is not None
 
     def submit(self, job: Job) -> None:
         """Give the job to an idle worker of its kind, or to a new one; idle workers that are in its way end."""
@@ -126,22 +130,28 @@ class SharedCards(Executor):
         if chosen is None:
             chosen = self._start(asked, cards, idle)
         chosen.process.submit(job)
+        self._jobs[job.identity] = job
 
     def wait(self, timeout: float) -> list[Outcome]:
         """Outcomes of the jobs that have ended, or of the first that ends in time."""
         until = time.monotonic() + timeout
         while True:
+            if self._stopped and self._again:
+                return [self._forget(self._again.popleft())]
+            while self._again and self._room().find(1.0) is not None:
+                self.submit(self._again.popleft())
             watched = [handle for worker in self._workers for handle in worker.process.watched()]
             if not watched:
                 return []
             multiprocessing.connection.wait(watched, max(0.0, until - time.monotonic()))
             busy = [worker.process for worker in self._workers if worker.process.busy]
-            ended = [outcome for process in busy for outcome in process.wait(0)]
+            ended = [outcome for process in busy for outcome in process.wait(0) if self._ends(outcome)]
             if ended or time.monotonic() >= until:
                 return ended
 
     def stop(self) -> None:
         """Ask all busy workers to stop."""
+        self._stopped = True
         for worker in self._workers:
             worker.process.stop()
 
@@ -151,7 +161,24 @@ class SharedCards(Executor):
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.process.close()
-        self._cards = Cards(self._names)
+        self._cards, self._stopped = Cards(self._names), False
+        self._jobs.clear()
+        self._again.clear()
+
+    def _ends(self, outcome: Outcome) -> bool:
+        """Whether a job has ended; if its share of a GPU had too little memory, it goes on with a whole one."""
+        job = self._jobs[outcome.identity]
+        learn(self._known, job, outcome)
+        if outcome.out_of_memory and job.resources.gpus < 1 and not self._stopped:
+            self._again.append(alone(job))
+            return False
+        del self._jobs[outcome.identity]
+        return True
+
+    def _forget(self, job: Job) -> Outcome:
+        """A job that will not be tried again, because all are asked to stop."""
+        del self._jobs[job.identity]
+        return Outcome.stopped(job.identity)
 
     def _threads(self, gpus: float) -> int:
         return self.cpus or max(1, int(cores() * gpus / max(1, len(self._names))))
@@ -167,7 +194,7 @@ class SharedCards(Executor):
     def _start(self, asked: Resources, cards: tuple[str, ...], idle: Iterable[CardWorker]) -> CardWorker:
         """A new worker; as many idle ones on its cards end as have to make room."""
         for worker in idle:
-            if all(self._cards.free[name] + 1e-6 >= min(asked.gpus, 1.0) for name in cards):
+            if all(self._cards.free[name] + TOLERANCE >= min(asked.gpus, 1.0) for name in cards):
                 break
             if set(worker.cards) & set(cards):
                 worker.process.close()

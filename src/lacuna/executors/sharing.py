@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from lacuna.executors.base import Job, Resources
-from lacuna.throughput.measurements import Measurements
-from lacuna.throughput.probe import SECONDS, SHARE_OF_LIMIT, ProbeRequest, pays
+from lacuna.executors.base import Job, Outcome, Resources
+from lacuna.throughput.measurements import FILL, Measurements
+from lacuna.throughput.probe import CONTEXT, SECONDS, SHARE_OF_LIMIT, ProbeRequest, pays
 from lacuna.throughput.step_kinds import Kind, kind_key, kinds_of, stored_in
 
 SHOWN = 3
@@ -65,6 +66,28 @@ def with_shares(
             job = replace(job, resources=Resources(cpus(job, 1.0), 1.0))
         shared.append(job)
     return shared
+
+
+def learn(known: Measurements | None, job: Job, outcome: Outcome) -> None:
+    """Keep what a run, evaluation included, took of its GPU, if it is more than was expected from its steps.
+
+    The next command gives runs of this kind more; twice the share where one ran out of memory.
+    """
+    row = known.rows.get(kind_key(job.recipe), {}) if known is not None and can_share(job) else {}
+    if known is None or "memory" not in row:
+        return
+    taken = outcome.memory + CONTEXT if outcome.memory else 0
+    if outcome.out_of_memory:
+        taken = int(2 * job.resources.gpus * FILL * known.memory)
+    if taken > row["memory"]:
+        row["memory"] = taken
+        known.save(job.settings.output.absolute())
+
+
+def alone(job: Job) -> Job:
+    """The same job with a whole GPU."""
+    print(f"{job.title}: its share of a GPU has too little memory; the run gets a whole one.", file=sys.stderr)
+    return replace(job, resources=replace(job.resources, gpus=1.0))
 
 
 def choice_text(kinds: Sequence[Kind], known: Measurements | None, unknown: int) -> str:

@@ -47,7 +47,8 @@ def plan_text(
     lines += ["", *tree[:MOST_LINES]]
     if len(tree) > MOST_LINES:
         lines.append(f"... and {len(tree) - MOST_LINES} more lines")
-    at_a_time = f" on {gpus} GPUs, shared by several runs each" if gpus else f" with {slots} at a time"
+    shared = f" on {gpus} GPU{'s' if gpus > 1 else ''}, shared by several runs each"
+    at_a_time = shared if gpus else f" with {slots} at a time"
     lines += ["", *_summary(plan, estimate, gpus or slots, trainings, at_a_time if gpus or slots > 1 else "")]
     return "\n".join(lines)
 

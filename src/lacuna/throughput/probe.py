@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.runs.environment import hardware
-from lacuna.runs.machine import cores, visible_gpus
+from lacuna.runs.machine import cores, environment, visible_gpus
 from lacuna.runs.recipe import FEATURES
 from lacuna.throughput.bench import LEVELS, Bench
 from lacuna.throughput.card import CardMemory, card_memory, least_free
@@ -66,7 +66,7 @@ def probe(request: ProbeRequest, memory: CardMemory | None = None) -> Measuremen
 
     Args:
         request: what to measure.
-        memory: of the card; None: asked.
+        memory: of the card with the least free memory; None: the driver is asked.
 
     Returns:
         All that is known about this kind of card; None if the memory of a card is not known.
@@ -78,7 +78,12 @@ def probe(request: ProbeRequest, memory: CardMemory | None = None) -> Measuremen
     known.memory = memory.free
     wanted = [kind for kind in request.kinds if pays(kind) and "side_by_side" not in known.rows.get(kind.key, {})]
     if wanted and request.seconds > 0:
-        _Probe(request, known, memory).run(wanted)
+        _Probe(request, known).run(wanted)
+    for kind in request.kinds:  # these may have more images than those that were measured
+        row = known.rows.get(kind.key, {})
+        if "ms" in row:
+            row["memory"] = max(row.get("memory", 0), memory_of_a_run(kind, row))
+    if wanted:
         known.save(request.output)
     return known
 
@@ -89,10 +94,11 @@ def pays(kind: Kind) -> bool:
 
 
 class _Probe:
-    def __init__(self, request: ProbeRequest, known: Measurements, memory: CardMemory) -> None:
-        self.request, self.known, self.memory = request, known, memory
+    def __init__(self, request: ProbeRequest, known: Measurements) -> None:
+        self.request, self.known = request, known
         self.until = time.monotonic() + request.seconds
-        self._warm: CardMemory | None = None
+        self.card = next(iter(visible_gpus()), None)
+        self._before = self._warm = self._asked()
 
     def run(self, wanted: Sequence[Kind]) -> None:
         """Measure alone, then several at a time, as many kinds as there is time for."""
@@ -101,7 +107,8 @@ class _Probe:
             file=sys.stderr,
             flush=True,
         )
-        with Pool(max(LEVELS)) as pool:
+        visible = {} if self.card is None else {"CUDA_VISIBLE_DEVICES": self.card}
+        with environment(visible), Pool(max(LEVELS)) as pool:
             bench = Bench(
                 pool,
                 root=self.request.root,
@@ -129,17 +136,21 @@ class _Probe:
         if row is None:
             return False
         if "ms" in row:
-            row["memory"] = memory_of_a_run(kind, row, self._seen())
+            row["process"] = int(max(self._seen(), FRAGMENTS * row["bytes"] + CONTEXT))
+            row["memory"] = memory_of_a_run(kind, row)
         self.known.rows[kind.key] = row
         return True
 
     def _look(self) -> None:
         """Ask the driver while the one process of the pool holds all that a run needs."""
-        cards = visible_gpus()
-        self._warm = card_memory(cards[0]) if cards else None
+        self._warm = self._asked()
 
     def _seen(self) -> int:
-        return 0 if self._warm is None else self._warm.used - self.memory.used
+        """Bytes by which the memory in use has grown; 0: not known."""
+        return 0 if self._warm is None or self._before is None else self._warm.used - self._before.used
+
+    def _asked(self) -> CardMemory | None:
+        return None if self.card is None else card_memory(self.card)
 
     def _left(self) -> float:
         return self.until - time.monotonic()
@@ -148,7 +159,7 @@ class _Probe:
         return self.request.threads or max(1, cores() // (number * self.request.cards))
 
 
-def memory_of_a_run(kind: Kind, row: Mapping[str, Any], seen: int) -> int:
+def memory_of_a_run(kind: Kind, row: Mapping[str, Any]) -> int:
     """Bytes of a card that a run of a kind takes.
 
     Steps were measured with a part of the training images. A run has all of them on its card, and caches what frozen
@@ -156,13 +167,11 @@ def memory_of_a_run(kind: Kind, row: Mapping[str, Any], seen: int) -> int:
 
     Args:
         kind: of the run.
-        row: its measurement.
-        seen: by how much the memory in use grew, as the driver says; 0: not known.
+        row: its measurement, with ``process``: bytes of the process that was measured.
     """
-    process = max(seen, FRAGMENTS * row["bytes"] + CONTEXT)
     missing = max(0, kind.images - row["images"])
     values = values_of_a_step(kind.recipe) / batch_size(kind.recipe)
     images = min(RESIDENT, missing * values * 2)  # a byte for the value, at most one for the mask
     frozen = any(name != FEATURES for name in kind.recipe.prerequisites)
     cached = CACHE * missing / kind.images if frozen else min(CACHE, missing * values * 8)
-    return int(process + images + cached)
+    return int(row["process"] + images + cached)

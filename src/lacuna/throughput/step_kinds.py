@@ -32,7 +32,7 @@ class Kind:
         name: for people.
         recipe: of one of the runs.
         steps: number of steps of every run.
-        images: number of training images of a run.
+        images: largest number of training images of a run.
     """
 
     key: str
@@ -63,7 +63,8 @@ def kinds_of(recipes: Iterable[Recipe], counts: Counts = official_counts) -> tup
             continue
         key = kind_key(recipe)
         if key not in found:
-            found[key] = Kind(key, _name(recipe, key, found), recipe, images=train_images(recipe, counts))
+            found[key] = Kind(key, _name(recipe, key, found), recipe)
+        found[key].images = max(found[key].images, train_images(recipe, counts))
         found[key].steps.append(steps)
     return sorted(found.values(), key=lambda kind: -kind.weight), others
 
