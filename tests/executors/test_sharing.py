@@ -106,6 +106,7 @@ class Imagined(Inline):
     """A worker whose jobs end when they are told to; it holds its memory until it is closed."""
 
     alive: list[Imagined]
+    held: str
 
     def submit(self, job: Job) -> None:
         self._job = job
@@ -138,7 +139,6 @@ def test_the_memory_of_what_lives_on_a_card_never_exceeds_it(monkeypatch: pytest
 
     def start(self: Imagined, *args: object, **kwargs: object) -> None:
         started(self, *args, **kwargs)  # type: ignore[arg-type]
-        self.held = ""
         Imagined.alive.append(self)
 
     monkeypatch.setattr(Imagined, "__init__", start)
@@ -154,11 +154,10 @@ def test_the_memory_of_what_lives_on_a_card_never_exceeds_it(monkeypatch: pytest
             draw.choice(busy)._job = None
         executor.submit(job)
         held: dict[str, float] = {}
-        for worker in executor._workers:
-            assert worker.process in Imagined.alive
-            if worker.process._job is not None:
-                worker.process.held = kind_key(worker.process._job.recipe)  # type: ignore[attr-defined]
-            held[worker.cards[0]] = held.get(worker.cards[0], 0) + sizes[worker.process.held]  # type: ignore[attr-defined]
+        for worker in Imagined.alive:  # whether the executor still knows it or not
+            if worker._job is not None:
+                worker.held = kind_key(worker._job.recipe)
+            held[str(worker.device)] = held.get(str(worker.device), 0) + sizes[worker.held]
         assert all(size <= FILL * total for size in held.values())
         together = max(together, sum(worker.busy for worker in Imagined.alive))
     assert together >= 4  # and they do share
