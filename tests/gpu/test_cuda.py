@@ -19,16 +19,17 @@ from safetensors.torch import load_file
 
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
-from lacuna.gpu.pool import Pool
-from lacuna.gpu.random_images import shortened, write_random_images
-from lacuna.gpu.step_kinds import batch_size
-from lacuna.gpu.stopwatch import TimingRequest
+from lacuna.gpu.random_images import write_random_images
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.prepare import prepare_data
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
+from lacuna.throughput.pool import Pool
+from lacuna.throughput.shortened import shortened
+from lacuna.throughput.step_kinds import batch_size
+from lacuna.throughput.stopwatch import TimingRequest
 from lacuna.training.loggers import read_history
 from lacuna.training.run import execute
 from tests.gpu.same_random import Rounded, SameRandomNumbers

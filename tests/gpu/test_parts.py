@@ -16,16 +16,18 @@ from lacuna.gpu.deadline import Clock
 from lacuna.gpu.gpu_tests import files_with_gpu_tests, summary
 from lacuna.gpu.handover import pack_runs, unpack_runs
 from lacuna.gpu.options import PARTS, parse
-from lacuna.gpu.pool import Pool
 from lacuna.gpu.priority import Tier, WantedRun, cheapest_first, wanted_runs
-from lacuna.gpu.projection import best_number, load_rows, projection, save_rows, seconds_of
-from lacuna.gpu.random_images import shortened, write_random_images
-from lacuna.gpu.step_kinds import Kind, kind_key, kinds_of, steps_of, train_images
-from lacuna.gpu.stopwatch import TimingRequest
+from lacuna.gpu.projection import projection
+from lacuna.gpu.random_images import write_random_images
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.prepare import prepare_data
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.resolve import resolve
+from lacuna.throughput.pool import Pool
+from lacuna.throughput.rows import best_number, load_rows, save_rows, seconds_of
+from lacuna.throughput.shortened import shortened
+from lacuna.throughput.step_kinds import Kind, kind_key, kinds_of, steps_of, train_images
+from lacuna.throughput.stopwatch import TimingRequest
 from tests.runs.real import ROOT, config
 from tests.tables.planning import plan, spec
 

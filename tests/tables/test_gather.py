@@ -17,8 +17,12 @@ from lacuna.tables.best import paper_interval, table_marks
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.gather import CellResult, TableResult, gather
 from lacuna.tables.plan import Plan
+from lacuna.throughput.measurements import Measurements
+from lacuna.throughput.rows import seconds_of
+from lacuna.throughput.step_kinds import kind_key, stored_in
 from tests.tables.finished import ATTEMPT, DONE, begin, finish, plan
 from tests.tables.planning import spec
+from tests.throughput.made_up import GIB, row
 
 SEEDS = (0, 1, 2)
 
@@ -247,3 +251,32 @@ def test_an_estimate_prefers_the_same_batch_size(digits_root: Path, tmp_path: Pa
     finish(second, tmp_path, {"test/accuracy": 0.5}, status={**DONE, "ended": "2026-11-20T10:00:10+00:00"})
     assert Estimates(tmp_path)(second.with_seed(7)) == 10
     assert Estimates(tmp_path)(first.with_seed(7)) == 100
+
+
+def test_an_estimate_from_measured_steps_is_steps_times_milliseconds(
+    digits_root: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("lacuna.tables.estimate.hardware", lambda accelerator: "A GPU")
+    found = plan(digits_root, tmp_path, seeds=(0, 1))
+    first, second = recipes(found)["zero", "square"]
+    finish(first, tmp_path, {"test/accuracy": 0.5})
+    measured = {**row(50.0, 1.0, n2=60.0, n4=80.0, n8=400.0), "images": 24, "begin_seconds": 3.0}
+    Measurements("A GPU", 40 * GIB, {kind_key(second): measured}).save(tmp_path)
+    images, batch = second.config["data"]["train_images"], second.training["batch_size"]
+    steps, begin = second.training["epochs"] * -(-images // batch), 3.0 * images / 24
+    alone = Estimates(tmp_path, root=digits_root)
+    assert alone(second) == alone.wall(second) == pytest.approx(steps * 0.050 + begin)
+    # with four at a time each takes longer, and a fourth of the GPU
+    shared = Estimates(tmp_path, root=digits_root, shared=True)
+    assert shared.wall(second) == pytest.approx(steps * 0.080 + begin) == pytest.approx(4 * shared(second))
+    # the number of steps is that of the data that are here
+    larger = {**second.config, "data": {**second.config["data"], "train_images": None}}
+    counted = stored_in(digits_root)(larger["data"])["train"] - larger["data"]["validation"]
+    assert alone(Recipe(larger)) == pytest.approx(
+        second.training["epochs"] * -(-counted // batch) * 0.050 + 3.0 * counted / 24
+    )
+    # other kinds, and other hardware: from finished runs, if any
+    assert shared(recipes(found)["misconv", "square"][0]) is None
+    monkeypatch.setattr("lacuna.tables.estimate.hardware", lambda accelerator: "another")
+    assert Estimates(tmp_path, shared=True)(second) == 100
+    assert seconds_of(second, {}) is None

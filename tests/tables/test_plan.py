@@ -120,6 +120,9 @@ def test_plan_text_shows_tree_counts_and_time(digits_root: Path, tmp_path: Path)
     assert lines[-2] == "28 runs: 1 done, 27 to do"
     # 19 classifiers at 30 s, two at a time; 8 densities are unknown and count as much
     assert lines[-1] == "time left: ~7 min with 2 at a time (19 of 27 runs timed)"
+    # seconds of a GPU each, on two GPUs
+    shared = plan_text(found, lambda recipe: 30.0, gpus=2).splitlines()
+    assert shared[-1] == "time left: ~7 min on 2 GPUs, shared by several runs each"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -12,6 +12,9 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.runs.title import run_title
+
+OUT_OF_MEMORY = ("CUDA out of memory", "CUDA error: out of memory")
+"""How torch says that the memory of a GPU does not suffice."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ class Outcome:
         identity: the identity of the job.
         error: None if it is done; otherwise one sentence (for the user's mistakes) or the traceback.
         interrupted: the job was stopped and can be resumed.
+        memory: most bytes of a GPU that torch reserved for a job that is done; 0: none, or not known.
     """
 
     identity: str
     error: str | None = None
     interrupted: bool = False
+    memory: int = 0
 
     @classmethod
     def stopped(cls, identity: str) -> Outcome:
@@ -74,6 +79,11 @@ class Outcome:
     def done(self) -> bool:
         """Whether the run is finished."""
         return self.error is None and not self.interrupted
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the job failed because a GPU had too little memory for it."""
+        return not self.interrupted and any(text in (self.error or "") for text in OUT_OF_MEMORY)
 
 
 class Executor(ABC):
@@ -94,10 +104,23 @@ class Executor(ABC):
             LacunaError: a run asks for more than there is; names the config key to change.
         """
 
+    def prepare(self, jobs: Sequence[Job], seconds: float) -> list[Job]:
+        """The jobs with the requests that suit them, before any of them is submitted.
+
+        Args:
+            jobs: of a plan, with the request of :meth:`resources`.
+            seconds: until the time limit of the command.
+        """
+        return list(jobs)
+
     @property
     @abstractmethod
     def slots(self) -> int:
         """How many jobs to submit at a time: enough to keep every worker busy."""
+
+    def takes(self, job: Job) -> bool:
+        """Whether a job can be submitted now, where :attr:`slots` alone does not tell."""
+        return True
 
     @abstractmethod
     def submit(self, job: Job) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 
 from lacuna.errors import LacunaError
@@ -18,7 +18,7 @@ from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.executors.signals import accept_one_interrupt
 from lacuna.executors.validation import check_gpus, check_whole
 from lacuna.executors.worker import run_job
-from lacuna.runs.machine import cores, gpu_count
+from lacuna.runs.machine import cores, environment, gpu_count
 
 GRACE = 30.0
 """Seconds that a worker has to save its state and stop."""
@@ -32,7 +32,8 @@ class Inline(Executor):
 
     Args:
         cpus: threads of a run; None: every core.
-        gpus: GPUs of a run; None: one for each of its devices, if the machine has GPUs.
+        gpus: GPUs of a run; None: one for each of its devices, if the machine has GPUs. ``auto``: the same here;
+            :func:`lacuna.executors.opening.open_executor` lets several runs share a GPU instead.
         retries: restarts of a job after its worker died.
         work: the function that the worker calls with a job.
         device: the GPU that the worker sees, as in ``CUDA_VISIBLE_DEVICES``; None: all that this process sees.
@@ -44,7 +45,7 @@ class Inline(Executor):
     def __init__(
         self,
         cpus: int | None = None,
-        gpus: float | None = None,
+        gpus: float | str | None = None,
         retries: int = 2,
         work: Callable[[Job], Outcome] = run_job,
         device: str | None = None,
@@ -52,7 +53,8 @@ class Inline(Executor):
         check_whole("cpus", cpus, 1)
         check_whole("retries", retries, 0)
         check_gpus(gpus)
-        self.cpus, self.gpus, self.retries, self.work, self.device = cpus, gpus, retries, work, device
+        self.gpus = None if isinstance(gpus, str) else gpus
+        self.cpus, self.retries, self.work, self.device = cpus, retries, work, device
         self._job: Job | None = None
         self._deaths = 0
         self._threads = 0
@@ -162,7 +164,7 @@ class Inline(Executor):
         self._pipe, theirs = context.Pipe()
         visible = "" if self.gpus == 0 else self.device
         devices = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-        with _environment({"OMP_NUM_THREADS": str(threads), **devices}), _sigint_blocked():
+        with environment({"OMP_NUM_THREADS": str(threads), **devices}), _sigint_blocked():
             self._process = context.Process(target=_serve, args=(theirs, self.work), daemon=False, name="lacuna-worker")
             self._process.start()
         theirs.close()
@@ -223,21 +225,6 @@ def _sigint_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables of processes started now."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
 
 
 def _exit_with_parent() -> None:

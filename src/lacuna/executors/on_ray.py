@@ -9,49 +9,28 @@ import sys
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.executors.cluster_capacity import check_fits, free_slots, size
 from lacuna.executors.ray_cluster import Cluster
+from lacuna.executors.ray_handle import WorkerHandle, loss_reason
+from lacuna.executors.ray_sharing import share_gpus
 from lacuna.executors.ray_worker import Worker
+from lacuna.executors.sharing import alone, learn
 from lacuna.executors.validation import check_gpus, check_whole
 from lacuna.executors.worker import run_job
+from lacuna.throughput.measurements import Measurements
+from lacuna.throughput.probe import ProbeRequest, probe
 
 GRACE = 30.0
 """Seconds that workers have to save their state and stop."""
 
 PATIENCE = 60.0
 """Seconds after which a run that does not fit is placed before smaller ones that would."""
-
-
-@dataclass(eq=False)
-class WorkerHandle:
-    """A worker on Ray: requested, idle or busy.
-
-    Args:
-        actor: Ray's handle of the actor.
-        resources: of the worker; they never change.
-        pending: Ray's reference to its next answer: its location, or the outcome of its job; None if idle.
-        node, pid: its location.
-        job: its present job.
-    """
-
-    actor: Any
-    resources: Resources
-    pending: Any
-    node: str | None = None
-    pid: int | None = None
-    job: Job | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether it can take a job now."""
-        return self.pending is None
 
 
 class OnRay(Executor):
@@ -65,10 +44,11 @@ class OnRay(Executor):
         address: None: this machine; ``auto`` or ``host:port``: a cluster that this machine is part of.
         cpus: CPU cores (threads) of each process of a run; None: 1.
         gpus: GPUs of a run. A fraction lets several runs share one; neither memory nor time is limited then. None: one
-            per process if the cluster has GPUs.
+            per process if the cluster has GPUs. ``auto``: as measured on one of them, if they are all of one kind.
         retries: restarts of a job after its worker was lost.
         local_cpus, local_gpus: what Ray may use of this machine; None: all.
         work: the function that a worker calls with a job.
+        measure: measures on a GPU of the cluster, and gives what is known of it.
 
     Raises:
         LacunaError: a value out of its range.
@@ -78,11 +58,12 @@ class OnRay(Executor):
         self,
         address: str | None = None,
         cpus: int | None = 1,
-        gpus: float | None = None,
+        gpus: float | str | None = None,
         retries: int = 2,
         local_cpus: int | None = None,
         local_gpus: int | None = None,
         work: Callable[[Job], Outcome] = run_job,
+        measure: Callable[[ProbeRequest], Measurements | None] = probe,
     ) -> None:
         check_whole("cpus", cpus, 1)
         check_whole("retries", retries, 0)
@@ -93,11 +74,13 @@ class OnRay(Executor):
             raise LacunaError(
                 "executor.local_cpus and executor.local_gpus need executor.address=null: leave them null."
             )
-        self.cpus, self.gpus, self.retries, self.work = cpus or 1, gpus, retries, work
+        self.auto, self.gpus = isinstance(gpus, str), None if isinstance(gpus, str) else gpus
+        self.cpus, self.retries, self.work, self._measure = cpus or 1, retries, work, measure
         self._cluster = Cluster(None if address is None else str(address), local_cpus, local_gpus)
         self._requests: set[Resources] = set()
         self._queue: deque[tuple[float, Job]] = deque()
         self._workers: list[WorkerHandle] = []
+        self._known: Measurements | None = None
         self._losses: Counter[str] = Counter()
         self._markers: dict[Path, Path] = {}
         self._stop_sent: float | None = None
@@ -118,6 +101,13 @@ class OnRay(Executor):
                 "leave executor.gpus null, which gives each its own."
             )
         return Resources(self.cpus * devices, float(devices if devices > 1 and gpus else gpus))
+
+    def prepare(self, jobs: Sequence[Job], seconds: float) -> list[Job]:
+        """The jobs; with ``gpus=auto``, with the shares of a GPU that suit their kinds, measured if needed."""
+        if not self.auto:
+            return list(jobs)
+        shared, self._known = share_gpus(self._cluster, jobs, seconds, self.cpus, self._measure)
+        return shared
 
     def check(self, requests: Iterable[Resources]) -> None:
         """Check that some machine could hold each request; starts or joins Ray.
@@ -245,9 +235,13 @@ class OnRay(Executor):
             worker.node, worker.pid = answer
             return None
         outcome: Outcome = answer
-        worker.job = None
+        job, worker.job = worker.job, None
+        learn(self._known, job, outcome)
         if not outcome.done:  # after an error CUDA may be unusable in this process
             self._drop(worker)
+        if outcome.out_of_memory and job.resources.gpus < 1 and self.auto and self._stop_sent is None:
+            self._queue.append((time.monotonic(), alone(job)))
+            return None
         return outcome
 
     def _worker_lost(self, worker: WorkerHandle, error: Exception) -> Outcome | None:
@@ -263,10 +257,10 @@ class OnRay(Executor):
         if worker.job is not None:
             self._queue.appendleft((time.monotonic(), job))
         if losses <= self.retries:
-            print(f"{job.title}: its worker was lost ({_reason(error)}); the run is restarted.", file=sys.stderr)
+            print(f"{job.title}: its worker was lost ({loss_reason(error)}); the run is restarted.", file=sys.stderr)
             return None
         self._queue = deque(entry for entry in self._queue if entry[1] is not job)
-        return Outcome(job.identity, f"its worker on Ray was lost {losses} times ({_reason(error)}).")
+        return Outcome(job.identity, f"its worker on Ray was lost {losses} times ({loss_reason(error)}).")
 
     def _drop(self, worker: WorkerHandle) -> None:
         self._workers.remove(worker)
@@ -287,14 +281,3 @@ class OnRay(Executor):
         except OSError as error:
             raise LacunaError(f"output={output} cannot be written ({error.strerror}): choose another.") from error
         self._markers[output] = marker
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    if "low on memory" in text or "OutOfMemory" in type(error).__name__:
-        return "Ray ended it because its machine ran out of memory: fewer runs share one if executor.cpus is higher"
-    if "creation task" in text or "runtime_env" in text:
-        return f"it cannot start there: {text.splitlines()[-1].strip()}"
-    if "Unavailable" in type(error).__name__ or "its node has died" in text:
-        return "its machine no longer answers"
-    return "its process was killed or crashed: perhaps there is too little memory"

@@ -27,7 +27,8 @@ class Processes(Executor):
     Args:
         runs: jobs at a time; None: four per GPU and at most one per core, without GPUs one per core.
         cpus: threads of a run; None: the cores divided by ``runs``.
-        gpus: 0 hides the GPUs from the runs; None or 1: each run has one, if the machine has GPUs.
+        gpus: 0 hides the GPUs from the runs; None or 1: each run has one, if the machine has GPUs. ``auto``: the same
+            here; :func:`lacuna.executors.opening.open_executor` lets runs share a GPU as measured instead.
         retries: restarts of a job after its worker died.
         work: the function that a worker calls with a job.
 
@@ -39,7 +40,7 @@ class Processes(Executor):
         self,
         runs: int | None = None,
         cpus: int | None = None,
-        gpus: float | None = None,
+        gpus: float | str | None = None,
         retries: int = 2,
         work: Callable[[Job], Outcome] = run_job,
     ) -> None:
@@ -47,8 +48,9 @@ class Processes(Executor):
         check_whole("cpus", cpus, 1)
         check_whole("retries", retries, 0)
         check_gpus(gpus)
-        self.runs = runs or _default_runs(gpus)
-        self.cpus, self.gpus = cpus or max(1, cores() // self.runs), gpus
+        self.gpus = None if isinstance(gpus, str) else gpus
+        self.runs = runs or _default_runs(self.gpus)
+        self.cpus = cpus or max(1, cores() // self.runs)
         devices = [] if gpus == 0 else visible_gpus()
         self._workers = [
             Inline(

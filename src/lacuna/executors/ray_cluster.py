@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,25 @@ class Cluster:
             self._nodes = [Node(found.get("CPU", 0.0), found.get("GPU", 0.0)) for found in alive]
             self._listed_at = time.monotonic()
         return self._nodes
+
+    def gpu_kinds(self) -> set[str]:
+        """The kinds of GPUs of the machines that are alive now, as far as Ray knows them."""
+        alive = [node["Resources"] for node in self.connect().nodes() if node["Alive"]]
+        return {key for found in alive if found.get("GPU") for key in found if key.startswith("accelerator_type:")}
+
+    def call_on_gpu(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function answers that is called on some machine of the cluster, with a whole GPU for itself.
+
+        Raises:
+            LacunaError: it failed, or its machine was lost.
+        """
+        ray = self.connect()
+        options = {"num_cpus": 1, "num_gpus": 1, "max_retries": 0}
+        try:
+            return ray.get(ray.remote(function).options(**options).remote(*arguments))
+        except ray.exceptions.RayError as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise LacunaError(lines[-1].strip()) from error
 
     def interrupt(self, node: str, pid: int) -> None:
         """Send SIGINT to a process on a machine of the cluster; does not wait for its effect."""

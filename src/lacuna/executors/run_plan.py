@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lacuna import registry
 from lacuna.executors.base import Executor, Job, Resources
 from lacuna.executors.live_view import LiveView
+from lacuna.executors.opening import open_executor, shares_gpus
 from lacuna.executors.schedule import BLOCKED, DONE, FAILED, INTERRUPTED, WAITING, Schedule, Task
 from lacuna.executors.signals import stop_on_sigterm
 from lacuna.executors.time_limit import TimeLimit, run_until_limit
@@ -51,11 +51,12 @@ def run_plan(plan: Plan, config: Mapping[str, Any], limit: TimeLimit) -> RunSumm
     if not unfinished or limit.reached:
         return RunSummary(unfinished=len(unfinished))
     stop_on_sigterm()
-    executor: Executor = registry.build("executor", config["executor"])
+    executor = open_executor(config)
     with executor:
-        jobs = _jobs(unfinished, executor, config)
-        estimates = Estimates(plan.output, config["trainer"]["accelerator"], plan.archive.folder)
-        expected = {job.identity: estimates(job.recipe) for job in jobs}
+        jobs = _jobs(unfinished, executor, config, limit)
+        accelerator, root = config["trainer"]["accelerator"], config["data"]["root"]
+        estimates = Estimates(plan.output, accelerator, plan.archive.folder, root, shared=shares_gpus(config))
+        expected = {job.identity: estimates.wall(job.recipe) for job in jobs}
         finished = len(plan.runs) - len(jobs)
         with LiveView(len(plan.runs), finished, expected, limit_text=lambda: limit.text) as view:
             schedule = Schedule(executor, [view])
@@ -74,12 +75,13 @@ def prerequisites_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     return sorted(runs, key=lambda run: (run.state == FAILED_BEFORE, run.recipe.identity not in needed))
 
 
-def _jobs(runs: Sequence[PlannedRun], executor: Executor, config: Mapping[str, Any]) -> list[Job]:
+def _jobs(runs: Sequence[PlannedRun], executor: Executor, config: Mapping[str, Any], limit: TimeLimit) -> list[Job]:
     devices = config["trainer"].get("devices") or 1
     resources = executor.resources(devices)
     if config["trainer"]["accelerator"] == "cpu":
         resources = Resources(resources.cpus, 0.0)
     jobs = [_job(run, resources, devices, config) for run in prerequisites_first(runs)]
+    jobs = executor.prepare(jobs, limit.seconds_left)
     executor.check({job.resources for job in jobs})
     return jobs
 

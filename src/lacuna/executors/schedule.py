@@ -96,7 +96,10 @@ class Schedule:
     def advance(self, timeout: float) -> list[Task]:
         """Submit ready jobs, then wait up to ``timeout`` seconds for a job to end; the tasks that have ended."""
         while self._ready and not self._stopping and self._running < self.executor.slots:
-            task = self.tasks[self._ready.popleft()]
+            task = self.tasks[self._ready[0]]
+            if not self.executor.takes(task.job):
+                break  # no later job overtakes it, or a big one would wait for ever
+            self._ready.popleft()
             task.state, task.started = RUNNING, time.monotonic()
             self._running += 1
             self._notify(task)

@@ -15,13 +15,13 @@ from lacuna.executors.time_limit import TimeLimit, run_until_limit
 from lacuna.gpu.deadline import Clock
 from lacuna.gpu.planning import plan_of
 from lacuna.gpu.priority import TIERS, WantedRun, cheapest_first, wanted_runs
-from lacuna.gpu.projection import Rows, seconds_of
 from lacuna.gpu.results import DONE, RUNNING, STOPPED
-from lacuna.gpu.step_kinds import steps_of, values_of_a_step
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.title import group_title
 from lacuna.tables.plan import ARCHIVED, UNNEEDED, Plan, find_states
 from lacuna.tables.plan import DONE as FINISHED
+from lacuna.throughput.rows import Rows, seconds_of
+from lacuna.throughput.step_kinds import steps_of, values_of_a_step
 
 NOT_TO_DO = (FINISHED, ARCHIVED, UNNEEDED)
 """States of runs that need not be done."""

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lacuna import files
-from lacuna.errors import LacunaError
-from lacuna.gpu.step_kinds import Kind, kind_key, steps_of, train_images
-from lacuna.runs.recipe import Recipe
-
-Rows = Mapping[str, Mapping[str, Any]]
-"""Measurements by the key of the kind: ``ms`` per step alone, ``side_by_side`` {n: ms per step with n runs}, ..."""
+from lacuna.throughput.rows import Rows
+from lacuna.throughput.step_kinds import Kind
 
 NOTE = (
     "hours = steps x ms, plus the time of a run before its first step, scaled to all training images; not included: "
@@ -76,45 +69,6 @@ def _hours(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
         "hours_best": (steps * per_run[best] / 1e3 + begin) / 3600,
         **more,
     }
-
-
-def seconds_of(recipe: Recipe, rows: Rows) -> float | None:
-    """Seconds of a run alone, without its prerequisites; None if its kind was not measured."""
-    row = rows.get(kind_key(recipe))
-    if row is None or "ms" not in row:
-        return None
-    begin = row["begin_seconds"] * train_images(recipe) / max(1, row["images"])
-    return float(steps_of(recipe) * row["ms"] / 1e3 + begin)
-
-
-def best_number(rows: Rows) -> int | None:
-    """The number of runs at a time with the most steps per second, median over the measured kinds; None if none."""
-    best = []
-    for row in rows.values():
-        if row.get("side_by_side"):
-            speeds = {1: 1 / row["ms"], **{n: n / ms for n, ms in row["side_by_side"].items()}}
-            best.append(max(speeds, key=lambda n: speeds[n]))
-    return round(statistics.median_high(best)) if best else None
-
-
-def save_rows(file: Path, hardware: str, rows: Rows) -> None:
-    """Save measurements for a later command on the same hardware."""
-    files.write_json(file, {"hardware": hardware, "rows": dict(rows)})
-
-
-def load_rows(file: Path, hardware: str) -> dict[str, dict[str, Any]]:
-    """The measurements of :func:`save_rows`, without failed ones; empty if there are none of this hardware."""
-    try:
-        saved = files.read_json(file)
-    except LacunaError:
-        return {}
-    if saved["hardware"] != hardware:
-        return {}
-    rows: dict[str, dict[str, Any]] = {key: row for key, row in saved["rows"].items() if "ms" in row}
-    for row in rows.values():
-        if "side_by_side" in row:
-            row["side_by_side"] = {int(n): ms for n, ms in row["side_by_side"].items()}
-    return rows
 
 
 def _line(found: Mapping[str, Any]) -> str:

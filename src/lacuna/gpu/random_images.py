@@ -12,16 +12,11 @@ import yaml
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, PreparedData, write
 from lacuna.runs.budget import source_of
-from lacuna.runs.recipe import Recipe
+from lacuna.throughput.shortened import IMAGES
 
 WITHOUT_NAME = ("arrays", "folder")
 VALUES = 50_000_000
 """Largest number of pixel values of a training set; there are at most ``IMAGES`` images."""
-IMAGES = 8192
-STEPS = 4
-"""Least number of steps per epoch: the first of each epoch is not timed."""
-COSTLY = {"flow": 128, "density": 2048}
-"""Largest number of images if a prerequisite imputes all of them before the first step."""
 
 
 def write_random_images(root: Path) -> None:
@@ -53,13 +48,3 @@ def _labels(source: Any, count: int, rng: np.random.Generator) -> np.ndarray | N
     if source.attributes is not None:
         return rng.integers(0, 2, (count, source.attributes), dtype=np.uint8)
     return None
-
-
-def shortened(recipe: Recipe, batch_size: int) -> dict[str, Any]:
-    """The recipe's config with as few training images as the timing of steps needs: whole batches, at least four."""
-    imputer = recipe.config.get("stem", {}).get("imputer", {})
-    own = ["density"] if recipe.config.get("stem", {}).get("prerequisites") else []
-    costly = [COSTLY[part] for part in (*imputer.get("prerequisites", ()), *own) if part in COSTLY]
-    images = recipe.config["data"].get("train_images") or IMAGES
-    steps = max(STEPS, min([images, IMAGES, *costly]) // batch_size)
-    return {**recipe.config, "data": {**recipe.config["data"], "train_images": steps * batch_size}}

@@ -18,15 +18,16 @@ from lacuna.gpu.handover import pack_runs
 from lacuna.gpu.options import Options
 from lacuna.gpu.packed_data import DataPreparation
 from lacuna.gpu.planning import plan_of
-from lacuna.gpu.pool import Pool
-from lacuna.gpu.projection import best_number, load_rows, save_rows
 from lacuna.gpu.random_images import write_random_images
 from lacuna.gpu.results import DONE, FAILED, STOPPED, Results
-from lacuna.gpu.step_costs import LEVELS, StepCosts
-from lacuna.gpu.step_kinds import kinds_of
+from lacuna.gpu.step_costs import StepCosts
 from lacuna.runs.archive import FULL, archive_runs, pack
 from lacuna.runs.recipe import Recipe
 from lacuna.tables.plan import Plan
+from lacuna.throughput.bench import LEVELS
+from lacuna.throughput.pool import Pool
+from lacuna.throughput.rows import best_number, load_rows, save_rows
+from lacuna.throughput.step_kinds import kinds_of
 
 ARCHIVE, RESUME = "archive.jsonl", "resume.tgz"
 PREPARE_WITHIN = 300.0

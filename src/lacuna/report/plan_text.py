@@ -20,7 +20,9 @@ TrainingOf = Callable[[Recipe], Training | None]
 """How a run trains; None: it trains nothing."""
 
 
-def plan_text(plan: Plan, estimate: Estimate, slots: int = 1, trainings: TrainingOf | None = None) -> str:
+def plan_text(
+    plan: Plan, estimate: Estimate, slots: int = 1, trainings: TrainingOf | None = None, gpus: int = 0
+) -> str:
     """The tables, the tree of runs (all seeds of a run on one line), counts, training steps and the time left.
 
     Args:
@@ -28,6 +30,7 @@ def plan_text(plan: Plan, estimate: Estimate, slots: int = 1, trainings: Trainin
         estimate: of an unfinished run.
         slots: number of runs at a time for the estimate of the time left.
         trainings: how runs train; None: not shown.
+        gpus: number of GPUs if runs share them: ``estimate`` is time of a GPU, and ``slots`` unused. 0: they do not.
     """
     lines = [f"{table.spec.name}: {table.spec.title} ({len(table.cells)} cells)" for table in plan.tables]
     seeds = max((table.seeds for table in plan.tables), key=len)  # a figure has one
@@ -44,7 +47,9 @@ def plan_text(plan: Plan, estimate: Estimate, slots: int = 1, trainings: Trainin
     lines += ["", *tree[:MOST_LINES]]
     if len(tree) > MOST_LINES:
         lines.append(f"... and {len(tree) - MOST_LINES} more lines")
-    lines += ["", *_summary(plan, estimate, slots, trainings)]
+    shared = f" on {gpus} GPU{'s' if gpus > 1 else ''}, shared by several runs each"
+    at_a_time = shared if gpus else f" with {slots} at a time"
+    lines += ["", *_summary(plan, estimate, gpus or slots, trainings, at_a_time if gpus or slots > 1 else "")]
     return "\n".join(lines)
 
 
@@ -117,7 +122,7 @@ def _amount(runs: list[PlannedRun], trainings: TrainingOf) -> str:
     return f"{', '.join(parts) or 'none'}{rest}"
 
 
-def _summary(plan: Plan, estimate: Estimate, slots: int, trainings: TrainingOf | None) -> list[str]:
+def _summary(plan: Plan, estimate: Estimate, slots: int, trainings: TrainingOf | None, at_a_time: str) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in plan.counts.items())
     lines = [f"{len(plan.runs)} runs: {counts or 'none'}"]
     if trainings is not None and plan.runs:
@@ -129,7 +134,6 @@ def _summary(plan: Plan, estimate: Estimate, slots: int, trainings: TrainingOf |
     unknown = len(estimates) - len(known)
     seconds = total_seconds(known, unknown)
     if estimates and seconds is not None:
-        at_a_time = f" with {slots} at a time" if slots > 1 else ""
         lines.append(f"time left: ~{duration(seconds / max(slots, 1))}{at_a_time}{timed_text(len(known), unknown)}")
     elif estimates:
         lines.append("time left: unknown, because no similar run has finished yet")

@@ -1,10 +1,12 @@
-"""CPU cores and GPUs of this machine, without torch."""
+"""CPU cores and GPUs of this machine, and the environment of its processes; without torch."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -40,3 +42,18 @@ def visible_gpus() -> list[str]:
     if visible is None:
         return [str(number) for number in range(len(present))]
     return [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")][: len(present)]
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables of processes started now."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

@@ -1,4 +1,4 @@
-"""Estimates of a run's duration, from the durations of similar finished runs."""
+"""Estimates of a run's duration, from measured steps or from the durations of similar finished runs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from typing import Any
 
 from lacuna.runs.environment import hardware
 from lacuna.runs.finished import StoredRun
+from lacuna.runs.protocol import official_counts
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.results import finished_runs, ignored
+from lacuna.throughput.measurements import Measurements
+from lacuna.throughput.rows import seconds_of
+from lacuna.throughput.step_kinds import kind_key, stored_in
 
 Key = str
 SPEED_SETTINGS = ("batch_size",)
 
 
 class Estimates:
-    """Seconds that a run will take, or None if no similar run has finished yet.
+    """Seconds that a run will take, or None if its steps were not measured and no similar run has finished yet.
+
+    Steps were measured if an executor did so on this kind of hardware (:mod:`lacuna.throughput.probe`). Then seconds =
+    steps x milliseconds per step; validation and evaluation are not included.
 
     Similar runs have the same task, data (and number of images), method, network and budget. Runs with the same batch
     size and runs on the same hardware as this machine's are preferred. Only runs count whose duration is known and that
@@ -30,13 +37,48 @@ class Estimates:
         output: the folder in which ``runs/`` lies.
         accelerator: ``trainer.accelerator``; decides on which hardware a run would be.
         archive: the folder of archived runs; None: there is none.
+        root: the data folder, for the number of steps; None: as with the published data.
+        shared: whether runs share the GPUs of this machine, as many at a time as was measured to be best.
     """
 
-    def __init__(self, output: Path | str, accelerator: str = "auto", archive: Path | str | None = None) -> None:
-        self.output, self.accelerator, self.archive = Path(output), accelerator, archive
+    def __init__(
+        self,
+        output: Path | str,
+        accelerator: str = "auto",
+        archive: Path | str | None = None,
+        root: Path | str | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.output, self.accelerator, self.archive, self.shared = Path(output), accelerator, archive, shared
+        self._counts = official_counts if root is None else stored_in(root)
         self._known: dict[str, float | None] = {}
 
     def __call__(self, recipe: Recipe) -> float | None:
+        """Seconds of a GPU (or of this machine) that a run takes: where n runs share a GPU, an n-th of its duration."""
+        number = self._number(recipe)
+        seconds = self.wall(recipe)
+        return None if seconds is None else seconds / number
+
+    def wall(self, recipe: Recipe) -> float | None:
+        """Seconds from start to end of a run, with the others that share its GPU."""
+        if self._measured.rows:
+            measured = seconds_of(recipe, self._measured.rows, self._number(recipe), self._counts)
+            if measured is not None:
+                return measured
+        return self._of_similar(recipe)
+
+    def _number(self, recipe: Recipe) -> int:
+        """Number of such runs on a GPU at a time; 1 where that was not measured."""
+        if not self.shared or not self._measured.rows:
+            return 1
+        return self._measured.number(kind_key(recipe)) or 1
+
+    @cached_property
+    def _measured(self) -> Measurements:
+        return Measurements.load(self.output, self._hardware)
+
+    def _of_similar(self, recipe: Recipe) -> float | None:
         """Seconds for all epochs of a run (for a measurement: in all)."""
         exact, similar = _keys(recipe)
         if exact not in self._known:

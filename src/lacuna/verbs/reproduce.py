@@ -8,12 +8,14 @@ from typing import Any
 
 from lacuna.config.composer import Composer
 from lacuna.config.paths import CONFIGS
+from lacuna.executors.opening import shares_gpus
 from lacuna.executors.run_plan import RunSummary, run_plan
 from lacuna.executors.time_limit import TimeLimit
 from lacuna.report.plan_text import plan_text
 from lacuna.report.render import render, text
 from lacuna.report.run_summary import failure_lines, unfinished_text
 from lacuna.runs.folder import outdated_notice
+from lacuna.runs.machine import gpu_count
 from lacuna.runs.steps import Trainings
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.plan import Plan, plan_tables
@@ -40,8 +42,10 @@ def main(config: dict[str, Any], started: float | None = None) -> int:
     train = not (config["plan"] or config["render"])
     plan = _plan(config, limit, prepare=train)
     if config["plan"]:
-        estimates = Estimates(output, config["trainer"]["accelerator"], config["results"])
-        print(plan_text(plan, estimates, trainings=Trainings(config["data"]["root"])))
+        accelerator, root, shared = config["trainer"]["accelerator"], config["data"]["root"], shares_gpus(config)
+        estimates = Estimates(output, accelerator, config["results"], root, shared=shared)
+        gpus = gpu_count() if shared else 0
+        print(plan_text(plan, estimates, trainings=Trainings(root), gpus=gpus))
         return DONE
     summary = run_plan(plan, config, limit) if train else RunSummary()
     pages = render(plan, output / "tables")

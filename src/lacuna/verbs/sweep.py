@@ -6,10 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lacuna import registry
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
-from lacuna.executors.base import Executor
+from lacuna.executors.opening import open_executor
 from lacuna.executors.signals import stop_on_sigterm
 from lacuna.search.problem import Problem, write_description
 from lacuna.search.study import FINISHED, Study
@@ -32,7 +31,7 @@ def main(config: dict[str, Any], words: Sequence[str] = ()) -> int:
     wanted = _trials(config)
     _, values = split_overrides(CONFIGS, list(words))
     problem = Problem.of(config, values)
-    executor: Executor = registry.build("executor", config["executor"])
+    executor = open_executor(config)
     print_start(problem, values)
     stop_on_sigterm()
     with Study.opened(problem) as study:

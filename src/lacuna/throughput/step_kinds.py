@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lacuna.runs.budget import source_of
 from lacuna.runs.protocol import official_counts
 from lacuna.runs.recipe import FEATURES, Recipe
-from lacuna.runs.steps import training, training_images
+from lacuna.runs.steps import stored_counts, training, training_images
+
+Counts = Callable[[Mapping[str, Any]], Mapping[str, int]]
+"""Images per stored split of a recipe's ``data``; empty where not known."""
 
 NOT_OF_A_STEP = ("epochs", "mse_epochs", "lr", "lr_milestones")
 """Settings of a training that do not change the time of a step."""
@@ -26,8 +31,8 @@ class Kind:
         key: equal for recipes of one kind.
         name: for people.
         recipe: of one of the runs.
-        steps: number of steps of every run, with the published numbers of images.
-        images: number of training images of a run.
+        steps: number of steps of every run.
+        images: largest number of training images of a run.
     """
 
     key: str
@@ -47,28 +52,39 @@ class Kind:
         return sum(self.steps) * values_of_a_step(self.recipe)
 
 
-def kinds_of(recipes: Iterable[Recipe]) -> tuple[list[Kind], int]:
+def kinds_of(recipes: Iterable[Recipe], counts: Counts = official_counts) -> tuple[list[Kind], int]:
     """The kinds of some runs, those of the largest weight first, and the number of runs without steps."""
     found: dict[str, Kind] = {}
     others = 0
     for recipe in recipes:
-        steps = steps_of(recipe)
+        steps = steps_of(recipe, counts)
         if not steps:
             others += 1
             continue
         key = kind_key(recipe)
         if key not in found:
-            found[key] = Kind(key, _name(recipe, key, found), recipe, images=train_images(recipe))
+            found[key] = Kind(key, _name(recipe, key, found), recipe)
+        found[key].images = max(found[key].images, train_images(recipe, counts))
         found[key].steps.append(steps)
     return sorted(found.values(), key=lambda kind: -kind.weight), others
 
 
-def steps_of(recipe: Recipe) -> int:
-    """Optimiser steps (of EM: batches) of a run on the published set; 0 if it has none."""
+def steps_of(recipe: Recipe, counts: Counts = official_counts) -> int:
+    """Optimiser steps (of EM: batches) of a run, by default on the published set; 0 if it has none."""
     if recipe.measured or not recipe.training:
         return 0
-    found = training(recipe, official_counts(recipe.config["data"]))
+    found = training(recipe, counts(recipe.config["data"]))
     return found.epochs * (found.batches or 1)
+
+
+def stored_in(root: Path | str) -> Counts:
+    """Images per split of data as prepared in a folder, or else as published; looked up once for each set."""
+
+    @functools.cache
+    def stored(text: str) -> Mapping[str, int]:
+        return stored_counts(json.loads(text), root)
+
+    return lambda data: stored(json.dumps(data, sort_keys=True))
 
 
 def batch_size(recipe: Recipe) -> int:
@@ -81,10 +97,10 @@ def values_of_a_step(recipe: Recipe) -> int:
     return batch_size(recipe) * math.prod(_source(recipe).shape or (1, 1, 1))
 
 
-def train_images(recipe: Recipe) -> int:
-    """Number of training images of a recipe on the published set, without validation images."""
+def train_images(recipe: Recipe, counts: Counts = official_counts) -> int:
+    """Number of training images of a recipe, by default on the published set, without validation images."""
     data = recipe.config["data"]
-    return max(1, training_images(data, official_counts(data)) or 1)
+    return max(1, training_images(data, counts(data)) or 1)
 
 
 def _source(recipe: Recipe) -> Any:
@@ -104,12 +120,17 @@ def _step_settings(recipe: Recipe) -> dict[str, Any]:
     needs = {part: _step_settings(needed) for part, needed in recipe.prerequisites.items() if part != FEATURES}
     return {
         "task": config["task"],
-        "data": config["data"]["name"],
+        "data": _data(config["data"]),
         "made": {**component, "training": training},
         "stem": config.get("stem"),
         "precision": config["precision"],
         "prerequisites": needs,
     }
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    """The name of a published set; a user's images are known by their fingerprint: their sizes differ."""
+    return str(data["name"] if official_counts(data) else data.get("fingerprint"))
 
 
 def _name(recipe: Recipe, key: str, known: Mapping[str, Kind]) -> str:

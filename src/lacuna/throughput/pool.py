@@ -1,4 +1,4 @@
-"""A pool of processes that time training steps at the same time (:mod:`lacuna.gpu.stopwatch`)."""
+"""A pool of processes that time training steps at the same time (:mod:`lacuna.throughput.stopwatch`)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from lacuna.gpu.stopwatch import READY, TimingRequest, serve
+from lacuna.throughput.stopwatch import READY, TimingRequest, serve
 
 IMPORT = 120.0
 """Seconds for importing torch."""
@@ -70,19 +70,24 @@ class Pool:
                 _end(one)
         return len(self._processes) >= number
 
-    def measure(self, request: TimingRequest, number: int, limit: float) -> list[dict[str, Any]]:
+    def measure(
+        self, request: TimingRequest, number: int, limit: float, when_warm: Callable[[], None] | None = None
+    ) -> list[dict[str, Any]]:
         """Time the same steps in ``number`` processes at the same time; the answer of each.
 
         Args:
             request: what to time.
             number: of processes; the pool must have so many.
             limit: seconds until all are warmed up.
+            when_warm: called when all are, just before the timing starts.
         """
         chosen = self._processes[:number]
         _send(chosen, request)
         first = _receive([pipe for _, pipe in chosen], time.monotonic() + limit)
         answers = [_answer(message, f"no step within {limit:.0f} s") for message in first]
         warm = [index for index, message in enumerate(first) if message == READY]
+        if when_warm is not None and len(warm) == number:
+            when_warm()
         _send([chosen[index] for index in warm], READY)
         last = _receive([chosen[index][1] for index in warm], time.monotonic() + request.seconds + PATIENCE)
         for index, message in zip(warm, last, strict=True):
