@@ -35,65 +35,25 @@ TASKS: dict[str, tuple[str, ...]] = {
     "P-BiGAN": (*IMPUTE, "imputer=pbigan_digits"),
     "U-Net": (*IMPUTE, "imputer=unet_digits"),
 }
+IMAGES = 1100
 FLOOR = 1.05
 
 
-def bare_step(task: Any, optimizers: list[Any]) -> Callable[[Any, int], None]:
-    """The step of a method without anything around it."""
-    from lacuna.tasks.common.adversarial import AdversarialTask
-    from lacuna.tasks.common.wgan import frozen
-    from lacuna.tasks.mcflow.task import TrainMCFlow
-
-    def single(batch: Any, number: int) -> None:
-        optimizers[0].zero_grad()
-        task.loss(batch)[0].backward()
-        task.before_update()
-        optimizers[0].step()
-
-    def alternating(batch: Any, number: int) -> None:
-        task.alternating.step(task.model, task.imputed(batch), batch.observed, batch.mask, *optimizers)
-
-    def adversarial(batch: Any, number: int) -> None:
-        if len(batch) < task.batch_size:
-            return
-        critics, generators = optimizers
-        if task.critics_learn(number):
-            critics.zero_grad()
-            task.critic_loss(batch).backward()
-            critics.step()
-        if task.generators_learn(number):
-            with frozen(task.critics):
-                generators.zero_grad()
-                task.generator_loss(batch).backward()
-                generators.step()
-
-    if isinstance(task, AdversarialTask):
-        return adversarial
-    return alternating if isinstance(task, TrainMCFlow) else single
-
-
 def bare_seconds(make: Callable[[], Any], epochs: int) -> float:
-    """Seconds per batch of the bare loop."""
-    from lacuna.tasks.common.running_mean import RunningMean
+    """Seconds per batch of the loop written by hand."""
+    from lacuna.throughput.by_hand import HandWritten, without_means
 
     task = make()
     task.prepare()
     task.model.train()
-    made = task.configure_optimizers()
-    step = bare_step(task, made if isinstance(made, list) else [made])
-    loader = task.data.loader(task.data.train, shuffle=True)
-    kept = RunningMean.update
-    RunningMean.update = lambda *_, **__: None  # type: ignore[method-assign]
-    try:
+    loop, loader, number = HandWritten(task), task.data.loader(task.data.train, shuffle=True), 0
+    with without_means():
         begin = time.process_time()
-        number = 0
         for _ in range(epochs):
-            for batch in loader:
-                step(batch, number)
+            for positions in loader.positions():
+                loop.step(positions, number)
                 number += 1
         return (time.process_time() - begin) / number
-    finally:
-        RunningMean.update = kept  # type: ignore[method-assign]
 
 
 def trained_seconds(make: Callable[[], Any], recipe: Any, settings: Any, folder: Path) -> float:
@@ -134,7 +94,11 @@ def ratio(name: str, seconds: float, turns: int, place: Path) -> tuple[float, fl
     from lacuna.training.loading import make_task, open_data
 
     words = [f"data.root={place / 'data'}", f"output={place / 'out'}", "data.validation=0", "trainer.progress=false"]
-    config = compose(CONFIGS, "train", [*TASKS[name], *words, "trainer.accelerator=cpu"])
+    words += [*TASKS[name], "trainer.accelerator=cpu"]
+    config = compose(CONFIGS, "train", words)
+    batch = resolve(config, prepare_data(config)).training["batch_size"]
+    # full batches only, for some methods leave the others out
+    config = compose(CONFIGS, "train", [*words, f"data.train_images={IMAGES // batch * batch}"])
     recipe, settings = resolve(config, prepare_data(config)), Settings.of(config)
 
     def make() -> Any:

@@ -61,6 +61,7 @@ def _hours(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
         "steps": steps,
         "batch_size": row["batch_size"],
         "ms": row["ms"],
+        **({"modes_ms": row["modes"]} if "modes" in row else {}),
         "side_by_side_ms": {str(n): ms for n, ms in together.items()},
         "best_number": best,
         "begin_seconds_a_run": begin / kind.runs,

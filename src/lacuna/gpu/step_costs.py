@@ -1,4 +1,7 @@
-"""Part 2: time the steps of every task, alone and with several runs at a time; from these the hours of the tables."""
+"""Part 2: time the steps of every task as runs make them, eagerly, by hand, and with several runs at a time.
+
+From these come the hours of the tables.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from lacuna.throughput.bench import Bench
 from lacuna.throughput.pool import Pool
 from lacuna.throughput.step_kinds import Kind
 
-ALONE = 0.65
-"""Share of the part's time for single runs; the rest is for several runs at a time."""
+ALONE, COMPARED = 0.5, 0.25
+"""Shares of the part's time for single runs as they are, and in other modes; the rest is for several at a time."""
 Write = Callable[[str, str, dict[str, Any]], None]
 
 
@@ -72,6 +75,13 @@ class StepCosts:
                 if row is None:
                     break
                 self.rows[kind.key] = row
+                self._write_results(RUNNING)
+            for kind in self._most_costly():
+                short = self.clock.part_left < (1 - ALONE - COMPARED) * total
+                if "modes" in self.rows[kind.key]:
+                    continue
+                if short or not self.bench.compare(kind, self.rows[kind.key]):
+                    break
                 self._write_results(RUNNING)
             for kind in self._most_costly():
                 if "side_by_side" in self.rows[kind.key]:

@@ -12,7 +12,7 @@ from lacuna.throughput.pool import Pool
 from lacuna.throughput.rows import GAIN
 from lacuna.throughput.shortened import shortened
 from lacuna.throughput.step_kinds import Kind, batch_size
-from lacuna.throughput.stopwatch import TimingRequest
+from lacuna.throughput.stopwatch import MODES, TimingRequest
 
 LEVELS = (2, 4, 8)
 """Numbers of runs at a time."""
@@ -68,6 +68,25 @@ class Bench:
         self._log(f"{kind.name}: {result}, {kind.runs} runs, {sum(kind.steps):,} steps")
         return row
 
+    def compare(self, kind: Kind, row: dict[str, Any]) -> bool:
+        """Time a kind alone in other modes, eagerly and in a loop written by hand; whether there was time.
+
+        Args:
+            kind: of the steps.
+            row: its measurement; gets ``modes`` {mode: ms per step, or why there is none}.
+        """
+        found: dict[str, float | str] = {}
+        for mode in MODES[1:]:
+            if not self.pool.grow(1, self.time_left()) or not self.time_left():
+                return False
+            limit = min(FIRST_STEP_WITHIN, self.time_left())
+            timed = _row(kind, self.pool.measure(self._request(kind, 1, mode), 1, limit)[0])
+            found[mode] = timed.get("ms", timed.get("error", ""))
+        row["modes"] = found
+        shown = ", ".join(f"{mode} {ms:,.2f} ms" if isinstance(ms, float) else ms for mode, ms in found.items())
+        self._log(f"{kind.name}: {row['ms']:,.2f} ms per step; {shown}")
+        return True
+
     def together(self, kind: Kind, row: dict[str, Any], most: int = max(LEVELS)) -> bool:
         """Time a kind in 2, 4 and 8 processes while that gives more steps per second; whether there is time left.
 
@@ -106,11 +125,12 @@ class Bench:
         """Seconds that may pass before a timing starts so that it ends in time; at least 0."""
         return max(0.0, self._part_left() - self.seconds)
 
-    def _request(self, kind: Kind, number: int) -> TimingRequest:
+    def _request(self, kind: Kind, number: int, mode: str = MODES[0]) -> TimingRequest:
         content = shortened(kind.recipe, batch_size(kind.recipe))
         share = min(1.0, content["data"]["train_images"] / kind.images)
         work = self.work / "timing"
-        return TimingRequest(content, self.root, work, self.seconds, share, self.accelerator, self._threads(number))
+        threads = self._threads(number)
+        return TimingRequest(content, self.root, work, self.seconds, share, self.accelerator, threads, mode)
 
 
 def _row(kind: Kind, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A process that times training steps of any task, with the real task, data module and Trainer, on random images."""
+"""A process that times training steps of any task, with the real task, data module and Trainer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from typing import Any
 
 READY = "ready"
 """Message of a process that is ready for a request, and again after the warm-up steps of a request."""
-WARM_UP = {"cuda": 5, "cpu": 1}
-"""Untimed steps at the start: memory is allocated and the fastest algorithms are chosen."""
+WARM_UP = {"cuda": 40, "cpu": 1}
+"""Untimed steps at the start: memory is allocated, algorithms are chosen, every kind of step is recorded."""
+MODES = ("auto", "eager", "by hand")
+"""How steps run: as in a run, one operation at a time, or in a loop written by hand (``by_hand.py``)."""
+CHUNKS = 10
+"""Least number of chunks in a timing."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class TimingRequest:
         share: of the published training images that are in ``root``; caches have this share of their limit.
         accelerator: ``trainer.accelerator``.
         threads: CPU threads.
+        mode: one of ``MODES``.
     """
 
     config: Mapping[str, Any]
@@ -39,6 +44,7 @@ class TimingRequest:
     share: float
     accelerator: str
     threads: int
+    mode: str = "auto"
 
 
 def serve(pipe: Connection) -> None:
@@ -76,17 +82,17 @@ def _answer(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
 
 def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
     """Build the task as a run does, with untrained prerequisites, and time its steps."""
-    import pytorch_lightning as pl
     import torch
 
     from lacuna.runs.recipe import Recipe
     from lacuna.runs.settings import Settings
     from lacuna.training.loading import make_task, on_cuda, open_data
-    from lacuna.training.progress import QUIET_TRAINER
+    from lacuna.training.speed import set_speed
 
     recipe = Recipe(request.config)
     limits = {"cache_gb": 4 * request.share, "resident_gb": 8}
-    settings = Settings(request.output, request.root, False, {"accelerator": request.accelerator, **limits})
+    options = {"accelerator": request.accelerator, **limits, "step": "eager" if request.mode == "eager" else "auto"}
+    settings = Settings(request.output, request.root, False, options)
     torch.set_num_threads(request.threads)
     torch.manual_seed(0)
     cuda = on_cuda(settings)
@@ -95,24 +101,60 @@ def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
     data = open_data(recipe, settings)
     task = make_task(recipe, settings, data, untrained=True)
     task.cache_folder = None  # every request starts without caches
+    set_speed(task, recipe, settings)
     timer = StepTimer(task, pipe, request.seconds, cuda)
+    with contextlib.suppress(TimeUp):
+        if request.mode == "by hand":
+            _by_hand(task, timer, request.seconds)
+        else:
+            _as_a_run(task, timer, request.seconds, recipe.config["precision"])
+    peak = torch.cuda.max_memory_allocated() if cuda else 0
+    return timer.result | {"images": len(data.train), "bytes": peak}
+
+
+def _as_a_run(task: Any, timer: StepTimer, seconds: float, precision: str) -> None:
+    import pytorch_lightning as pl
+
+    from lacuna.tasks.common import stepping
+    from lacuna.training.progress import QUIET_TRAINER
+
     # what follows an epoch (validation, EM's new parameters, MCFlow's new imputations) is not part of a step
     vars(task)["on_train_epoch_end"] = lambda: None
+    stepping.CHUNK_SECONDS = min(stepping.CHUNK_SECONDS, seconds / CHUNKS)
     trainer = pl.Trainer(
-        accelerator="cuda" if cuda else "cpu",
+        accelerator="cuda" if timer.cuda else "cpu",
         devices=1,
         max_epochs=1_000_000,
-        precision=recipe.config["precision"],
+        precision=precision,  # type: ignore[arg-type]
         logger=[],
         callbacks=[timer.callback()],
         limit_val_batches=0,
         use_distributed_sampler=False,
         **QUIET_TRAINER,
     )
-    with contextlib.suppress(TimeUp):
-        trainer.fit(task, datamodule=data)
-    peak = torch.cuda.max_memory_allocated() if cuda else 0
-    return timer.result | {"images": len(data.train), "bytes": peak}
+    trainer.fit(task, datamodule=task.data)
+
+
+def _by_hand(task: Any, timer: StepTimer, seconds: float) -> None:
+    from itertools import chain, count
+
+    from lacuna.throughput.by_hand import HandWritten, without_means
+
+    task.to(task.data.device)
+    task.prepare()
+    task.model.train()
+    loop, loader, number = HandWritten(task), task.data.loader(task.data.train, shuffle=True), 0
+    with without_means():
+        batches = chain.from_iterable(loader.positions() for _ in count())
+        while True:
+            timer.begin(number)
+            until = time.perf_counter() + seconds / CHUNKS
+            while time.perf_counter() < until:
+                positions = next(batches)
+                if len(positions) == task.batch_size:
+                    loop.step(positions, number)
+                    number += 1
+            timer.end(number)
 
 
 class TimeUp(Exception):
@@ -120,7 +162,7 @@ class TimeUp(Exception):
 
 
 class StepTimer:
-    """Times steps within epochs. The first step of each epoch and the time between epochs are left out.
+    """Times chunks of steps; the time between chunks, and between epochs, is left out.
 
     Args:
         task: the task; its ``prepare`` is timed, too.
@@ -132,8 +174,7 @@ class StepTimer:
     def __init__(self, task: Any, pipe: Connection, seconds: float, cuda: bool) -> None:
         self.pipe, self.seconds, self.cuda = pipe, seconds, cuda
         self.result: dict[str, Any] = {"steps": 0, "seconds": 0.0, "begin_seconds": 0.0}
-        self._count, self._steps = 0, 0
-        self._mark: float | None = None
+        self._begun, self._first = 0.0, 0
         self._until = 0.0
         prepare = task.prepare
 
@@ -145,45 +186,40 @@ class StepTimer:
         vars(task)["prepare"] = timed
 
     def callback(self) -> Any:
-        """A callback that reports a Trainer's steps to this timer."""
+        """A callback that reports a Trainer's chunks to this timer."""
         import pytorch_lightning as pl
 
         timer = self
 
-        class Steps(pl.Callback):
+        class Chunks(pl.Callback):
+            def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+                timer.begin(module.batches_done)
+
             def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-                timer.step(batch_idx, last=batch_idx + 1 >= trainer.num_training_batches)
+                timer.end(module.batches_done)
 
-        return Steps()
+        return Chunks()
 
-    def step(self, number: int, last: bool) -> None:
-        """Count a step, with index ``number`` in its epoch.
+    def begin(self, steps: int) -> None:
+        """A chunk begins after ``steps`` steps of the training."""
+        self._begun, self._first = self._now(), steps
+
+    def end(self, steps: int) -> None:
+        """A chunk ends after ``steps`` steps of the training.
 
         Raises:
             TimeUp: the time is over.
         """
-        self._count += 1
-        if self._count < WARM_UP["cuda" if self.cuda else "cpu"]:
-            return
-        if not self._until:
-            self._now()
+        now = self._now()
+        if self._until:
+            self.result["seconds"] += now - self._begun
+            self.result["steps"] += steps - self._first
+            if now >= self._until:
+                raise TimeUp
+        elif steps >= WARM_UP["cuda" if self.cuda else "cpu"]:
             self.pipe.send(READY)
             self.pipe.recv()
             self._until = time.perf_counter() + self.seconds
-            self._mark = None if last else self._now()
-            return
-        if self._mark is None:
-            self._mark = None if last else self._now()
-            return
-        self._steps += 1
-        over = time.perf_counter() >= self._until
-        if last or over:
-            now = self._now()
-            self.result["seconds"] += now - self._mark
-            self.result["steps"] += self._steps
-            self._mark, self._steps = None, 0
-            if over or now >= self._until:
-                raise TimeUp
 
     def _now(self) -> float:
         if self.cuda:
