@@ -1,4 +1,4 @@
 """Where runs are done: one after another, in several processes, or on Ray; schedule and view of a graph of runs.
 
-May import tables, training and below. One file and one config in ``configs/executor`` for each executor.
+May import tables, throughput, training and below. One file and one config in ``configs/executor`` for each executor.
 """
