@@ -1,12 +1,9 @@
-"""Linear interpolation on the Delaunay triangulation of the observed pixels (Bernal, arXiv 2104.01482: "bilinear").
+"""Delaunay triangles around the missing pixels of many images at once, for a GPU.
 
 The Delaunay triangle around a pixel q solves a small linear programme: of all ways to write q as a weighted mean of
-observed pixels p, the one with the smallest mean of |p - q|² uses the corners of that triangle. The simplex method
-solves it for all pixels of all images at once, first with the pixels of a small window, then with all. One step is a
-matrix product that finds the pixel deepest inside each circumcircle.
-
-Pixels of a grid lie on common circles, so their Delaunay triangulation is not unique. Fixed tiny random heights of the
-positions make it unique, so that all pixels agree on one triangulation.
+observed pixels p, the one with the smallest mean of |p - q|² + height(p) uses the corners of that triangle. The simplex
+method solves it for all pixels of all images at once, first with the pixels of a small window, then with all. One step
+is a matrix product that finds the pixel deepest inside each circumcircle.
 """
 
 from __future__ import annotations
@@ -17,10 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lacuna.imputers.nearest import nearest_index
-from lacuna.imputers.per_channel import PerChannelImputer, gather_pixels
-
-HEIGHT = 1e-3  # scale of the random heights, in squared pixels
 DEPTH = 1e-8  # minimal depth inside a circle, in squared pixels, to count as inside
 OUTSIDE = 1e-6  # weight of the artificial corners above which a query lies outside the convex hull
 ASIDE = 1e-9  # offset of queries, so that none lies on an edge, where the simplex method could cycle
@@ -31,41 +24,42 @@ PAIRS = {"cpu": 2**21, "cuda": 2**27}
 """Pairs of a missing and an observed pixel compared at once."""
 
 
-class Linear(PerChannelImputer):
-    """Linear interpolation between observed pixels; outside their convex hull the nearest one.
+def corners(mask: Tensor, heights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The missing pixels in the convex hull of the observed ones, their corners and weights, as ``linear.Corners``.
 
-    Equals scipy's ``griddata`` with method "linear", and "nearest" outside the hull.
+    Args:
+        mask: (N,H,W) bool, which pixels are observed.
+        heights: (H,W) float64 random heights of the positions, in squared pixels.
     """
+    count = mask.flatten(1).sum(1)
+    most, missing = int(count.max()), mask[0].numel() - int(count.min())
+    at_once = max(1, PAIRS["cpu" if mask.device.type == "cpu" else "cuda"] // max(1, missing * most))
+    parts = [_corners(some, heights, most, missing) for some in mask.split(at_once)]
+    starts = range(0, mask.numel(), at_once * mask[0].numel())
+    return (
+        torch.cat([pixel + start for (pixel, _, _), start in zip(parts, starts, strict=True)]),
+        torch.cat([corner + start for (_, corner, _), start in zip(parts, starts, strict=True)]),
+        torch.cat([weight for _, _, weight in parts]),
+    )
 
-    def _impute_channels(self, values: Tensor, mask: Tensor) -> Tensor:
-        filled = gather_pixels(values, nearest_index(mask))
-        count = mask.flatten(1).sum(1)
-        most, missing = int(count.max()), mask[0].numel() - int(count.min())
-        if missing == 0 or most < 2:
-            return filled
-        at_once = max(1, PAIRS["cpu" if values.device.type == "cpu" else "cuda"] // (missing * most))
-        parts = zip(values.split(at_once), mask.split(at_once), filled.split(at_once), strict=True)
-        return torch.cat([_interpolated(some, where, nearest, most, missing) for some, where, nearest in parts])
 
-
-def _interpolated(values: Tensor, mask: Tensor, nearest: Tensor, most: int, missing: int) -> Tensor:
-    """The interpolation of ``values`` (N,K,H,W), and ``nearest`` (N,K,H,W) outside the hull.
-
-    ``most`` and ``missing`` are the largest numbers of observed and of missing pixels in any of ``mask`` (N,H,W).
-    """
+def _corners(mask: Tensor, heights: Tensor, most: int, missing: int) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`corners`; ``most`` and ``missing`` bound the numbers of observed and of missing pixels of a mask."""
+    # Where fewer pixels are missing, observed ones are queried, too.
     order = mask.flatten(1).byte().sort(dim=1, descending=True, stable=True).indices
-    # Where fewer pixels are missing, observed ones are queried, too; their interpolation is their own value.
     queries = order[:, order.shape[1] - missing :]
-    corners, weights = triangles(mask, order[:, :most], queries)
-    outside = torch.where(corners < 0, weights, 0.0).sum(2) > OUTSIDE
-    weights = torch.where(corners < 0, 0.0, weights).clamp(min=0)
-    weights = weights / weights.sum(2, keepdim=True).clamp(min=OUTSIDE)
-    pixels = corners.clamp(min=0).flatten(1)[:, None].expand(-1, values.shape[1], -1)
-    mean = (values.flatten(2).gather(2, pixels).unflatten(2, (-1, 3)) * weights[:, None].to(values.dtype)).sum(3)
-    where = queries[:, None].expand_as(mean)
-    flat = nearest.flatten(2)
-    found = torch.where(outside[:, None], flat.gather(2, where), mean)
-    return flat.scatter(2, where, found).view(values.shape)
+    if most == 0 or missing == 0:
+        nothing = queries.new_empty(0, 3)
+        return nothing[:, 0], nothing, nothing.double()
+    corner, weight = triangles(mask, order[:, :most], queries, heights)
+    outside = torch.where(corner < 0, weight, 0.0).sum(2) > OUTSIDE
+    image, number = (~outside & ~mask.flatten(1).gather(1, queries)).nonzero(as_tuple=True)
+    start = image * mask[0].numel()
+    corner, weight = corner[image, number], weight[image, number]
+    weight = torch.where(corner < 0, 0.0, weight).clamp(min=0)
+    # An artificial corner has no weight: any observed pixel will do in its place.
+    corner = torch.where(corner < 0, corner.amax(1, keepdim=True), corner)
+    return queries[image, number] + start, corner + start[:, None], weight / weight.sum(1, keepdim=True)
 
 
 class Basis(NamedTuple):
@@ -88,29 +82,29 @@ Search = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 flat position of the site deepest below the plane, and its (negative) depth (N,R)."""
 
 
-def triangles(mask: Tensor, sites: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+def triangles(mask: Tensor, sites: Tensor, queries: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
     """The Delaunay triangle around each query and the query's weights in it.
 
     Args:
         mask: (N,H,W) bool, which pixels are observed.
         sites: (N,P) flat positions, int64; the observed ones are all among them.
         queries: (N,Q) flat positions of the pixels to write as weighted means.
+        heights: (H,W) float64 random heights of the positions.
 
     Returns:
         corners (N,Q,3): flat positions, or -1 for an artificial corner, which has weight outside the convex hull only;
         and weights (N,Q,3), float64, that sum to 1.
     """
     side, width = max(mask.shape[1:]), mask.shape[2]
-    little = torch.rand(mask[0].numel(), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    heights = torch.where(mask.flatten(1), HEIGHT * little.to(mask.device), ABSENT)
+    lifts = torch.where(mask, heights, ABSENT)
     basis = _far_away(queries, side)
-    for search in (_among_near(heights.view(mask.shape), queries), _among_all(heights, sites, queries, width)):
+    for search in (_among_near(lifts, queries), _among_all(lifts.flatten(1), sites, queries, width)):
         todo = torch.arange(queries.shape[1], device=queries.device).expand(len(queries), -1)
         for _ in range(STEPS):
             part = Basis(*(field.gather(1, todo[..., None].expand(-1, -1, 3)) for field in basis))
             site, depth = search(*_plane(part), todo)
             deep = (depth < -DEPTH) & (site[..., None] != part.site).all(2)  # rounding may lift a corner
-            part = _pivot(part, site, deep, heights, queries.gather(1, todo), width)
+            part = _pivot(part, site, deep, lifts.flatten(1), queries.gather(1, todo), width)
             for field, new in zip(basis, part, strict=True):
                 field.scatter_(1, todo[..., None].expand(-1, -1, 3), new)
             left = int(deep.sum(1).max())
