@@ -101,8 +101,7 @@ def _lower_hull(row: Whole, column: Whole, height: Real) -> Whole:
     """
     if len(row) == 3:
         return np.arange(3)[None]
-    # shifted to the middle, where rounding is least
-    r, c = row - row.mean().round(), column - column.mean().round()
+    r, c = row - row[-1] // 2, column - column.max() // 2  # about zero, where rounding is least
     lifted = np.column_stack([r, c, r * r + c * c + height])
     try:
         hull = ConvexHull(lifted, qhull_options="Q0" if len(row) <= UNMERGED else None)
