@@ -5,15 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import laplace
+from scipy.ndimage import distance_transform_edt, laplace
 from torch import Tensor
 
 from lacuna.errors import LacunaError
-from lacuna.imputers import harmonic
-from lacuna.imputers.harmonic import Harmonic, laplacian
+from lacuna.imputers import direct, harmonic
+from lacuna.imputers.harmonic import Harmonic, farthest, laplacian
 from lacuna.imputers.linear import Linear
+from lacuna.imputers.nearest import nearest_index
 
 ORDERS = pytest.mark.parametrize("order", [1, 2])
+
+
+def choose(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every image solved in one way, whatever its size."""
+    monkeypatch.setattr(direct, "BAND", 0 if way == "sparse" else 2**40)
+    monkeypatch.setattr(harmonic, "LARGE", 0 if way == "iterated" else 2**40)
+    monkeypatch.setattr(harmonic, "NEAR", 2**40)
 
 
 def masks(n: int, height: int, width: int, rate: float) -> Tensor:
@@ -43,10 +51,14 @@ def solved(image: np.ndarray, seen: np.ndarray, order: int) -> np.ndarray:
 
 
 @ORDERS
+@pytest.mark.parametrize("way", ["banded", "sparse", "iterated"])
 @pytest.mark.parametrize(
     ("size", "rate"), [((9, 9), 0.6), ((7, 12), 0.9), ((12, 7), 0.98), ((1, 9), 0.7), ((9, 2), 0.7)]
 )
-def test_the_direct_solution(order: int, size: tuple[int, int], rate: float) -> None:
+def test_every_way_is_the_dense_solution(
+    order: int, size: tuple[int, int], rate: float, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(way, monkeypatch)
     truth, mask = images(4, 2, *size), masks(4, *size, rate)
     filled = Harmonic(order, tolerance=1e-10).impute(truth, mask)
     for image, result, seen in zip(truth, filled, mask, strict=True):
@@ -56,13 +68,13 @@ def test_the_direct_solution(order: int, size: tuple[int, int], rate: float) -> 
 
 
 @ORDERS
-def test_a_large_missing_square_within_the_default_tolerance(order: int) -> None:
+def test_a_large_missing_square(order: int) -> None:
     """The hardest case: half the side of an image."""
     truth = torch.linspace(0, 1, 32, dtype=torch.float64).square().expand(1, 1, 32, 32).contiguous()
     mask = torch.ones(1, 1, 32, 32, dtype=torch.bool)
     mask[..., 8:24, 8:24] = False
     found = Harmonic(order).impute(truth, mask)[0, 0].numpy()
-    np.testing.assert_allclose(found, solved(truth[0, 0].numpy(), mask[0, 0].numpy(), order), atol=1e-3)
+    np.testing.assert_allclose(found, solved(truth[0, 0].numpy(), mask[0, 0].numpy(), order), atol=1e-7)
 
 
 def test_harmonic_values_are_means_and_biharmonic_ones_continue_slopes() -> None:
@@ -98,14 +110,44 @@ def test_masks_of_their_own_and_corner_cases(order: int) -> None:
 
 
 @ORDERS
-def test_convergence_checks_change_nothing(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interval of the checks and the other images of the batch change nothing, bit for bit."""
-    truth, mask = images(3, 1, 9, 9), torch.cat([masks(1, 9, 9, rate) for rate in (0.2, 0.6, 0.97)])
+@pytest.mark.parametrize("way", ["banded", "sparse", "iterated"])
+def test_the_other_images_change_nothing(order: int, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit: neither the other images of the batch, two of which have one mask, nor the interval of checks."""
+    choose(way, monkeypatch)
+    truth, mask = images(4, 2, 9, 9), torch.cat([masks(1, 9, 9, rate) for rate in (0.2, 0.6, 0.97, 0.6)])
     together = Harmonic(order).impute(truth, mask)
-    for i in range(3):
+    for i in range(4):
         assert torch.equal(Harmonic(order).impute(truth[i : i + 1], mask[i : i + 1]), together[i : i + 1])
     monkeypatch.setattr(harmonic, "CHECK_EVERY", 3)
     assert torch.equal(Harmonic(order).impute(truth, mask), together)
+
+
+@ORDERS
+def test_what_takes_too_many_steps_is_solved_directly(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second image has one pixel in reach of others, so that two steps solve it."""
+    truth, mask = images(2, 2, 9, 9), torch.cat([masks(1, 9, 9, 0.9), torch.ones(1, 1, 9, 9, dtype=torch.bool)])
+    mask[1, 0, 4, 4] = False
+    expected = Harmonic(order).impute(truth, mask)
+    choose("iterated", monkeypatch)
+    _, finished = Harmonic(order)._iterated(truth.clone(), truth, ~mask[:, 0], 1e-9)
+    assert finished.all()
+    _, finished = Harmonic(order, steps=2)._iterated(truth.clone(), truth, ~mask[:, 0], 1e-9)
+    assert finished.tolist() == [False, True]
+    torch.testing.assert_close(Harmonic(order, steps=2).impute(truth, mask), expected, atol=1e-9, rtol=0)
+
+
+@ORDERS
+def test_only_near_observed_pixels_a_large_image_is_iterated(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, mask = images(2, 1, 30, 30), masks(2, 30, 30, 0.4)
+    mask[1, 0, 4:26, 4:26] = False
+    far = [distance_transform_edt(~one.numpy()).max() for one in mask[:, 0]]
+    torch.testing.assert_close(farthest(nearest_index(mask[:, 0])), torch.tensor(far, dtype=torch.float64))
+    assert far[0] <= harmonic.NEAR < far[1]
+    expected = Harmonic(order).impute(truth, mask)
+    monkeypatch.setattr(harmonic, "LARGE", 0)
+    found = Harmonic(order).impute(truth, mask)
+    assert torch.equal(found[1], expected[1]) and not torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_the_laplacian_is_scipy_s() -> None:
@@ -121,5 +163,3 @@ def test_mistakes_are_named() -> None:
         Harmonic(tolerance=0)
     with pytest.raises(LacunaError, match=r"imputer\.steps=0"):
         Harmonic(steps=0)
-    with pytest.raises(LacunaError, match=r"is not reached in imputer\.steps=2"):
-        Harmonic(steps=2).impute(images(1, 1, 9, 9), masks(1, 9, 9, 0.9))

@@ -9,8 +9,8 @@ from scipy.interpolate import griddata
 from scipy.spatial import ConvexHull, Delaunay
 from torch import Tensor
 
-from lacuna.imputers import linear
-from lacuna.imputers.linear import HEIGHT, Linear
+from lacuna.imputers import qhull, simplex_search
+from lacuna.imputers.linear import Linear, heights
 from lacuna.imputers.nearest import Nearest
 
 
@@ -33,10 +33,9 @@ def hull(seen: np.ndarray) -> np.ndarray:
 
 def interpolated(image: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """From qhull's lower convex hull of the observed pixels, lifted to r² + c² and the random heights; nan outside."""
-    little = torch.rand(seen.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
     points = np.argwhere(seen).astype(float)
-    heights = (points**2).sum(1) + HEIGHT * little.reshape(seen.shape)[seen]
-    found = ConvexHull(np.column_stack([points, heights])) if len(points) > 3 else None
+    lifted = np.column_stack([points, (points**2).sum(1) + heights(*seen.shape).numpy()[seen]])
+    found = ConvexHull(lifted) if len(points) > 3 else None
     filled = np.full(seen.shape, np.nan)
     for corners in [[0, 1, 2]] if found is None else found.simplices[found.equations[:, 2] < -1e-9]:
         table = np.vstack([points[corners].T, np.ones(3)])
@@ -114,10 +113,63 @@ def test_fewer_than_a_triangle() -> None:
     assert Linear().impute(torch.rand(2, 1, 1, 1), torch.zeros(2, 1, 1, 1, dtype=torch.bool)).eq(0.5).all()
 
 
-def test_chunks_and_the_window_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, mask = images(7, 10, 10), torch.cat([masks(4, 10, 10, 0.9), masks(3, 10, 10, 0.3)])
+@pytest.mark.parametrize("kind", ["scattered", "square"])
+def test_no_observed_pixel_is_inside_the_circle_of_a_triangle(kind: str) -> None:
+    """In whole numbers, for a larger image: the heights choose between Delaunay triangulations only."""
+    seen = masks(1, 70, 90, 0.9)[0].numpy()
+    if kind == "square":
+        seen = np.ones_like(seen)
+        seen[:, 12:60, 20:75] = False
+    found = qhull.corners(seen, heights(70, 90).numpy())
+    assert np.array_equal(found.pixel, np.flatnonzero(hull(seen[0]) & ~seen[0]))
+    row, column = np.divmod(np.unique(found.corner, axis=0), 90)
+    lifted = np.stack([row, column, row**2 + column**2], 2)
+    normal = np.cross(lifted[:, 1] - lifted[:, 0], lifted[:, 2] - lifted[:, 0])
+    assert normal[:, 2].all()
+    normal *= np.sign(normal[:, 2:])
+    r, c = np.nonzero(seen[0])
+    above = normal @ np.stack([r, c, r**2 + c**2]) - (normal * lifted[:, 0]).sum(1, keepdims=True)
+    assert above.min() == 0
+
+
+def places(corner: np.ndarray, weight: np.ndarray, width: int) -> np.ndarray:
+    """The weighted means (M,2) of the corners' rows and columns."""
+    return (np.stack(np.divmod(corner, width), 2) * weight[..., None]).sum(1)
+
+
+@pytest.mark.parametrize("size", [(10, 10), (1, 12), (12, 1), (17, 5)])
+def test_the_search_on_a_gpu_finds_the_same_triangles(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one part or many, with windows of any size; images with all, one or no pixel observed are among them."""
+    generator = torch.Generator().manual_seed(8)
+    mask = torch.cat([torch.rand(3, *size, generator=generator) > rate for rate in (0.2, 0.6, 0.9, 1.0, 0.0)])
+    mask[-4, 0, 0] = True
+    found = qhull.corners(mask.numpy(), heights(*size).numpy())
+    np.testing.assert_allclose(
+        places(found.corner, found.weight, size[1]), np.stack(np.divmod(found.pixel, size[1]), 1), atol=1e-9
+    )
+    values = torch.rand(mask.numel(), generator=generator, dtype=torch.float64).numpy()
+    for pairs, reach in ((2**21, 3), (1, 3), (1, 1)):
+        monkeypatch.setattr(simplex_search, "PAIRS", {"cpu": pairs})
+        monkeypatch.setattr(simplex_search, "REACH", reach)
+        pixel, corner, weight = (part.numpy() for part in simplex_search.corners(mask, heights(*size)))
+        assert np.array_equal(pixel, found.pixel)
+        expected = (values[found.corner] * found.weight).sum(1)
+        np.testing.assert_allclose((values[corner] * weight).sum(1), expected, atol=1e-9)
+
+
+def test_blocks_and_the_other_images_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit; three of the masks are equal."""
+    truth, mask = images(7, 10, 10), torch.cat([masks(2, 10, 10, 0.9), masks(4, 10, 10, 0.3), masks(1, 10, 10, 0.9)])
+    mask[4] = mask[0]
     expected = Linear().impute(truth, mask)
-    monkeypatch.setattr(linear, "PAIRS", {"cpu": 1, "cuda": 1})
-    torch.testing.assert_close(Linear().impute(truth, mask), expected, atol=1e-9, rtol=0)
-    monkeypatch.setattr(linear, "REACH", 1)
+    alone = [Linear().impute(truth[i : i + 1], mask[i : i + 1]) for i in range(7)]
+    assert torch.equal(torch.cat(alone), expected)
+    monkeypatch.setattr(qhull, "BLOCK", 5)
+    assert torch.equal(Linear().impute(truth, mask), expected)
+
+
+def test_merging_facets_or_not_qhull_finds_the_same_triangles(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, mask = images(4, 28, 28), masks(4, 28, 28, 0.7)
+    expected = Linear().impute(truth, mask)
+    monkeypatch.setattr(qhull, "UNMERGED", 0)
     torch.testing.assert_close(Linear().impute(truth, mask), expected, atol=1e-9, rtol=0)
