@@ -51,8 +51,10 @@ format: $(STAMP) ## Mend style and layout
 typecheck: $(STAMP) ## Check types (strict)
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Measure against the obvious implementations, one row each
-	@for script in scripts/bench/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(STAMP) ## Measure against bare loops and other libraries (on an idle machine); all ratios in one table at the end
+	@mkdir -p build; rm -f build/bench.jsonl; failed=0; for script in scripts/bench/[a-z]*.py; do echo "== $$script"; \
+		BENCH_ROWS=build/bench.jsonl $(BIN)/python "$$script" $(ARGS) || { failed=1; echo "$$script: a bound is missed"; }; done; \
+		$(BIN)/python scripts/bench/_report.py build/bench.jsonl; exit $$failed
 
 archive: $(STAMP) ## Archive the finished runs of outputs/runs: one small file each in results/
 	$(BIN)/python scripts/archive.py $(ARGS)
