@@ -195,4 +195,4 @@ def test_training_an_archived_run_says_so(digits_root: Path, tmp_path: Path, wor
     assert out.count("\n") == 1 and f"{recipe.name}.json" in out
     finish(recipe, tmp_path / "outputs", {"test/accuracy": 0.5})
     assert train.main(config) == 0  # it is done here, so nothing is trained
-    assert "archived" not in capsys.readouterr().out
+    assert "are archived" not in capsys.readouterr().out
