@@ -162,7 +162,7 @@ class Task(Stepping):
         optimizer.zero_grad()
         loss, count = self.loss(batch)
         self.mean_loss.update(loss, count)
-        self.backward(distributed.weighted(loss, count))
+        self.differentiate(distributed.weighted(loss, count))
         self.before_update()
         self.update(optimizer)
         return loss.detach()

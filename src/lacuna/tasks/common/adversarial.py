@@ -104,12 +104,12 @@ class AdversarialTask(ImputeTask):
             critics.zero_grad()
             loss = self.critic_loss(batch)
             self.mean_loss.update(loss, len(batch))
-            self.backward(loss)
+            self.differentiate(loss)
             self.update(critics)
         if generators_learn:
             with frozen(self.critics):
                 generators.zero_grad()
-                self.backward(self.generator_loss(batch))
+                self.differentiate(self.generator_loss(batch))
                 self.update(generators)
         return loss.detach()
 

@@ -127,7 +127,7 @@ class Stepping(pl.LightningModule, ABC):
         """
         return "step"
 
-    def backward(self, loss: Tensor) -> None:
+    def differentiate(self, loss: Tensor) -> None:
         """Compute gradients."""
         if self._bare:
             loss.backward()
