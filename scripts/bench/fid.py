@@ -110,7 +110,7 @@ def measured(n: int, d: int, formulas: dict[str, Formula]) -> tuple[dict[str, st
     expected = truth(x, y)
     calls = {name: partial(formula, one, other) for name, formula in formulas.items()}
     errors = {name: abs(call() - expected) / expected for name, call in calls.items()}
-    times = best(calls, turns=5 if d <= 1000 else 2)
+    times = best(calls, turns=5 if d <= 1000 else 3)
     row = {"images x features": f"{n} x {d}", "lacuna (s)": f"{times['lacuna']:.3f}"}
     row |= {f"{name} (times lacuna)": f"{times[name] / times['lacuna']:.2f}" for name in calls if name != "lacuna"}
     row |= {f"error of {name}": f"{errors[name]:.0e}" for name in calls if name != "lacuna, first"}

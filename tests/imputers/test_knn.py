@@ -237,6 +237,18 @@ def test_eight_bit_images_give_the_same_bits_in_any_batch_and_either_precision()
     assert torch.equal(*filled)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("missing", [0.6, 0.9])
+def test_eight_bit_images_with_ties_give_the_same_bits_on_a_gpu(missing: float) -> None:
+    images, mask = (DIGITS * 240).round().float() / 255, random_mask(DIGITS.shape, missing, 14)
+    filled = []
+    for device in ("cpu", "cuda"):
+        knn = KNN().to(device)
+        knn.fit(images[:1200].to(device), mask[:1200].to(device))
+        filled.append(knn.impute(images[1200:].to(device), mask[1200:].to(device)).cpu())
+    assert torch.equal(*filled)
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(LacunaError, match=r"imputer\.k=0"):
         KNN(k=0)

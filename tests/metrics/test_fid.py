@@ -184,6 +184,13 @@ def test_covariances_wider_than_a_block_are_mirrored_whole() -> None:
     assert torch.equal(covariance, covariance.T)
 
 
+@pytest.mark.gpu
+def test_moments_on_a_gpu_are_those_on_the_cpu() -> None:
+    x = normal(300, 40) + 1e3
+    for found, expected in zip(moments_of(x.cuda().split(64)), moments_of(x.split(64)), strict=True):
+        assert torch.allclose(found.cpu(), expected, rtol=1e-12, atol=1e-14)
+
+
 def test_moments_of_sets_far_from_each_other() -> None:
     x = torch.cat([normal(100, 5) + 1e6, normal(150, 5) - 1e6])
     first, second = Moments(), Moments()
