@@ -2,16 +2,19 @@
 
     python scripts/bench/misconv.py [--batch 64] [--size 32] [--factors 4] [--threads 2] [--device cpu]
 
-Prints a row each for the eager and the compiled layer, without gradients and with a backward pass. A lower bound is
-measured, too: every implementation needs at least l + 2 such convolutions (mean, noise, l factors) and one erf and one
-exp per output. Exits with 1 if the layers differ from each other or the compiled one takes more than 10 times as long
-as the plain convolution (without gradients).
+Prints a row each for the eager and the compiled layer, with the exact formula and that of the authors' code, without
+gradients and with a backward pass. A lower bound is measured, too: every implementation needs at least l + 2 such
+convolutions (mean, noise, l factors; the authors' formula one more) and one erf and one exp per output. With the
+authors' repository (mprzewie/dmfa_inpainting) on PYTHONPATH, their layer is measured in turn with them. Exits with 1 if
+the layers differ from each other, the compiled exact one takes more than 10 times as long as the plain convolution
+(without gradients), or a layer with the authors' formula is slower than theirs.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from _timing import best, layer_options  # type: ignore[import-not-found]
@@ -24,10 +27,11 @@ from lacuna.mfa import MFA
 
 AT_MOST = 10.0
 FILTERS = 32
+THEIRS = "the authors'"
 
 
-def density(batch: int, shape: tuple[int, int, int], rank: int) -> tuple[Tensor, MFA]:
-    """Images (B,C,H,W) and a density of their missing squares, pinned to the observed pixels."""
+def density(batch: int, shape: tuple[int, int, int], rank: int) -> tuple[Tensor, Tensor, MFA]:
+    """Images (B,C,H,W), masks of missing squares (B,1,H,W), and a density."""
     x = torch.rand(batch, *shape)
     mask = Square(0.5)(torch.arange(batch), shape, seed=0, split="bench")
     mfa = MFA(
@@ -36,66 +40,89 @@ def density(batch: int, shape: tuple[int, int, int], rank: int) -> tuple[Tensor,
         0.2 * torch.randn(batch, 1, rank, *shape),
         0.01 + 0.1 * torch.rand(batch, 1, *shape),
     )
-    return x, mfa.pin(x, mask)
+    return x, mask, mfa
 
 
-def functions(x: Tensor, mfa: MFA, conv: nn.Conv2d, layers: dict[str, MisConv2d]) -> dict[str, Callable[[], object]]:
-    """The timed functions, by name."""
+Call = Callable[[], Tensor]
+
+
+def authors(conv: nn.Conv2d, x: Tensor, mask: Tensor, mfa: MFA) -> Call | None:
+    """The layer of the authors' code, if it can be imported."""
+    try:
+        from inpainting.custom_layers import ConVar  # type: ignore[import-not-found]
+    except ImportError:
+        print("the authors' repository is not on PYTHONPATH: their layer is left out.")
+        return None
+    layer, known = ConVar(conv), mask.expand_as(x).to(x.dtype)
+    return lambda: layer(x, known, mfa.weights, mfa.mean, mfa.factors, mfa.noise)
+
+
+def floor(x: Tensor, rank: int, conv: nn.Conv2d) -> Callable[[], object]:
+    """What every implementation has to do."""
     buffer = conv(x).detach()
 
     @torch.no_grad()
-    def floor() -> None:
-        for _ in range(mfa.rank + 2):
+    def least() -> None:
+        for _ in range(rank + 2):
             conv(x)
         torch.erf(buffer, out=buffer)
         torch.exp(buffer, out=buffer)
         buffer.clamp_(-1, 1)  # keeps the numbers finite; a vectorised pass like ReLU
 
-    def forward(function: Callable[[], Tensor]) -> Callable[[], object]:
-        return torch.no_grad()(function)
+    return least
 
-    def step(module: nn.Conv2d, function: Callable[[], Tensor]) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(function().sum(), list(module.parameters()))
 
-    timed: dict[str, Callable[[], object]] = {"floor": floor}
-    timed["plain"] = forward(lambda: conv(x).relu())
-    timed["plain, training step"] = step(conv, lambda: conv(x).relu())
-    for name, layer in layers.items():
-        timed[name] = forward(lambda layer=layer: layer(mfa))  # type: ignore[misc]
-        timed[f"{name}, training step"] = step(layer, lambda layer=layer: layer(mfa))  # type: ignore[misc]
-    return timed
+def timed(call: Call, conv: nn.Conv2d) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A call without gradients, and one with a backward pass to the convolution's parameters."""
+    return torch.no_grad()(call), lambda: torch.autograd.grad(call().sum(), list(conv.parameters()))
 
 
 def main() -> int:
     options = layer_options(__doc__ or "", turns=40)
-    x, mfa = density(options.batch, (3, options.size, options.size), options.factors)
-    x, mfa = x.to(options.device), mfa.to(options.device)
+    x, mask, mfa = density(options.batch, (3, options.size, options.size), options.factors)
+    x, mask, mfa = x.to(options.device), mask.to(options.device), mfa.to(options.device)
     conv = nn.Conv2d(3, FILTERS, 3, padding=1).to(options.device)
-    layers = {"eager": MisConv2d.from_conv(conv), "compiled": MisConv2d.from_conv(conv, compiled=True)}
+    layers: dict[str, Call] = {}
+    for formula in ("exact", "authors"):
+        for name in ("eager", "compiled"):
+            layer = MisConv2d.from_conv(conv, formula=formula, compiled=name == "compiled")
+            layers[f"{formula}, {name}"] = partial(layer, mfa.pin(x, mask) if formula == "exact" else mfa, x, mask)
+    theirs = authors(conv, x, mask, mfa)
+    calls = {"plain": lambda: conv(x).relu(), **layers} | ({THEIRS: theirs} if theirs else {})
+
     with torch.no_grad():
-        difference = (layers["compiled"](mfa) - layers["eager"](mfa)).abs().max().item()
-    times = best(functions(x, mfa, conv, layers), options.turns)
+        found = {name: call() for name, call in calls.items()}
+    pairs = [("exact, compiled", "exact, eager"), ("authors, compiled", "authors, eager")]
+    pairs += [("authors, eager", THEIRS)] if theirs else []
+    difference = max((found[one] - found[other]).abs().max().item() for one, other in pairs)
+    both = {name: timed(call, conv) for name, call in calls.items()}
+    parts = ("", ", training step")
+    functions = {f"{name}{parts[i]}": both[name][i] for i in (0, 1) for name in both}
+    times = best({"floor": floor(x, mfa.rank, conv), **functions}, options.turns)
 
     rows = []
-    for name in layers:
-        for part in ("", ", training step"):
+    for part in parts:
+        for name in list(calls)[1:]:
             plain, ours = times[f"plain{part}"], times[name + part]
             row = {
                 "MisConv2d": name + part,
-                "conv + ReLU (ms)": f"{1e3 * plain:.2f}",
-                "MisConv2d (ms)": f"{1e3 * ours:.2f}",
-                "times slower": f"{ours / plain:.1f}",
+                "time (ms)": f"{1e3 * ours:.2f}",
+                "times conv + ReLU": f"{ours / plain:.1f}",
                 "times the floor": "" if part else f"{ours / times['floor']:.1f}",
             }
+            if theirs:
+                row["times the authors'"] = f"{ours / times[THEIRS + part]:.2f}"
             rows.append(row)
     print(text_table(rows))
-    floor = times["floor"]
     print(
-        f"floor ({options.factors + 2} convolutions, one erf and one exp per output): {1e3 * floor:.2f} ms, "
-        f"{floor / times['plain']:.1f} times the plain layer; largest difference of compiled and eager "
-        f"{difference:.0e}; {options.device}, {torch.get_num_threads()} thread(s)"
+        f"conv + ReLU: {1e3 * times['plain']:.2f} ms, training step {1e3 * times['plain, training step']:.2f} ms; floor"
+        f" ({options.factors + 2} convolutions, one erf and one exp per output): {1e3 * times['floor']:.2f} ms;"
+        f" largest difference {difference:.0e}; {options.device}, {torch.get_num_threads()} thread(s)"
     )
-    return 0 if difference < 1e-5 and times["compiled"] <= AT_MOST * times["plain"] else 1
+    good = difference < 1e-5 and times["exact, compiled"] <= AT_MOST * times["plain"]
+    ours_and_parts = [(f"authors, {name}{part}", THEIRS + part) for name in ("eager", "compiled") for part in parts]
+    slower = theirs and any(times[ours] > times[other] for ours, other in ours_and_parts)
+    return 0 if good and not slower else 1
 
 
 if __name__ == "__main__":

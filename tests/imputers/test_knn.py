@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -112,14 +114,80 @@ def test_eight_bit_distances_are_exact_integers() -> None:
     assert torch.equal(found, expected)
 
 
-def test_ties_go_to_the_first_donor() -> None:
+def test_tied_donors_share_the_remaining_weight() -> None:
     donors = torch.zeros(40, 1, 4, 4)
     donors[:, 0, 0, 0] = torch.arange(40) / 255  # the only pixel in which they differ is the one asked for
     mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     mask[0, 0, 0, 0] = False
-    knn = KNN(k=3)
-    knn.fit(donors, torch.ones(40, 1, 4, 4, dtype=torch.bool))
-    assert knn.impute(torch.zeros(1, 1, 4, 4), mask)[0, 0, 0, 0].item() == pytest.approx(1 / 255)
+    whole = torch.ones(40, 1, 4, 4, dtype=torch.bool)
+    query = torch.zeros(1, 1, 4, 4)
+    knn, first = KNN(k=3), KNN(k=3, ties="first")
+    knn.fit(donors, whole)
+    first.fit(donors, whole)
+    assert knn.impute(query, mask)[0, 0, 0, 0].item() == pytest.approx(19.5 / 255)
+    assert first.impute(query, mask)[0, 0, 0, 0].item() == pytest.approx(1 / 255)
+    donors[:2, 0, 3, 3], query[0, 0, 3, 3] = 1, 1  # two nearer ones; the third is any of 38
+    knn.fit(donors, whole)
+    assert knn.impute(query, mask)[0, 0, 0, 0].item() == pytest.approx((0 + 1 + 20.5) / 3 / 255)
+
+
+def test_the_published_variant_copies_the_first_of_equally_near_images() -> None:
+    donors = torch.zeros(2, 1, 2, 2)
+    donors[:, 0, 0, 0] = torch.tensor([0.25, 0.75])  # equally far from their mean
+    mask = torch.ones(1, 1, 2, 2, dtype=torch.bool)
+    mask[0, 0, 0, 0] = False
+    knn = KNN(published=True)
+    knn.fit(donors, torch.ones_like(donors, dtype=torch.bool))
+    assert knn.impute(torch.zeros(1, 1, 2, 2), mask)[0, 0, 0, 0] == 0.25
+
+
+def with_shared_ties(donors: Tensor, donors_mask: Tensor, query: Tensor, seen: Tensor, k: int) -> Tensor:
+    """By the definition, pixel by pixel, in fractions: whole numbers donors (N,D), query (D,)."""
+    distance = []
+    for donor, shown in zip(donors, donors_mask, strict=True):
+        both = shown & seen
+        squares = int(((donor - query)[both] ** 2).sum())
+        distance.append(Fraction(squares, int(both.sum())) if both.any() else None)
+    filled = query.double()
+    for pixel in (~seen).nonzero().flatten().tolist():
+        usable = [(d, int(donors[i, pixel])) for i, d in enumerate(distance) if d is not None and donors_mask[i, pixel]]
+        last = sorted(d for d, _ in usable)[:k][-1]
+        nearer = [value for d, value in usable if d < last]
+        tied = [value for d, value in usable if d == last]
+        left = min(k, len(usable)) - len(nearer)
+        filled[pixel] = float((sum(nearer) + Fraction(left * sum(tied), len(tied))) / min(k, len(usable)))
+    return filled
+
+
+@pytest.mark.parametrize(("levels", "missing", "k"), [(2, 0.3, 5), (3, 0.6, 5), (3, 0.5, 1), (2, 0.8, 60)])
+def test_many_ties_equal_the_definition_in_fractions(
+    levels: int, missing: float, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(10)
+    images = torch.randint(0, levels, (75, 1, 3, 4), generator=generator)
+    mask = random_mask(images.shape, missing, 11)
+    mask[:, 0, 0, 0] = True
+    knn = KNN(k=k)
+    knn.fit(images[:70].float() / 255, mask[:70])
+    found = knn.impute(images[70:].float() / 255, mask[70:])
+    rows, shown = images.flatten(1), mask.flatten(1)
+    expected = [with_shared_ties(rows[:70], shown[:70], rows[i], shown[i], k) for i in range(70, 75)]
+    assert torch.allclose(found.flatten(1).double() * 255, torch.stack(expected), rtol=0, atol=1e-6)
+    monkeypatch.setattr("lacuna.imputers.knn_cells.CELLS", 60)
+    monkeypatch.setattr("lacuna.imputers.knn.FIRST_RANKS", 6)
+    assert torch.equal(knn.impute(images[70:].float() / 255, mask[70:]), found)
+
+
+def test_the_order_of_the_donors_changes_nothing() -> None:
+    images, mask = (DIGITS * 16).round().byte(), square_holes(len(DIGITS), 12)  # 17 levels: many ties
+    order = torch.randperm(1297, generator=torch.Generator().manual_seed(13))
+    queries = images[1297:1400].float() / 255, mask[1297:1400]
+    filled = []
+    for donors in (torch.arange(1297), order, order.flip(0)):
+        knn = KNN()
+        knn.fit(images[donors], mask[donors])
+        filled.append(knn.impute(*queries))
+    assert torch.equal(filled[0], filled[1]) and torch.equal(filled[0], filled[2])
 
 
 def test_published_variant_pastes_the_nearest_complete_image() -> None:
@@ -151,7 +219,7 @@ def test_memory_bound_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert knn.eight_bit
     whole = knn.impute(images[500:600], mask[500:600])
     monkeypatch.setattr("lacuna.imputers.knn.PAIRS", 500 * 7)
-    monkeypatch.setattr("lacuna.imputers.knn.CELLS", 100)
+    monkeypatch.setattr("lacuna.imputers.knn_cells.CELLS", 100)
     monkeypatch.setattr("lacuna.imputers.knn.FIRST_RANKS", 6)
     assert torch.equal(knn.impute(images[500:600], mask[500:600]), whole)
 
@@ -169,11 +237,25 @@ def test_eight_bit_images_give_the_same_bits_in_any_batch_and_either_precision()
     assert torch.equal(*filled)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("missing", [0.6, 0.9])
+def test_eight_bit_images_with_ties_give_the_same_bits_on_a_gpu(missing: float) -> None:
+    images, mask = (DIGITS * 240).round().float() / 255, random_mask(DIGITS.shape, missing, 14)
+    filled = []
+    for device in ("cpu", "cuda"):
+        knn = KNN().to(device)
+        knn.fit(images[:1200].to(device), mask[:1200].to(device))
+        filled.append(knn.impute(images[1200:].to(device), mask[1200:].to(device)).cpu())
+    assert torch.equal(*filled)
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(LacunaError, match=r"imputer\.k=0"):
         KNN(k=0)
     with pytest.raises(LacunaError, match=r"imputer\.donors=0"):
         KNN(donors=0)
+    with pytest.raises(LacunaError, match=r"imputer\.ties=last"):
+        KNN(ties="last")
     with pytest.raises(LacunaError, match="float16"):
         KNN(dtype="float16")
     mask = torch.ones(3, 1, 8, 8, dtype=torch.bool)

@@ -71,11 +71,12 @@ def test_gradients_in_mean_and_variance(name):
     assert torch.autograd.gradcheck(EVERY[name], (m, v))
 
 
+@pytest.mark.parametrize("name", ["relu", *expected.PUBLISHED_RELU])
 @pytest.mark.parametrize("needs", ["m", "v"])
-def test_gradient_of_one_argument_alone(needs):
+def test_gradient_of_one_argument_alone(name, needs):
     m, v = double(-0.5, 0.0, 0.5), double(0.1, 0.2, 0.3)
     (m if needs == "m" else v).requires_grad_()
-    assert torch.autograd.gradcheck(expected.relu, (m, v))
+    assert torch.autograd.gradcheck(EVERY[name], (m, v))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -98,8 +99,8 @@ def test_gradients_are_finite_without_variance(name, dtype):
     of_m, of_v = torch.autograd.grad(EVERY[name](m, v).sum(), (m, v), allow_unused=name == "identity")
     assert of_m.isfinite().all()
     assert of_v is None or of_v.isfinite().all()
-    if name == "relu":
-        assert of_m[0] == 0 and of_m[2] == 1
+    if name == "relu" or name in expected.PUBLISHED_RELU:
+        assert of_m.tolist() == [0, 0, 1], "the gradient of ReLU"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -131,6 +132,21 @@ def test_published_formulas_can_be_negative():
         assert below < 0 < above
 
 
+@pytest.mark.parametrize(("name", "share"), [("paper", 0.25), ("authors", 0.5)])
+def test_published_gradients_are_autograds_over_many_scales(name, share):
+    """Against the formula written out, at variances over eight decades and means up to 40 standard deviations away."""
+    v = torch.logspace(-6, 2, 41, dtype=torch.float64)[:, None].expand(-1, 81).clone().requires_grad_()
+    m = (v.detach().sqrt() * torch.linspace(-40, 40, 81, dtype=torch.float64)).requires_grad_()
+    s = v.sqrt()
+    phi = torch.exp(-0.5 * (m / s) ** 2) / (2 * torch.pi) ** 0.5
+    written_out = m * torch.special.ndtr(m / s) + share * s * phi
+    found = EVERY[name](m, v)
+    torch.testing.assert_close(found, written_out, rtol=1e-12, atol=1e-15)
+    wanted = torch.autograd.grad(written_out.sum(), (m, v))
+    for a, b in zip(torch.autograd.grad(found.sum(), (m, v)), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
 def test_scale():
     """E[f(aZ)] = a E[f(Z)] for the piecewise linear ones."""
     m, v = double(-1, 0, 0.3, 2), double(0.5, 1, 2, 0.1)
@@ -138,8 +154,9 @@ def test_scale():
         torch.testing.assert_close(formula(7 * m, 49 * v), 7 * formula(m, v))
 
 
-def test_second_derivatives_are_refused_rather_than_wrong():
+@pytest.mark.parametrize("name", ["relu", *expected.PUBLISHED_RELU])
+def test_second_derivatives_are_refused_rather_than_wrong(name):
     m, v = double(0.3).requires_grad_(), double(0.2).requires_grad_()
-    (first,) = torch.autograd.grad(expected.relu(m, v).square(), m, create_graph=True)
+    (first,) = torch.autograd.grad(EVERY[name](m, v).square(), m, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()

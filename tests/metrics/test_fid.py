@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lacuna.errors import LacunaError
 from lacuna.metrics.features import Features
-from lacuna.metrics.fid import FID, Moments, Statistics, frechet_distance, statistics
+from lacuna.metrics.fid import FID, Statistics, frechet_distance, statistics
+from lacuna.metrics.moments import BLOCK, Moments, covariance_factor
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -119,6 +120,27 @@ def test_singular_covariances_equal_those_of_the_subspace() -> None:
     assert frechet_distance(statistics_of(x @ into), statistics_of(y @ into)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("d", [3, 60])
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_a_covariance_has_a_factor_of_its_rank(d: int, rank: int) -> None:
+    turn = orthogonal(d)[:, :rank] * 10 ** -torch.arange(rank, dtype=torch.float64)
+    covariance = turn @ turn.T
+    factor = covariance_factor(covariance)
+    assert factor.shape == (d, rank)
+    assert torch.allclose(factor @ factor.T, covariance, rtol=0, atol=1e-15)
+
+
+def test_singular_covariances_over_many_decades_keep_every_digit() -> None:
+    """The roots of the eigenvalues of C_1 C_2 lose half of them. Truth: singular values of the vectors, without C."""
+    scales = torch.logspace(0, -4, 40, dtype=torch.float64)
+    for n, m in ((30, 25), (30, 300), (300, 300)):
+        x, y = normal(n, 40) * scales @ orthogonal(40), normal(m, 40) * scales @ orthogonal(40)
+        a, b = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
+        cross = torch.linalg.svdvals(torch.linalg.qr(a).R @ torch.linalg.qr(b).R.T).sum()
+        expected = (x.mean(0) - y.mean(0)).square().sum() + a.square().sum() + b.square().sum() - 2 * cross
+        assert frechet_distance(statistics_of(x), statistics_of(y)) == pytest.approx(expected.item(), rel=1e-11)
+
+
 def test_other_nets_features_are_refused() -> None:
     with pytest.raises(LacunaError, match="different nets cannot be compared: those of made up are by net A"):
         frechet_distance(statistics_of(normal(9, 3), "net A"), statistics_of(normal(9, 3), "net B"))
@@ -137,14 +159,46 @@ def moments_of(parts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     return moments.compute()
 
 
+def relative_error(covariance: Tensor, x: Tensor) -> float:
+    """Of a covariance, against two passes over all vectors, relative to the standard deviations."""
+    expected = torch.from_numpy(np.cov(x.numpy(), rowvar=False))
+    deviations = expected.diagonal().sqrt()
+    return float(((covariance - expected) / deviations.outer(deviations)).abs().max())
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 @pytest.mark.parametrize("size", [1, 7, 64, 500])
 def test_moments_are_numpys_for_any_batches(size: int, offset: float) -> None:
     """Also far from the origin, where a sum of squares would have lost every digit of the covariance but four."""
-    x = normal(300, 8) @ normal(8, 8)
-    mean, covariance = moments_of((x + offset).split(size))
-    assert torch.allclose(mean, x.mean(0) + offset, rtol=1e-14, atol=1e-12)
-    assert np.allclose(covariance, np.cov(x.numpy(), rowvar=False), rtol=1e-9 if offset else 1e-12, atol=0)
+    x = normal(300, 8) @ normal(8, 8) + offset
+    mean, covariance = moments_of(x.split(size))
+    assert torch.allclose(mean, x.mean(0), rtol=1e-15, atol=1e-14)
+    assert relative_error(covariance, x) < 2e-13
+    assert torch.equal(covariance, covariance.T)
+
+
+def test_covariances_wider_than_a_block_are_mirrored_whole() -> None:
+    x = normal(400, 2 * BLOCK + 3) + normal(2 * BLOCK + 3)
+    covariance = moments_of(x.split(150))[1]
+    assert relative_error(covariance, x) < 1e-13
+    assert torch.equal(covariance, covariance.T)
+
+
+@pytest.mark.gpu
+def test_moments_on_a_gpu_are_those_on_the_cpu() -> None:
+    x = normal(300, 40) + 1e3
+    for found, expected in zip(moments_of(x.cuda().split(64)), moments_of(x.split(64)), strict=True):
+        assert torch.allclose(found.cpu(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_moments_of_sets_far_from_each_other() -> None:
+    x = torch.cat([normal(100, 5) + 1e6, normal(150, 5) - 1e6])
+    first, second = Moments(), Moments()
+    first.update(x[:100])
+    second.update(x[100:])
+    first.merge(second)
+    for covariance in (first.compute()[1], moments_of(x.split(50))[1]):
+        assert relative_error(covariance, x) < 2e-13
 
 
 def test_moments_are_summed_in_double_precision() -> None:

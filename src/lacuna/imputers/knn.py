@@ -7,8 +7,13 @@ The distance of two images uses the pixels observed in both and scales up:
 it is undefined if P is empty. A missing pixel becomes the mean of the k nearest donors *in which this pixel is
 observed* (fewer if there are fewer), and the mean over all donors if no distance is defined.
 
+Where several donors are equally far at the k-th distance, they share the weight that the nearer ones leave: with c
+nearer donors and t at the k-th distance, the pixel is (sum of the nearer + (k - c) / t · sum of the tied) / k. That is
+the mean over all choices among the tied donors, so the order of the donors does not matter. (``KNNImputer`` takes
+those that a partial sort happens to leave in front; that differs at ties only.)
+
 The distances of a chunk are matrix products. Donors are then visited in order of distance, for the pixels that still
-need some. Ties are broken by the donor's index.
+need some. Pixels with a tie at their k-th donor are visited once more.
 
 For 8-bit images (all donor values are multiples of 1/255) the distances are computed in whole numbers that float32
 represents exactly, so the result does not depend on the device or on the batch.
@@ -23,16 +28,15 @@ import torch
 from torch import Tensor
 
 from lacuna.errors import LacunaError
+from lacuna.imputers import knn_cells
 from lacuna.imputers.base import Imputer, unit_scale
 from lacuna.imputers.simple import check_image_shape, observed_mean
 
 # Pixels per matrix product. With 8-bit values centred at 128 one pixel contributes at most 2^16 to
 # x² + y² - 2xy, so 256 of them stay within the 2^24 up to which float32 counts exactly.
 BLOCK = 256
-# Bounds: (queries x donors) in one chunk, and (cells x donors) visited in one step. A cell is one missing pixel of one
-# query.
+# Bound: (queries x donors) in one chunk.
 PAIRS = 2**22
-CELLS = 2**21
 FIRST_RANKS = 48
 
 
@@ -45,7 +49,8 @@ class KNN(Imputer):
         complete_donors: whether the training images are complete (an advantage that tables have to state).
         published: the variant behind the k-NN rows of the MisConv paper (its text says k = 5 and incomplete images,
             its code does this): complete donors; missing pixels are replaced by the donors' mean image before the
-            search; the single nearest image is copied. Implies ``k=1, complete_donors=True``.
+            search; the single nearest image is copied. Implies ``k=1, complete_donors=True, ties="first"``.
+        ties: ``shared``: the rule above; ``first``: of donors that are equally far, those of lower index come first.
         dtype: ``float32``, or ``float64`` for agreement with scikit-learn to the last digits on data that are
             not 8-bit.
 
@@ -64,6 +69,7 @@ class KNN(Imputer):
         donors: int | None = 5000,
         complete_donors: bool = False,
         published: bool = False,
+        ties: str = "shared",
         dtype: str = "float32",
     ) -> None:
         super().__init__()
@@ -73,10 +79,13 @@ class KNN(Imputer):
             raise LacunaError(f"imputer.donors={donors} must be at least 1, or null for all training images.")
         if dtype not in ("float32", "float64"):
             raise LacunaError(f"imputer.dtype={dtype} must be float32 or float64.")
+        if ties not in ("shared", "first"):
+            raise LacunaError(f"imputer.ties={ties} must be shared or first.")
         self.k = 1 if published else k
         self.donors = donors
         self.complete_donors = complete_donors or published
         self.published = published
+        self.ties = "first" if published else ties
         self.dtype = torch.float32 if dtype == "float32" else torch.float64
         self.register_buffer("images", torch.empty(0))
         self.register_buffer("donor_mask", torch.empty(0, dtype=torch.bool))
@@ -122,50 +131,39 @@ class KNN(Imputer):
             search, both = torch.where(mask, x, fallback), torch.ones_like(mask)
         else:
             search, both = x, mask
-        key, bits = _order_keys(squared_distances(search, both, images, donor_mask, self.eight_bit))
-        # A cell is one missing pixel of one query; it collects `taken` donors whose values sum to `total`.
+        keys = knn_cells.Keys(squared_distances(search, both, images, donor_mask, self.eight_bit))
         row, column = (~mask).nonzero(as_tuple=True)
-        # float64, so that the order of addition does not change the mean.
-        total = torch.zeros(len(row), dtype=torch.float64, device=x.device)
-        taken = torch.zeros(len(row), dtype=torch.int32, device=x.device)
+        cells = knn_cells.Cells(row, column, images, donor_mask, self.eight_bit, self.k)
         open_cells = torch.arange(len(row), device=x.device)
+        tied = []
         done, ranks = 0, self.k if self.complete_donors else max(self.k, FIRST_RANKS)
         while len(open_cells) > 0 and done < len(images):
             ranks = min(ranks, len(images))
             # Only queries that still have an open cell are sorted further.
             needed, position = torch.unique(row[open_cells], return_inverse=True)
-            order = _nearest(key[needed], ranks, bits)
+            order, level, equal = keys.nearest(needed, ranks)
             where = torch.empty(len(row), dtype=torch.int64, device=x.device)
             where[open_cells] = position
             step = max(1, min(8, self.k if self.complete_donors else 8))
             while done < ranks and len(open_cells) > 0:
-                stop = min(ranks, done + max(1, min(step, CELLS // len(open_cells))))
+                stop = min(ranks, done + max(1, min(step, knn_cells.CELLS // len(open_cells))))
                 donor = order[where[open_cells], done:stop]
-                self._collect(donor, column[open_cells], images, donor_mask, open_cells, total, taken)
+                count = cells.collect(open_cells, donor)
+                if self.ties == "shared" and bool(equal[:, done:stop].any()):
+                    last = done + (count < self.k).sum(1).clamp(max=stop - done - 1)
+                    query = where[open_cells]
+                    found = (cells.taken[open_cells] == self.k) & equal[query, last]
+                    tied.append((open_cells[found], level[query[found], last[found]]))
                 done, step = stop, step * 2
                 exhausted = donor[:, -1] < 0
-                open_cells = open_cells[(taken[open_cells] < self.k) & ~exhausted]
+                open_cells = open_cells[(cells.taken[open_cells] < self.k) & ~exhausted]
             ranks *= 6
+        if tied:
+            cells.share_ties(keys, *map(torch.cat, zip(*tied, strict=True)))
         filled = fallback.expand_as(x).clone()
-        filled[row, column] = torch.where(taken > 0, (total / taken.clamp(min=1)).to(x.dtype), fallback[column])
+        mean = (cells.total / cells.taken.clamp(min=1)).to(x.dtype)
+        filled[row, column] = torch.where(cells.taken > 0, mean, fallback[column])
         return filled
-
-    def _collect(
-        self,
-        donor: Tensor,
-        column: Tensor,
-        images: Tensor,
-        donor_mask: Tensor,
-        cells: Tensor,
-        total: Tensor,
-        taken: Tensor,
-    ) -> None:
-        """Add to each of the S cells the next donors (S,R) in which its pixel is observed, up to k; -1 = no donor."""
-        at = donor.clamp(min=0) * images.shape[1] + column[:, None]
-        usable = donor_mask.reshape(-1)[at] & (donor >= 0)
-        usable &= usable.cumsum(1, dtype=torch.int32) + taken[cells][:, None] <= self.k
-        total[cells] += torch.where(usable, images.reshape(-1)[at], 0.0).sum(1, dtype=torch.float64)
-        taken[cells] += usable.sum(1, dtype=torch.int32)
 
 
 def squared_distances(x: Tensor, mask: Tensor, y: Tensor, donor_mask: Tensor, eight_bit: bool = False) -> Tensor:
@@ -199,24 +197,3 @@ def squared_distances(x: Tensor, mask: Tensor, y: Tensor, donor_mask: Tensor, ei
 
 def _centred(values: Tensor, eight_bit: bool) -> Tensor:
     return (values * 255).round() - 128 if eight_bit else values - 0.5
-
-
-def _order_keys(squared: Tensor) -> tuple[Tensor, int]:
-    """Integers that sort like (distance, donor index): the distance's bits with the index in its last bits.
-
-    Non-negative doubles sort like their bit patterns. The index takes the last ``bits`` of 52, so distances closer
-    than a relative 2^-(52-bits) count as equal: 1e-12 for 5000 donors.
-    """
-    bits = max(1, (squared.shape[1] - 1).bit_length())
-    index = torch.arange(squared.shape[1], device=squared.device)
-    return (squared.view(torch.int64) >> bits << bits) | index, bits
-
-
-def _nearest(key: Tensor, ranks: int, bits: int) -> Tensor:
-    """(Q,ranks) donor indices by increasing key; -1 where the distance is infinite (undefined)."""
-    best = key.topk(ranks, dim=1, largest=False, sorted=True).values
-    undefined = best >> bits >= _INFINITY >> bits
-    return (best & ((1 << bits) - 1)).masked_fill(undefined, -1)
-
-
-_INFINITY = 0x7FF0000000000000  # the bits of +inf

@@ -21,41 +21,54 @@ Formula = Callable[[Tensor, Tensor], Tensor]
 
 
 class _ExpectedReLU(torch.autograd.Function):
-    """m Phi(t) + s phi(t), t = m / s, with the derivatives dE/dm = Phi(t) and dE/dv = phi(t) / (2 s).
+    """m Phi(t) + c s phi(t), t = m / s, for a share c of the Gaussian term: 1 is the expectation, less was published.
 
-    Saving the two derivatives instead of the graph reduces the backward pass to two multiplications and avoids
-    differences of infinities at v = 0.
+    The derivatives are dE/dm = Phi(t) + (1 - c) t phi(t) and dE/dv = (c - (1 - c) t^2) phi(t) / (2 s). Saving them
+    instead of the graph reduces the backward pass to two multiplications and avoids differences of infinities at v = 0.
     """
 
     @staticmethod
-    def forward(ctx: Any, m: Tensor, v: Tensor) -> Tensor:
+    def forward(ctx: Any, m: Tensor, v: Tensor, share: float) -> Tensor:
         # In-place throughout: passes over memory, not arithmetic, determine the time.
         # The floor is far below the variance of any pixel; tail and gradient at v = 0 are exact anyway.
         inverse = v.clamp(min=max(1e-30, torch.finfo(v.dtype).tiny)).rsqrt_()
         # beyond 13 standard deviations the tail is 0 in float32, and exp and erfc are many times slower there
         t = (m * inverse).abs_().clamp_(max=13.0)
         scaled_pdf = t.square().mul_(-0.5).exp_().mul_(inverse).mul_(INV_SQRT_2PI)  # phi(t) / s
+        differentiated = any(ctx.needs_input_grad)
+        if differentiated and share != 1:
+            half = t.square().mul_((share - 1) / 2).add_(share / 2)
         t = t.mul_(SQRT_HALF)
         # Phi(-|t|); compiled CPU code has no vectorised erfc, and 1 - erf differs only by rounding
         upper = 0.5 - 0.5 * torch.erf(t) if torch.compiler.is_compiling() else t.erfc_().mul_(0.5)
-        # relu(m) + s phi - |m| Phi(-|t|): less cancellation than in m Phi + s phi
-        value = (v * scaled_pdf).addcmul_(m.abs(), upper, value=-1).clamp_(min=0).add_(m.clamp(min=0))
-        if any(ctx.needs_input_grad):
+        # relu(m) + c s phi - |m| Phi(-|t|): less cancellation than in m Phi + c s phi
+        value = v * scaled_pdf
+        if share == 1:
+            value.addcmul_(m.abs(), upper, value=-1).clamp_(min=0)  # it is negative by rounding only
+        else:
+            value.mul_(share).addcmul_(m.abs(), upper, value=-1)
+        if differentiated:
             uncertain = v > 0  # elsewhere the derivatives are those of ReLU, also at m = 0
-            cdf = torch.where(m > 0, 1 - upper, upper * uncertain)
-            ctx.save_for_backward(cdf, scaled_pdf.mul_(0.5).mul_(uncertain))
-        return value
+            of_mean = torch.where(m > 0, 1 - upper, upper * uncertain)
+            scaled_pdf.mul_(uncertain)
+            if share == 1:
+                scaled_pdf.mul_(0.5)
+            else:
+                of_mean.addcmul_(m, scaled_pdf, value=1 - share)
+                scaled_pdf.mul_(half)
+            ctx.save_for_backward(of_mean, scaled_pdf)
+        return value.add_(m.clamp(min=0))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        cdf, half_scaled_pdf = ctx.saved_tensors
-        return grads[0] * cdf, grads[0] * half_scaled_pdf
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        of_mean, of_variance = ctx.saved_tensors
+        return grads[0] * of_mean, grads[0] * of_variance, None
 
 
 def relu(m: Tensor, v: Tensor) -> Tensor:
     """E[max(Z, 0)] = m Phi(m/s) + s phi(m/s), s = sqrt(v): never negative, ReLU(m) at v = 0."""
-    return _ExpectedReLU.apply(m, v)  # type: ignore[no-any-return]
+    return _ExpectedReLU.apply(m, v, 1.0)  # type: ignore[no-any-return]
 
 
 def leaky_relu(m: Tensor, v: Tensor, slope: float = 0.01) -> Tensor:
@@ -76,23 +89,14 @@ def gelu(m: Tensor, v: Tensor) -> Tensor:
     return m * 0.5 * torch.erfc(-SQRT_HALF * t) + v * inverse * pdf
 
 
-def _relu_with_gaussian_share(m: Tensor, v: Tensor, share: float) -> Tensor:
-    """The published forms m Phi(m/s) + share * s phi(m/s), in which the factor of the second term is too small."""
-    positive = v > 0
-    s = torch.where(positive, v, 1).sqrt()
-    t = m / s
-    value = m * 0.5 * torch.erfc(-SQRT_HALF * t) + share * s * INV_SQRT_2PI * torch.exp(-0.5 * t * t)
-    return torch.where(positive, value, m.clamp(min=0))
-
-
 def relu_paper(m: Tensor, v: Tensor) -> Tensor:
     """Equation (4) as printed: a quarter of the Gaussian term. Can be negative; for comparison only."""
-    return _relu_with_gaussian_share(m, v, 0.25)
+    return _ExpectedReLU.apply(m, v, 0.25)  # type: ignore[no-any-return]
 
 
 def relu_authors(m: Tensor, v: Tensor) -> Tensor:
     """The authors' code: half of the Gaussian term. Can be negative; for comparison only."""
-    return _relu_with_gaussian_share(m, v, 0.5)
+    return _ExpectedReLU.apply(m, v, 0.5)  # type: ignore[no-any-return]
 
 
 ACTIVATIONS: dict[str, Formula] = {"relu": relu, "leaky_relu": leaky_relu, "identity": identity, "gelu": gelu}

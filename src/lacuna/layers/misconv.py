@@ -97,26 +97,39 @@ class MisConv2d(nn.Conv2d):
         if centred and (observed is None or mask is None):
             raise ValueError("formula='authors' mixes by position: call the layer with observed and mask.")
         with full_precision(density.mean):
-            expected = self._in_chunks(density.to(self.weight.dtype))
+            mfa = density.to(self.weight.dtype)
+            parts = (mfa.weights, mfa.mean, mfa.factors, mfa.noise)
             if not centred:
-                return expected
+                return self._in_chunks(*parts)
             assert observed is not None and mask is not None
             zero_imputed = torch.where(mask, observed, 0).to(self.weight.dtype)
-            plain = self._conv_forward(zero_imputed, self.weight, self.bias).relu()
-            if plain.shape[2:] != mask.shape[2:]:
-                raise ValueError("formula='authors' needs an output of the size of the input.")
-            return torch.where(mask[:, :1], plain, expected)
+            return self._in_chunks(*parts, zero_imputed, mask[:, :1].expand(len(observed), -1, -1, -1))
 
-    def _in_chunks(self, density: MFA) -> Tensor:
-        parts = (density.weights, density.mean, density.factors, density.noise)
-        size = self.chunk if self.chunk and density.mean.device.type == "cpu" else len(density)
-        if size >= len(density):
+    def _in_chunks(self, *parts: Tensor) -> Tensor:
+        """Apply the step to the arguments, each (B, ...), a few images at a time."""
+        size = self.chunk if self.chunk and parts[0].device.type == "cpu" else len(parts[0])
+        if size >= len(parts[0]):
             return self._step(*parts)
         pieces = zip(*(part.split(size) for part in parts), strict=True)
         return torch.cat([self._step(*piece) for piece in pieces])
 
-    def _expected(self, weights: Tensor, mean: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+    def _expected(
+        self,
+        weights: Tensor,
+        mean: Tensor,
+        factors: Tensor,
+        noise: Tensor,
+        zero_imputed: Tensor | None = None,
+        centre: Tensor | None = None,
+    ) -> Tensor:
+        """Expected activation; that of ``zero_imputed`` where ``centre`` (B,1,H,W), if they are given (authors)."""
         m, v = self._moments(mean, factors, noise)
+        if zero_imputed is not None and centre is not None:
+            plain = self._conv_forward(zero_imputed, self.weight, self.bias)
+            if plain.shape[2:] != centre.shape[2:]:
+                raise ValueError("formula='authors' needs an output of the size of the input.")
+            # Without variance, the formula is ReLU.
+            m, v = torch.where(centre[:, None], plain[:, None], m), v * ~centre[:, None]
         name = self.formula if self.formula in PUBLISHED_RELU else self.activation
         activation = (ACTIVATIONS | PUBLISHED_RELU)[name](m, v)
         if weights.shape[1] == 1:

@@ -5,7 +5,8 @@
 with the means and the sample covariances (divisor n - 1, as published) of the features. Everything is float64. With
 C = F Fᵀ, the last trace is the sum of the singular values of F_1ᵀ F_2. Unlike a matrix square root of C_1 C_2, and
 unlike the roots of its eigenvalues, this keeps its accuracy for singular covariances: up to rounding, the distance is
-symmetric and zero from a set to itself (``scripts/bench/fid.py`` measures it).
+symmetric and zero from a set to itself (``scripts/bench/fid.py`` measures it). F has as many columns as the covariance
+has ranks, so that sets with fewer images than features take less time.
 """
 
 from __future__ import annotations
@@ -29,56 +30,10 @@ from lacuna.data.prepared import Provenance
 from lacuna.errors import LacunaError
 from lacuna.files import replacing
 from lacuna.metrics.features import Features
+from lacuna.metrics.moments import Moments, covariance_factor
 
-VERSION = 1
+VERSION = 2
 """To be increased when the computation of statistics changes, so that cached ones are not used."""
-
-
-class Moments:
-    """Running mean and covariance of batches of vectors, in float64, on the vectors' device.
-
-    Batches are centred before they are squared and merged by the formula of Chan, Golub and LeVeque (1979), so that
-    neither a large mean nor the order or size of the batches reduces the accuracy.
-    """
-
-    def __init__(self) -> None:
-        self.n = 0
-        self._mean: Tensor | None = None
-        self._scatter: Tensor | None = None
-
-    @torch.no_grad()
-    def update(self, vectors: Tensor) -> None:
-        """Add a batch (B, d)."""
-        if not len(vectors):
-            return
-        x = vectors.double()
-        mean = x.mean(0)
-        self._join(len(x), mean, (x - mean).T @ (x - mean))
-
-    def merge(self, other: Moments) -> None:
-        """Add all vectors that were added to ``other``."""
-        if other._mean is not None and other._scatter is not None:
-            self._join(other.n, other._mean, other._scatter)
-
-    def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
-        if self._mean is None or self._scatter is None:
-            self.n, self._mean, self._scatter = n, mean.clone(), scatter.clone()
-            return
-        total = self.n + n
-        step = mean - self._mean
-        self._scatter += scatter + step.outer(step) * (self.n * n / total)
-        self._mean += step * (n / total)
-        self.n = total
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean (d,) and sample covariance (d, d), divisor n - 1.
-
-        Raises:
-            LacunaError: fewer than two vectors were added.
-        """
-        if self._mean is None or self._scatter is None or self.n < 2:
-            raise LacunaError(f"A covariance needs at least 2 images, and {self.n} were given: use more images.")
-        return self._mean.clone(), self._scatter / (self.n - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +67,8 @@ class Statistics:
 
     @cached_property
     def factor(self) -> Tensor:
-        """F (d, d) with F Fᵀ = covariance; eigenvalues at the level of rounding errors count as zero."""
-        values, vectors = torch.linalg.eigh(self.covariance)
-        # A rounding error of 1e-16 would become 1e-8 in the root and be multiplied by the other set's factor.
-        rounding = len(values) * torch.finfo(values.dtype).eps * values[-1]
-        factor: Tensor = vectors * torch.where(values > rounding, values, 0.0).sqrt()
-        return factor
+        """F (d, r) with F Fᵀ = covariance of rank r; see :func:`~lacuna.metrics.moments.covariance_factor`."""
+        return covariance_factor(self.covariance)
 
 
 def frechet_distance(one: Statistics, other: Statistics) -> float:
