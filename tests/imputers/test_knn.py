@@ -121,7 +121,7 @@ def test_tied_donors_share_the_remaining_weight() -> None:
     mask[0, 0, 0, 0] = False
     whole = torch.ones(40, 1, 4, 4, dtype=torch.bool)
     query = torch.zeros(1, 1, 4, 4)
-    knn, first = KNN(k=3), KNN(k=3, ties="first")
+    knn, first = KNN(k=3, ties="shared"), KNN(k=3)
     knn.fit(donors, whole)
     first.fit(donors, whole)
     assert knn.impute(query, mask)[0, 0, 0, 0].item() == pytest.approx(19.5 / 255)
@@ -167,7 +167,7 @@ def test_many_ties_equal_the_definition_in_fractions(
     images = torch.randint(0, levels, (75, 1, 3, 4), generator=generator)
     mask = random_mask(images.shape, missing, 11)
     mask[:, 0, 0, 0] = True
-    knn = KNN(k=k)
+    knn = KNN(k=k, ties="shared")
     knn.fit(images[:70].float() / 255, mask[:70])
     found = knn.impute(images[70:].float() / 255, mask[70:])
     rows, shown = images.flatten(1), mask.flatten(1)
@@ -184,7 +184,7 @@ def test_the_order_of_the_donors_changes_nothing() -> None:
     queries = images[1297:1400].float() / 255, mask[1297:1400]
     filled = []
     for donors in (torch.arange(1297), order, order.flip(0)):
-        knn = KNN()
+        knn = KNN(ties="shared")
         knn.fit(images[donors], mask[donors])
         filled.append(knn.impute(*queries))
     assert torch.equal(filled[0], filled[1]) and torch.equal(filled[0], filled[2])
@@ -243,7 +243,7 @@ def test_eight_bit_images_with_ties_give_the_same_bits_on_a_gpu(missing: float) 
     images, mask = (DIGITS * 240).round().float() / 255, random_mask(DIGITS.shape, missing, 14)
     filled = []
     for device in ("cpu", "cuda"):
-        knn = KNN().to(device)
+        knn = KNN(ties="shared").to(device)
         knn.fit(images[:1200].to(device), mask[:1200].to(device))
         filled.append(knn.impute(images[1200:].to(device), mask[1200:].to(device)).cpu())
     assert torch.equal(*filled)

@@ -82,6 +82,7 @@ IMPUTERS: dict[str, Callable[[], Imputer]] = {
     "mean": Mean,
     "knn": KNN,
     "knn-float64": lambda: KNN(k=3, dtype="float64"),
+    "knn-shared": lambda: KNN(k=3, ties="shared"),
     "knn-complete": lambda: KNN(complete_donors=True),
     "knn-published": lambda: KNN(published=True),
     "nearest": Nearest,

@@ -7,10 +7,11 @@ The distance of two images uses the pixels observed in both and scales up:
 it is undefined if P is empty. A missing pixel becomes the mean of the k nearest donors *in which this pixel is
 observed* (fewer if there are fewer), and the mean over all donors if no distance is defined.
 
-Where several donors are equally far at the k-th distance, they share the weight that the nearer ones leave: with c
-nearer donors and t at the k-th distance, the pixel is (sum of the nearer + (k - c) / t · sum of the tied) / k. That is
-the mean over all choices among the tied donors, so the order of the donors does not matter. (``KNNImputer`` takes
-those that a partial sort happens to leave in front; that differs at ties only.)
+Where several donors are equally far at the k-th distance, those of lower index are taken, or with ``ties="shared"``
+(ours) they share the weight that the nearer ones leave: with c nearer donors and t at the k-th distance, the pixel is
+(sum of the nearer + (k - c) / t · sum of the tied) / k. That is the mean over all choices among the tied donors, so the
+order of the donors does not matter. (``KNNImputer`` takes those that a partial sort happens to leave in front; that
+differs at ties only.)
 
 The distances of a chunk are matrix products. Donors are then visited in order of distance, for the pixels that still
 need some. Pixels with a tie at their k-th donor are visited once more.
@@ -50,7 +51,7 @@ class KNN(Imputer):
         published: the variant behind the k-NN rows of the MisConv paper (its text says k = 5 and incomplete images,
             its code does this): complete donors; missing pixels are replaced by the donors' mean image before the
             search; the single nearest image is copied. Implies ``k=1, complete_donors=True, ties="first"``.
-        ties: ``shared``: the rule above; ``first``: of donors that are equally far, those of lower index come first.
+        ties: ``first``: of donors that are equally far, those of lower index come first; ``shared``: as said above.
         dtype: ``float32``, or ``float64`` for agreement with scikit-learn to the last digits on data that are
             not 8-bit.
 
@@ -69,7 +70,7 @@ class KNN(Imputer):
         donors: int | None = 5000,
         complete_donors: bool = False,
         published: bool = False,
-        ties: str = "shared",
+        ties: str = "first",
         dtype: str = "float32",
     ) -> None:
         super().__init__()
