@@ -53,7 +53,7 @@ typecheck: $(STAMP) ## Check types (strict)
 
 bench: $(STAMP) ## Measure against bare loops and other libraries (on an idle machine); all ratios in one table at the end
 	@mkdir -p build; rm -f build/bench.jsonl; failed=0; for script in scripts/bench/[a-z]*.py; do echo "== $$script"; \
-		BENCH_ROWS=build/bench.jsonl $(BIN)/python "$$script" $(ARGS) || { failed=1; echo "$$script: a bound is missed"; }; done; \
+		BENCH_ROWS=build/bench.jsonl $(BIN)/python "$$script" || { failed=1; echo "$$script: a bound is missed"; }; done; \
 		$(BIN)/python scripts/bench/_report.py build/bench.jsonl; exit $$failed
 
 archive: $(STAMP) ## Archive the finished runs of outputs/runs: one small file each in results/

@@ -12,7 +12,9 @@ ROWS = "BENCH_ROWS"
 """Environment variable: the file that collects the rows of several scripts."""
 
 
-def report(work: str, other: str, ours: float, theirs: float, unit: str, floor: float | None = None) -> None:
+def report(
+    work: str, other: str, ours: float, theirs: float, unit: str, floor: float | None = None, *, show: bool = True
+) -> None:
     """Print a comparison, and add it to the collected ones.
 
     Args:
@@ -20,12 +22,14 @@ def report(work: str, other: str, ours: float, theirs: float, unit: str, floor: 
         other: what else did it.
         ours, theirs: time (or memory) in ``unit``; below 1 their ratio is in our favour.
         floor: largest ratio that is good enough; None: no such bound.
+        show: False: only add it.
     """
     row = {"work": work, "ours": ours, "other": other, "theirs": theirs, "unit": unit, "floor": floor}
     if os.environ.get(ROWS):
         with Path(os.environ[ROWS]).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-    print(table([row]), flush=True)
+    if show:
+        print(table([row]), flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+from _report import report  # type: ignore[import-not-found]
 from _timing import best, layer_options  # type: ignore[import-not-found]
 from nll import batched, looped  # type: ignore[import-not-found]
 from torch import Tensor
@@ -117,6 +118,7 @@ def main() -> int:
         times = best(functions, options.turns)
         ratio = times["loop"] / times["ours"]
         good = good and difference < 1e-4 and ratio > 1
+        report(name, against, times["ours"], times["loop"], "s", 1.0, show=False)
         rows.append(
             {
                 "what": name,

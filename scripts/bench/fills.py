@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from _report import report  # type: ignore[import-not-found]
 from _timing import best  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 from scipy.interpolate import griddata
@@ -95,8 +96,11 @@ def measured(images: Tensor, mask: Tensor, kind: str, turns: int, inpaint: Inpai
         "RMSE": f"{error[0]:.4f}, {error[1]:.4f}",
         "biharmonic (ms)": round(each["biharmonic"], 3),
     }
+    size = f"{images.shape[2]} x {images.shape[3]} x {images.shape[1]}, {kind} missing"
+    report(f"linear, {size}", "scipy.griddata", each["linear"], each["griddata"], "ms", EXPECTED, show=False)
     if inpaint is None:
         return row
+    report(f"biharmonic, {size}", "scikit-image", each["biharmonic"], each["scikit-image"], "ms", EXPECTED, show=False)
     found = biharmonic.impute(images[:5], mask[:5]).numpy()
     theirs = np.stack([inpaint(image, ~seen, channel_axis=0) for image, seen in arrays])
     # scikit-image clips to the range of the observed values, of each channel

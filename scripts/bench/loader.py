@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from _report import report  # type: ignore[import-not-found]
 from _timing import best  # type: ignore[import-not-found]
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -73,6 +74,9 @@ def main() -> int:
     ratio = speed["resident"] / max(value for name, value in speed.items() if name != "resident")
     row: dict[str, object] = {f"{name} (images/s)": round(value) for name, value in speed.items()}
     row |= {"times faster": f"{ratio:.1f}", "device": f"{options.device}, {torch.get_num_threads()} thread(s)"}
+    fastest = min(seconds for name, seconds in times.items() if name != "resident")
+    work = f"an epoch of {options.images} images"
+    report(work, "torch's DataLoader", times["resident"], fastest, "s", 1 / EXPECTED, show=False)
     print(text_table([row]))
     return 0 if ratio >= EXPECTED else 1
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from _report import report  # type: ignore[import-not-found]
 from _timing import best, layer_options  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
@@ -113,6 +114,13 @@ def main() -> int:
             if theirs:
                 row["times the authors'"] = f"{ours / times[THEIRS + part]:.2f}"
             rows.append(row)
+    for name in calls:
+        for part in parts if theirs and name.startswith("authors,") else ():
+            report(f"MisConv, {name}{part}", THEIRS, times[name + part], times[THEIRS + part], "s", 1.0, show=False)
+    for part in parts:
+        work, plain = f"MisConv, exact, compiled{part}", times[f"plain{part}"]
+        most = None if part else AT_MOST
+        report(work, "conv + ReLU", times[f"exact, compiled{part}"], plain, "s", most, show=False)
     print(text_table(rows))
     print(
         f"conv + ReLU: {1e3 * times['plain']:.2f} ms, training step {1e3 * times['plain, training step']:.2f} ms; floor"

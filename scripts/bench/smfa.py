@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from _report import report  # type: ignore[import-not-found]
 from _timing import best  # type: ignore[import-not-found]
+from sklearn.decomposition import FactorAnalysis
 from torch import Tensor
 
 from lacuna.data.masks import Square
@@ -154,6 +157,26 @@ def measured(density: SMFA, x: Tensor, mask: Tensor, turns: int) -> tuple[dict[s
     return {name: time / functions[name][0] for name, time in times.items()}, differences
 
 
+def analyser(x: Tensor, turns: int) -> None:
+    """A pass of EM of one analyser of complete images against scikit-learn's."""
+    rows, passes = x.flatten(1).double().cpu().numpy(), 3
+    theirs = FactorAnalysis(6, max_iter=passes, tol=0.0, svd_method="lapack")
+    images, mask = x.double(), torch.ones_like(x[:, :1], dtype=torch.bool)
+    density = SMFA(tuple(x.shape[1:]), 1, 6, noise_floor=1e-3).to(images)  # type: ignore[arg-type]
+    density.start(images, mask)
+
+    def one_pass() -> None:
+        em = EM(True)
+        em.add(density, images, mask)
+        em.update(density)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's has not converged
+        times = best({"ours": one_pass, "theirs": lambda: theirs.fit(rows)}, turns)
+    work = f"factor analysis, a pass of EM, {len(rows)} x {rows.shape[1]}"
+    report(work, "scikit-learn", times["ours"], times["theirs"] / passes, "s", 1.0)
+
+
 @torch.no_grad()
 def main() -> int:
     options = arguments()
@@ -177,6 +200,12 @@ def main() -> int:
         + ", ".join(f"{name} {value:.0e}" for name, value in differences.items())
         + f"; {options.device}, {torch.get_num_threads()} thread(s)"
     )
+    for work, other, name, peer, least in (
+        ("SMFA, a pass of EM, complete images", "torch-mfa's formulas", "complete", "torch-mfa", AT_LEAST["pass"]),
+        ("SMFA, density of an image", "dense solves", "conditional", "dense", AT_LEAST["conditional"]),
+    ):
+        report(work, other, times[name], times[peer], "s", 1 / least, show=False)
+    analyser(x, options.turns)
     passes, conditional = times["torch-mfa"] / times["complete"], times["dense"] / times["conditional"]
     fast = passes > AT_LEAST["pass"] and conditional > AT_LEAST["conditional"]
     return 0 if fast and max(differences.values()) < 1e-4 else 1
