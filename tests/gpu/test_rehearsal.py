@@ -46,7 +46,8 @@ OPTIONS = {
     "wandb": ("training/loggers.py",),
     "ray": ("executors/ray_cluster.py", "executors/ray_worker.py", "executors/on_ray.py"),
     "optuna": ("search/page.py", "search/study.py", "search/space.py", "search/problem.py", "search/loop.py"),
-    "torch_fidelity": ("metrics/features.py", "metrics/fid.py"),
+    "torch_fidelity": ("metrics/features.py", "metrics/fid.py", "bench/fid.py"),
+    "inpainting": ("bench/misconv.py",),  # the authors' repository
 }
 """What only one option needs -> the files that may import it, inside functions."""
 
