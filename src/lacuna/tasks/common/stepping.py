@@ -79,6 +79,10 @@ class Stepping(pl.LightningModule, ABC):
         make_capturable(self._optimizers(), self.device)
         self.steps = GraphedSteps(self._step_at, self.batch_size, self.recorder())
 
+    def on_train_end(self) -> None:
+        """Return the memory of the recordings, before the evaluation."""
+        self.steps.forget()
+
     def recorder(self) -> Recorder:
         """What records steps."""
         return CudaRecorder(self.device)
