@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from lacuna import registry
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.drawing.text_table import text_table
-from lacuna.registry import NOT_ARGUMENTS
+from lacuna.runs.budget import source_of
 
 GIB = 2.0**30
 AT_MOST = 24.0
@@ -52,7 +51,7 @@ CASES: dict[str, tuple[str, ...]] = {
 
 def write_random_images(root: Path, data: dict[str, Any], images: int) -> tuple[int, int]:
     """Prepare random images under the data set's name; bytes per image and number of images of the published set."""
-    source = registry.build("data", {k: v for k, v in data.items() if k not in NOT_ARGUMENTS})
+    source = source_of(data)
     splits = {}
     for split, n in (("train", images), ("validation", 10), ("test", 250)):
         pixels = np.random.default_rng(n).integers(0, 256, (n, *source.shape), dtype=np.uint8)

@@ -79,7 +79,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "net.training.lr_milestones=[[1,1e-4]]",
     ),
     "acflow": (
-        "experiment=digits_acflow",
+        "experiment=digits_flow",
         "flow.training.epochs=2",
         "flow.training.batch_size=8",
         "flow.training.decay_steps=3",

@@ -73,11 +73,11 @@ class FitSMFA(TrainDMFA):
         """Add the images to the pass."""
         self.em.add(self.model, batch.observed, batch.mask)
 
-    def on_train_epoch_end(self) -> None:
-        """Update the parameters; then log as usual, with the likelihood at the start of the pass."""
+    def epoch_metrics(self) -> dict[str, float]:
+        """Update the parameters; then the metrics as usual, with the likelihood at the start of the pass."""
         reached = self.em.update(self.model)
         self.mean_loss.update(torch.tensor(-reached.log_likelihood, dtype=torch.float64, device=self.device))
-        super().on_train_epoch_end()
+        return super().epoch_metrics()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """NLL per observed value of a batch, in nats, and their number; EM minimises it over all images."""

@@ -112,14 +112,14 @@ class TrainWAE(StemTask):
         drawn = torch.randn_like(code, dtype=torch.float32)
         return softplus(-discriminate(drawn).float()).mean() + softplus(discriminate(code).float()).mean()
 
-    def on_train_epoch_end(self) -> None:
-        """Log the loss, its terms, the validation metrics and, every ``fid_every`` epochs, the FID of samples."""
-        super().on_train_epoch_end()
-        found = {f"train/{name}": mean.compute() for name, mean in self.means.items()}
+    def epoch_metrics(self) -> dict[str, float]:
+        """The loss, the validation metrics, the loss's terms and, every ``fid_every`` epochs, the FID of samples."""
+        found = super().epoch_metrics()
+        found |= {f"train/{name}": mean.compute() for name, mean in self.means.items()}
         epoch, every = self.current_epoch + 1, self.training_spec["fid_every"]
         if self.fid is not None and (epoch % every == 0 or epoch == self.training_spec["epochs"]):
             found["test/fid"] = self._fid(self.fid).value
-        self.log_dict(found, sync_dist=False)
+        return found
 
     # ------------------------------------------------------------------ evaluation
 

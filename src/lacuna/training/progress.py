@@ -143,7 +143,7 @@ class Progress(Callback):
         self._stop()
 
     def _read_metrics(self, trainer: pl.Trainer) -> None:
-        logged = trainer.callback_metrics
+        logged = getattr(trainer.lightning_module, "latest_metrics", None) or trainer.callback_metrics
         names = self.metrics if self.metrics is not None else tuple(logged)[:3]
         self._logged = [f"{name} {float(logged[name]):.4g}" for name in names if name in logged]
 

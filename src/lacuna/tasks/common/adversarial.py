@@ -122,12 +122,12 @@ class AdversarialTask(ImputeTask):
         steps: int = self.training_spec["critic_steps"]
         return turn % steps == steps - 1
 
-    def on_train_epoch_end(self) -> None:
-        """Log the critics' loss, the terms and the validation metrics."""
-        super().on_train_epoch_end()
+    def epoch_metrics(self) -> dict[str, float]:
+        """The critics' loss, the validation metrics, and the terms."""
+        metrics = super().epoch_metrics()
         found = {f"train/{name}": mean.compute() for name, mean in self.means.items()}
         # a short epoch may lack a kind of step
-        self.log_dict({name: value for name, value in found.items() if not math.isnan(value)}, sync_dist=False)
+        return metrics | {name: value for name, value in found.items() if not math.isnan(value)}
 
     def loss(self, batch: Batch) -> tuple[Tensor, int]:
         """The critics' loss, mean over a batch, and the number of images."""

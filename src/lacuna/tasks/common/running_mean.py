@@ -21,9 +21,9 @@ class RunningMean(torch.nn.Module):
         self._total: Tensor | None = None
         self._count: Tensor | None = None
 
-    @torch.no_grad()
     def update(self, value: Tensor, count: int | Tensor = 1) -> None:
         """Add the mean ``value`` (scalar tensor) of ``count`` items; with a count of 0 nothing is added."""
+        value = value.detach()
         if self._total is None or self._count is None or self._total.device != value.device:
             self._start(value.device)
             assert self._total is not None and self._count is not None

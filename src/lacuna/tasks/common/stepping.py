@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
+from types import SimpleNamespace
 
 import pytorch_lightning as pl
 import torch
@@ -35,8 +36,19 @@ class Stepping(pl.LightningModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False  # of Lightning, which would make one step a chunk
-        self.batches_done = 0
+        # a plain object, for setting an attribute of a module takes long compared with what else a step does in Python
+        self._progress = SimpleNamespace(batches=0)
+        self._known_optimizers: list[torch.optim.Optimizer] | None = None
+
+    @property
+    def batches_done(self) -> int:
         """Number of training batches so far."""
+        number: int = self._progress.batches
+        return number
+
+    @batches_done.setter
+    def batches_done(self, number: int) -> None:
+        self._progress.batches = number
 
     @property
     @abstractmethod
@@ -68,7 +80,10 @@ class Stepping(pl.LightningModule, ABC):
         # a scaled loss (half precision) and several ranks need what Lightning does around a backward pass and a step
         self._scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         self._bare = distributed.ranks() == 1 and not self._scaled
-        match_layout(self._optimizers())
+        self._known_optimizers = None
+        self._known_optimizers = self._optimizers()
+        match_layout(self._known_optimizers)
+        self._images = self.train_images
         self.steps: EagerSteps | GraphedSteps = EagerSteps(self._step_at)
         if self.step_mode == "eager" or (self.step_mode == "auto" and self.device.type != "cuda"):
             return
@@ -76,7 +91,7 @@ class Stepping(pl.LightningModule, ABC):
         if reason is not None:
             announce(reason)
             return
-        make_capturable(self._optimizers(), self.device)
+        make_capturable(self._known_optimizers, self.device)
         self.steps = GraphedSteps(self._step_at, self.batch_size, self.recorder())
 
     def on_train_end(self) -> None:
@@ -108,18 +123,20 @@ class Stepping(pl.LightningModule, ABC):
         Raises:
             LacunaError: a loss is no longer finite.
         """
-        loss, before, start = None, self.batches_done, time.monotonic()
-        with self.steps.together():
+        loss, before, progress, steps = None, self.batches_done, self._progress, self.steps
+        # ranks have to save checkpoints after the same batch
+        alone = distributed.ranks() == 1
+        end = time.monotonic() + (CHUNK_SECONDS if alone else 0)
+        with steps.together():
             for number, positions in chunk:
                 kind = self.begin_batch(number, len(positions))
                 if kind is not None:
-                    loss = self.steps(positions, kind)
-                self.batches_done += 1
-                # ranks have to save checkpoints after the same batch
-                if distributed.ranks() > 1 or time.monotonic() - start >= CHUNK_SECONDS:
+                    loss = steps(positions, kind)
+                progress.batches += 1
+                if time.monotonic() >= end:
                     break
         self._count(self.batches_done - before)
-        if distributed.ranks() == 1:
+        if alone:
             self.check_finite()
         return loss
 
@@ -131,12 +148,12 @@ class Stepping(pl.LightningModule, ABC):
         """
         return "step"
 
-    def differentiate(self, loss: Tensor) -> None:
-        """Compute gradients."""
+    def differentiate(self, loss: Tensor, count: Tensor | int = 1) -> None:
+        """Compute gradients of a mean over ``count`` items; over the items of all ranks, where there are several."""
         if self._bare:
             loss.backward()
         else:
-            self.manual_backward(loss)
+            self.manual_backward(distributed.weighted(loss, count))
 
     def update(self, optimizer: torch.optim.Optimizer) -> None:
         """Make an optimiser's step."""
@@ -150,10 +167,12 @@ class Stepping(pl.LightningModule, ABC):
     def _step_at(self, positions: Tensor, kind: Hashable) -> Tensor:
         # weights cast for an earlier batch are out of date
         torch.clear_autocast_cache()
-        return self.step(self.train_images.batch(positions), kind)
+        return self.step(self._images.batch(positions), kind)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimisers without Lightning's wrappers, which cost time at every step."""
+        if self._known_optimizers is not None:
+            return self._known_optimizers
         found = self.optimizers(use_pl_optimizer=False)
         return found if isinstance(found, list) else [found]
 

@@ -100,23 +100,27 @@ class TrainMCFlow(ImputeTask):
         means = {name: mean for name, mean in self.means.items() if isinstance(mean, RunningMean)}
         self._check_finite({name: float(mean.total) for name, mean in means.items() if mean.total is not None})
 
-    def on_train_epoch_end(self) -> None:
-        """Log the losses; then stop, or impute all images anew, if it is time.
+    def epoch_metrics(self) -> dict[str, float]:
+        """The losses, the validation metrics, the number of refreshes and the weight of the prior.
 
         Raises:
             LacunaError: a loss is no longer finite.
         """
         means = {name: self._mean(name) for name in TERMS if name != "prior" or self.alternating.prior.used}
         self._check_finite(means)
+        found = super().epoch_metrics()
+        found |= {f"train/{name}": value for name, value in means.items() if name != "flow_nll"}
+        found["train/refreshes"] = float(self.schedule.refreshes)
+        if self.alternating.prior.used:
+            found["train/prior_weight"] = float(self.alternating.prior.value)
+            self.alternating.prior.end_epoch(self.current_epoch + 1, means["nll"], means["prior"])
+        return found
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch; then stop, or impute all images anew, if it is time."""
         super().on_train_epoch_end()
         epochs = self.current_epoch + 1
-        logged = {f"train/{name}": value for name, value in means.items() if name != "flow_nll"}
-        logged["train/refreshes"] = self.schedule.refreshes
-        if self.alternating.prior.used:
-            logged["train/prior_weight"] = float(self.alternating.prior.value)
-            self.alternating.prior.end_epoch(epochs, means["nll"], means["prior"])
-        self.log_dict({name: float(value) for name, value in logged.items()}, sync_dist=False)
-        if self.schedule.done(means["reconstruction"]):
+        if self.schedule.done(self.latest_metrics["train/reconstruction"]):
             self.trainer.should_stop = True
         elif self.schedule.refresh_due(epochs) and epochs < self.training_spec["epochs"]:
             self._refresh()
