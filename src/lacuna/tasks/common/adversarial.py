@@ -95,23 +95,24 @@ class AdversarialTask(ImputeTask):
         return self.critics_learn(turn), self.generators_learn(turn)
 
     def step(self, batch: Batch, kind: Hashable) -> Tensor:
-        """A step of the critics, the generators, or both; the critics' loss, or 0 without them."""
+        """A step of the critics, the generators, or both; the loss of the first of these."""
         critics, generators = self._optimizers()
         assert isinstance(kind, tuple)
         critics_learn, generators_learn = kind[:2]
-        loss = torch.zeros((), device=batch.observed.device)
+        losses: list[Tensor] = []
         if critics_learn:
             critics.zero_grad()
-            loss = self.critic_loss(batch)
-            self.mean_loss.update(loss, len(batch))
-            self.differentiate(loss)
+            losses.append(self.critic_loss(batch))
+            self.mean_loss.update(losses[0], len(batch))
+            self.differentiate(losses[0])
             self.update(critics)
         if generators_learn:
             with frozen(self.critics):
                 generators.zero_grad()
-                self.differentiate(self.generator_loss(batch))
+                losses.append(self.generator_loss(batch))
+                self.differentiate(losses[-1])
                 self.update(generators)
-        return loss.detach()
+        return losses[0].detach()
 
     def critics_learn(self, turn: int) -> bool:
         """Whether critics learn from batch number ``turn`` of the training, from 0."""

@@ -20,17 +20,19 @@ class RunningMean(torch.nn.Module):
         super().__init__()
         self._total: Tensor | None = None
         self._count: Tensor | None = None
+        self._one: Tensor | None = None
 
     def update(self, value: Tensor, count: int | Tensor = 1) -> None:
         """Add the mean ``value`` (scalar tensor) of ``count`` items; with a count of 0 nothing is added."""
         value = value.detach()
-        if self._total is None or self._count is None or self._total.device != value.device:
+        if self._one is None or self._one.device != value.device:
             self._start(value.device)
-            assert self._total is not None and self._count is not None
+        assert self._total is not None and self._count is not None and self._one is not None
         if not isinstance(count, Tensor):
-            if count:
-                self._total.add_(value, alpha=count)
-                self._count.add_(count)
+            if (
+                count
+            ):  # one call for both sums: after a network's step each call is slow, for its code has left the cache
+                torch._foreach_add_([self._total, self._count], [value, self._one], alpha=count)
             return
         number = count.to(self._total.dtype)
         self._total.add_(torch.where(number > 0, value * number, 0))
@@ -42,6 +44,7 @@ class RunningMean(torch.nn.Module):
         zero = torch.zeros((), dtype=dtype, device=device)
         self._total = zero if self._total is None else self._total.to(zero)
         self._count = zero.clone() if self._count is None else self._count.to(zero)
+        self._one = torch.ones_like(zero)
 
     def compute(self) -> float:
         """The mean over all ranks, NaN if nothing was added; then reset.
@@ -69,4 +72,4 @@ class RunningMean(torch.nn.Module):
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`training_state` returned."""
-        self._total, self._count = state["total"], state["count"]
+        self._total, self._count, self._one = state["total"], state["count"], None
