@@ -179,8 +179,7 @@ def test_critics_learn_from_full_batches_and_generators_from_every_second(method
     def step(self: Any, batch: Any, kind: Any) -> Any:
         before = weights(self)
         found = original(self, batch, kind)
-        pairs = zip(before, weights(self), strict=True)
-        moved = [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in pairs]
+        moved = [not all(map(torch.equal, *pair)) for pair in zip(before, weights(self), strict=True)]
         seen.append((len(batch), *moved))
         return found
 
