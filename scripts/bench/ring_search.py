@@ -1,6 +1,6 @@
 """The first imputation of MCFlow and PRFlow: lacuna's batched ring search against a loop over pixels.
 
-    python scripts/bench/fill.py [--images 400] [--size 28] [--channels 1] [--rate 0.6] [--device cpu]
+    python scripts/bench/ring_search.py [--images 400] [--size 28] [--channels 1] [--rate 0.6] [--device cpu]
 
 Random 8-bit images with pixels missing at random. The loop is MCFlow's search in plain Python on numpy arrays. Prints
 milliseconds per image, also of the other imputers without training. Exits with 1 if an imputed value is not among the

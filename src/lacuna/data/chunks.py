@@ -8,19 +8,18 @@ from typing import Any
 
 from torch import Tensor
 
-from lacuna.data.incomplete import IncompleteImages
 from lacuna.data.loader import ResidentLoader
 
 
 class Chunk:
     """The rest of an epoch, of which a training step takes as many batches as it likes; the next chunk has the others.
 
-    Iterating gives the number of a batch in its epoch, from 0, and the positions of its images in ``images``,
+    Iterating gives the number of a batch in its epoch, from 0, and the positions of its images in the loader's set,
     int64 (B,). A batch counts as given as soon as it is taken, so a step trains on all it takes.
     """
 
-    def __init__(self, images: IncompleteImages, loader: ResidentLoader, positions: Iterator[Tensor]) -> None:
-        self.images, self._loader, self._positions = images, loader, positions
+    def __init__(self, loader: ResidentLoader, positions: Iterator[Tensor]) -> None:
+        self._loader, self._positions = loader, positions
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         for positions in self._positions:
@@ -42,7 +41,7 @@ class ChunkedLoader:
     def __iter__(self) -> Iterator[Chunk]:
         positions = self.loader.positions()
         for first in positions:
-            yield Chunk(self.loader.dataset, self.loader, chain([first], positions))
+            yield Chunk(self.loader, chain([first], positions))
 
     @property
     def exhausted(self) -> bool:

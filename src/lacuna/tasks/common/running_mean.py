@@ -29,9 +29,8 @@ class RunningMean(torch.nn.Module):
             self._start(value.device)
         assert self._total is not None and self._count is not None and self._one is not None
         if not isinstance(count, Tensor):
-            if (
-                count
-            ):  # one call for both sums: after a network's step each call is slow, for its code has left the cache
+            # one call for both sums: amid a network's step each call is slow, for its code has left the cache
+            if count:
                 torch._foreach_add_([self._total, self._count], [value, self._one], alpha=count)
             return
         number = count.to(self._total.dtype)
