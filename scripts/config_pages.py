@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lacuna.config.help import groups, heading, options
+from lacuna.config.folders import Configs
+from lacuna.config.help import groups, heading
 from lacuna.config.paths import CONFIGS
 
 VERBS = ("train", "evaluate", "impute", "reproduce", "sweep")
@@ -36,29 +37,29 @@ ABOUT = {
 """One line for each group."""
 
 
-def config_pages(configs: Path = CONFIGS) -> dict[str, str]:
+def config_pages(configs: Configs = CONFIGS) -> dict[str, str]:
     """Every page by config group, in Markdown."""
     return {group: group_page(configs, group) for group in groups(configs)}
 
 
-def group_page(configs: Path, group: str) -> str:
+def group_page(configs: Configs, group: str) -> str:
     """A group: its choices with their headings, then the keys of each with defaults and comments."""
-    names = options(configs, group)
+    names = configs.options(group)
     lines = [f"# {group}", "", ABOUT.get(group, ""), "", "| choice | |", "|---|---|"]
     for name in names:
-        lines.append(f"| [`{group}={name}`](#{anchor(name)}) | {_cell(heading(configs / group / f'{name}.yaml'))} |")
+        lines.append(f"| [`{group}={name}`](#{anchor(name)}) | {_cell(heading(configs.file(f'{group}/{name}')))} |")
     for name in names:
-        lines += ["", f"## {name} {{#{anchor(name)}}}", "", *_choice(configs / group / f"{name}.yaml")]
-    pieces = sorted(path for path in (configs / group).rglob("_*.yaml"))
+        lines += ["", f"## {name} {{#{anchor(name)}}}", "", *_choice(configs.main / group / f"{name}.yaml")]
+    pieces = sorted(path for path in (configs.main / group).rglob("_*.yaml"))
     if pieces:
         lines += ["", "## Shared pieces", "", "They stand under `defaults` of some choices and cannot be chosen."]
     for path in pieces:
-        name = path.relative_to(configs / group).with_suffix("").as_posix()
+        name = path.relative_to(configs.main / group).with_suffix("").as_posix()
         lines += ["", f"### {name} {{#{anchor(name)}}}", "", *_choice(path)]
     return "\n".join(lines) + "\n"
 
 
-def commands_page(configs: Path = CONFIGS) -> str:
+def commands_page(configs: Configs = CONFIGS) -> str:
     """Every verb: what it does and its own keys with defaults and comments."""
     lines = [
         "# Commands",
@@ -66,7 +67,7 @@ def commands_page(configs: Path = CONFIGS) -> str:
         "`python VERB.py --help` lists every choice. A key is set by `key=value`.",
     ]
     for verb in VERBS:
-        lines += ["", f"## {verb}.py {{#{verb}}}", "", *_choice(configs / f"{verb}.yaml")]
+        lines += ["", f"## {verb}.py {{#{verb}}}", "", *_choice(configs.main / f"{verb}.yaml")]
     return "\n".join(lines) + "\n"
 
 

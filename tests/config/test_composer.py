@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from lacuna.config.compose import compose, split_overrides
 from lacuna.config.composer import Composer
+from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 
@@ -51,15 +52,15 @@ def test_mistakes_are_one_sentence(values: dict, words: str) -> None:
 
 def test_what_was_composed_is_kept_until_a_config_changes(tmp_path: Path) -> None:
     configs = tmp_path / "configs"
-    shutil.copytree(CONFIGS, configs)
-    first = Composer(configs, "train", tmp_path / "cache")
+    shutil.copytree(CONFIGS.main, configs)
+    first = Composer(Configs.of(configs), "train", tmp_path / "cache")
     assert first.base(["experiment=digits_zero"])["net"]["training"]["epochs"] == 20
     first.save()
-    kept = Composer(configs, "train", tmp_path / "cache")
+    kept = Composer(Configs.of(configs), "train", tmp_path / "cache")
     assert kept._composed == first._composed
     file = configs / "net" / "classifier_digits.yaml"
     file.write_text(file.read_text().replace("epochs: 20", "epochs: 200"))
-    changed = Composer(configs, "train", tmp_path / "cache")
+    changed = Composer(Configs.of(configs), "train", tmp_path / "cache")
     assert changed.base(["experiment=digits_zero"])["net"]["training"]["epochs"] == 200
     changed.save()
     assert len(list((tmp_path / "cache").iterdir())) == 1
@@ -91,7 +92,7 @@ def test_a_damaged_cache_is_no_trouble(tmp_path: Path) -> None:
     ],
 )
 def test_one_composition_is_what_hydra_makes_of_all_words(words: list[str]) -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS.main), version_base="1.3"):
         whole = OmegaConf.to_container(hydra_compose("train", words), resolve=True)
     found = [compose(CONFIGS, "train", words) for _ in range(2)]
     assert found[0] == whole == found[1]
@@ -101,10 +102,10 @@ def test_one_composition_is_what_hydra_makes_of_all_words(words: list[str]) -> N
 
 def test_one_composition_sees_a_config_that_changes(tmp_path: Path) -> None:
     configs = tmp_path / "configs"
-    shutil.copytree(CONFIGS, configs)
+    shutil.copytree(CONFIGS.main, configs)
     words = ["experiment=digits_zero", "seed=3"]
-    assert compose(configs, "train", words)["net"]["training"]["epochs"] == 20
+    assert compose(Configs.of(configs), "train", words)["net"]["training"]["epochs"] == 20
     file = configs / "net" / "classifier_digits.yaml"
     file.write_text(file.read_text().replace("epochs: 20", "epochs: 200"))
-    assert compose(configs, "train", words)["net"]["training"]["epochs"] == 200
+    assert compose(Configs.of(configs), "train", words)["net"]["training"]["epochs"] == 200
     assert compose(CONFIGS, "train", words)["net"]["training"]["epochs"] == 20

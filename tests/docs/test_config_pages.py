@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lacuna.config.help import groups, options
+from lacuna.config.help import groups
 from lacuna.config.paths import CONFIGS
 from scripts.config_pages import ABOUT, VERBS, anchor, commands_page, config_pages, main
 from tests.docs.pages import ROOT
@@ -18,7 +18,7 @@ def test_every_group_choice_and_key_is_there() -> None:
     assert list(pages) == groups(CONFIGS)
     assert set(pages) == set(ABOUT), "one line for each group in ABOUT of scripts/config_pages.py"
     for group, page in pages.items():
-        for name in options(CONFIGS, group):
+        for name in CONFIGS.options(group):
             assert f"`{group}={name}`](#{anchor(name)})" in page and f"{{#{anchor(name)}}}" in page
             for key in yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}:
                 assert f"\n{key}:" in page
@@ -26,7 +26,7 @@ def test_every_group_choice_and_key_is_there() -> None:
 
 def test_every_verb_is_there() -> None:
     page = commands_page()
-    assert set(VERBS) == {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert set(VERBS) == {path.stem for path in CONFIGS.main.glob("*.yaml")}
     assert all(f"## {verb}.py" in page for verb in VERBS)
 
 

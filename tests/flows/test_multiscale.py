@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from lacuna.config.compose import compose
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.flows.acflow import ACFlow
@@ -44,7 +43,7 @@ def test_published_sizes(name, parameters, couplings):
     assert sum(isinstance(module, Coupling) for module in flow.modules()) == couplings
 
 
-@pytest.mark.parametrize("name", options(CONFIGS, "flow"))
+@pytest.mark.parametrize("name", CONFIGS.options("flow"))
 def test_every_config_is_a_flow_of_its_images(name):
     shape = SHAPES.get(name.removeprefix("acflow_"), (1, 28, 28))
     flow, spec = on_meta(name, shape), configured(name)

@@ -13,7 +13,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacuna import registry
 from lacuna.config.compose import compose
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.data.masks import MaskScheme
 from lacuna.data.sources.base import Source
@@ -46,7 +45,7 @@ FAMILIES: dict[str, type | tuple[type, ...]] = {
 }
 # sizes of networks that are made for one size of images
 NATIVE = {"misgan_mnist": (1, 28, 28), "pbigan_mnist": (1, 28, 28)}
-CHOICES = [(group, choice) for group in FAMILIES for choice in options(CONFIGS, group)]
+CHOICES = [(group, choice) for group in FAMILIES for choice in CONFIGS.options(group)]
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +65,10 @@ def choosing(group: str, choice: str, own: dict[str, str]) -> list[str]:
 
 def test_every_group_of_components_is_tested() -> None:
     assert FAMILIES.keys() | {"executor"} == registry.PACKAGES.keys()
-    assert all(options(CONFIGS, group) for group in FAMILIES)
+    assert all(CONFIGS.options(group) for group in FAMILIES)
 
 
-@pytest.mark.parametrize("choice", options(CONFIGS, "executor"))
+@pytest.mark.parametrize("choice", CONFIGS.options("executor"))
 def test_every_executor_can_be_chosen(choice: str) -> None:
     spec = compose(CONFIGS, "reproduce", [f"executor={choice}", "table=demo"])["executor"]
     assert isinstance(registry.build("executor", spec), Executor) and spec["name"] == choice
@@ -115,7 +114,7 @@ def test_every_choice_is_a_part(group: str, choice: str, own: dict[str, str]) ->
         assert out.shape == ((2, 3, 32, 32) if generates else (2, 7))
 
 
-FEATURES = [choice for choice in options(CONFIGS, "features") if choice not in ("none", *PUBLISHED)]
+FEATURES = [choice for choice in CONFIGS.options("features") if choice not in ("none", *PUBLISHED)]
 
 
 @pytest.mark.parametrize("choice", FEATURES)

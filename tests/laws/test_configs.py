@@ -13,7 +13,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lacuna import registry
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.data.prepared import Arrays, Description, write
 from lacuna.data.sources.base import Source
@@ -28,7 +27,7 @@ from tests.laws.users_data import own_words, source_of, write_own
 from tests.runs.real import config, recipe, train
 
 MEASUREMENTS = ("timing",)
-EXPERIMENTS = [name for name in options(CONFIGS, "experiment") if name not in MEASUREMENTS]
+EXPERIMENTS = [name for name in CONFIGS.options("experiment") if name not in MEASUREMENTS]
 
 # The fully connected DMFA of MNIST has 118 million parameters; the last layers of the others are large as well.
 HEAVY = ("mnist_dmfa", "mnist_mfa_mean", "mnist_misconv", "mnist_wae")
@@ -60,7 +59,7 @@ def budget_of(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("budget", options(CONFIGS, "budget"))
+@pytest.mark.parametrize("budget", CONFIGS.options("budget"))
 def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) -> None:
     made = resolve({**experiment(name), "budget": budget_of(budget)}, "0123456789ab")
     data, method = name.split("_", 1)
@@ -69,7 +68,7 @@ def test_composes_to_a_recipe(name: str, budget: str, experiment: Experiment) ->
     assert made.config[part]["name"] == {"impute": "mean"}.get(method, method)
     assert made.task == "impute" or made.training["epochs"] >= 1
     # the text at its top is what --help says of it
-    lines = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()
+    lines = (CONFIGS.main / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_" and lines[1].startswith("# ") and lines[1].endswith(".")
 
 
@@ -131,7 +130,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_measures_without_any_data(name: str, tmp_path: Path) -> None:
-    for budget in options(CONFIGS, "budget"):
+    for budget in CONFIGS.options("budget"):
         made = resolve({**config(f"experiment={name}"), "budget": budget_of(budget)}, "0123456789ab")
         assert made.measured and made.name.startswith(name)
     words = [f"experiment={name}", "budget=smoke", f"data.root={tmp_path / 'data'}", f"output={tmp_path / 'out'}"]

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.data.incomplete import Batch
 from lacuna.data.masks import Square
 from lacuna.data.prepared import Arrays, PreparedData
@@ -30,7 +31,6 @@ from lacuna.training.loading import make_task, open_data
 from lacuna.training.loggers import read_history
 from lacuna.training.run import execute
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 STEMS = ["misconv", "misconv stem.formula=authors", "mfa_mean", "mask", "partial", "zero", "mean", "knn", "acflow"]
 TINY = [
     "data=arrays",

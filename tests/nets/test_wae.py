@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.nets.wae import WAE
@@ -164,7 +163,7 @@ def test_the_papers_optimisation(choice, epochs, batch, lr, discriminator_lr):
 
 
 def test_every_config_is_tested():
-    assert {choice for choice in options(CONFIGS, "net") if choice.startswith("wae")} == (SHAPES | AUTHORS).keys()
+    assert {choice for choice in CONFIGS.options("net") if choice.startswith("wae")} == (SHAPES | AUTHORS).keys()
 
 
 @pytest.mark.parametrize("variant", ["paper", "authors"])

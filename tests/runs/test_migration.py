@@ -165,7 +165,7 @@ def test_every_archived_run_is_found_by_the_recipe_of_today(path: Path) -> None:
     found = read_archived(path).recipe
     method = found.config.get("stem", found.config.get(found.component))["name"]
     experiment = f"{found.config['data']['name']}_{method}"
-    if not (CONFIGS / "experiment" / f"{experiment}.yaml").exists() or found.config["budget"] != "paper":
+    if not (CONFIGS.main / "experiment" / f"{experiment}.yaml").exists() or found.config["budget"] != "paper":
         pytest.skip(f"no experiment {experiment} at budget=paper")
     config = compose(CONFIGS, "train", [f"experiment={experiment}", f"seed={found.config['seed']}"])
     today = resolve(config, found.config["data"]["fingerprint"])

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lacuna.config.composer import Composer
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.registry import find
 from lacuna.runs.recipe import Recipe
@@ -90,9 +89,9 @@ def test_another_set_of_the_same_name_is_not_counted(digits_root: Path) -> None:
 @pytest.mark.slow
 def test_every_task_is_counted_as_it_trains() -> None:
     composer = Composer(CONFIGS, "train")
-    types = {str(composer.base([f"task={name}"])["task"]["type"]) for name in options(CONFIGS, "task")}
+    types = {str(composer.base([f"task={name}"])["task"]["type"]) for name in CONFIGS.options("task")}
     for group in ("density", "imputer"):
-        for name in options(CONFIGS, group):
+        for name in CONFIGS.options(group):
             own = composer.base([f"{group}={name}"])[group].get("task")
             types |= {str(own)} if own else set()
     assert {name for name in types if issubclass(find("task", name), FitSMFA)} == set(EM)

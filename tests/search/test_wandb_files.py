@@ -28,7 +28,7 @@ def ends(spec: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def test_there_is_one_for_every_search_and_none_is_a_config_group() -> None:
-    assert {path.stem for path in FILES} == {path.stem for path in (CONFIGS / "search").glob("*.yaml")}
+    assert {path.stem for path in FILES} == {path.stem for path in (CONFIGS.main / "search").glob("*.yaml")}
     assert "wandb" not in groups(CONFIGS)
 
 
@@ -56,7 +56,7 @@ def test_the_agents_command_is_accepted(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_searches_what_sweep_py_searches(path: Path) -> None:
-    theirs, ours = read(path), yaml.safe_load((CONFIGS / "search" / path.name).read_text())
+    theirs, ours = read(path), yaml.safe_load((CONFIGS.main / "search" / path.name).read_text())
     assert theirs["metric"] == {"name": ours["metric"], "goal": ours["direction"]}
     assert theirs["parameters"].keys() == ours["parameters"].keys()
     for key, spec in ours["parameters"].items():

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from lacuna.config.composer import Composer
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.papers import paper_table
 from lacuna.runs.settings import Settings
@@ -18,7 +17,7 @@ from lacuna.tables.spec import TableSpec
 from lacuna.training.run import execute
 from tests.tables.finished import plan
 
-NAMES = [name for name in options(CONFIGS, "table") if name.startswith("prflow/")]
+NAMES = [name for name in CONFIGS.options("table") if name.startswith("prflow/")]
 COMPOSER = Composer(CONFIGS, "reproduce")
 RATES = [0.6, 0.7, 0.8, 0.9]
 FITTED = ("mean", "gaussian", "knn", "linear")

@@ -136,5 +136,5 @@ def test_the_help_says_both_without_torch(tmp_path: Path) -> None:
         f"'output={tmp_path}', 'data.root={tmp_path}']; "
         "assert reproduce.main(['--help']) == 0 and reproduce.main(words) == 0; assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.parent, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.main.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

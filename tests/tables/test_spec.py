@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from lacuna.config.composer import Composer
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.papers import paper_table
@@ -16,7 +15,7 @@ from lacuna.tables.request import find_tables
 from lacuna.tables.spec import TableSpec
 from tests.tables.planning import spec
 
-NAMES = options(CONFIGS, "table")
+NAMES = CONFIGS.options("table")
 COMPOSER = Composer(CONFIGS, "reproduce")
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from lacuna.config.compose import compose
+from lacuna.config.paths import CONFIGS
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.prepare import prepare_data
 from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.training.run import execute
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = [
     "data=arrays", "density.training.epochs=1", "density.net.filters=[4,4]", "density.net.kernels=[3,3]",
     "net.training.epochs=1", "net.stages=[[4,1]]", "stem.filters=4",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lacuna.verbs import command
+from lacuna.verbs import command, jobs
 from lacuna.verbs.command import CRASHED, DONE, INTERRUPTED, MISTAKE, MORE, verb
 
 JOBS = ["-m", "experiment=digits_zero", "seed=0,1,2"]
@@ -21,7 +21,7 @@ def run(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[li
         commands.append(words)
         return codes[len(commands) - 1]
 
-    monkeypatch.setattr(command, "_spawn", spawn)
+    monkeypatch.setattr(jobs, "spawn", spawn)
     return verb("train", "x:y")(JOBS), commands
 
 
@@ -31,6 +31,20 @@ def test_every_job_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert [words[2:] for words in commands] == [["experiment=digits_zero", f"seed={seed}"] for seed in range(3)]
     assert all(words[:2] == [sys.executable, sys.argv[0]] for words in commands)
     assert "[3/3] experiment=digits_zero seed=2" in capsys.readouterr().err
+
+
+def test_the_jobs_of_one_command_are_one_group_on_dashboards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same group when the command is given again, also with another output folder; another one for other values."""
+    monkeypatch.setitem(globals(), "JOBS", [*JOBS, "logger=wandb"])
+    groups = []
+    for more in ([], ["output=elsewhere"], ["net.training.epochs=3"]):
+        monkeypatch.setitem(globals(), "JOBS", [*JOBS[:4], *more])
+        (group,) = {words[-1] for words in run([DONE, DONE, DONE], monkeypatch)[1]}
+        groups.append(group)
+    assert groups[0].startswith("logger.group='digits_zero-")
+    assert groups[0] == groups[1] != groups[2]
+    monkeypatch.setitem(globals(), "JOBS", [*JOBS[:4], "logger.group=mine"])
+    assert {words[-1] for words in run([DONE, DONE, DONE], monkeypatch)[1]} == {"logger.group=mine"}
 
 
 def test_failed_jobs_are_named_at_the_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -221,7 +221,7 @@ def test_the_examples_of_the_help_can_be_typed() -> None:
     assert "search=\n  classifier  dmfa" in text and "experiment=" in text and "-m" in text
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "search").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((CONFIGS.main / "search").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_search_says_its_own_name_and_what_it_is(path: Path) -> None:
     assert path.read_text().startswith("# ")
     assert yaml.safe_load(path.read_text())["name"] == path.stem

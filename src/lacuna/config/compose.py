@@ -5,39 +5,50 @@ Only the command line uses this; the package itself never needs Hydra.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from lacuna.config.composition_errors import first_line, missing_choice, unknown_key
-from lacuna.config.hydra_cache import compose_cached
-from lacuna.config.overrides import checked_choices, group_choices, parse
+from lacuna.config.folders import Configs
+from lacuna.config.hydra_cache import Composition, compose_cached
+from lacuna.config.overrides import Overrides, check_additions, checked_choices, of_hydra, parse
 from lacuna.config.value_types import example, required_type, set_in_light_variants
 from lacuna.errors import LacunaError
 
 
-def compose(configs: Path, config_name: str, overrides: list[str]) -> dict[str, Any]:
+def compose(configs: Configs, config_name: str, overrides: list[str]) -> dict[str, Any]:
     """The resolved config as plain dicts, lists and scalars.
 
     Args:
-        configs: the config folder.
+        configs: the config folders.
         config_name: the verb's base config.
         overrides: group choices and values, as on the command line.
 
     Raises:
         LacunaError: an unknown key, group or choice, a value of the wrong type, or one that is missing.
     """
-    with _hydra(configs):
+    return compose_with_hydra(configs, config_name, overrides)[0]
+
+
+def compose_with_hydra(configs: Configs, config_name: str, overrides: list[str]) -> tuple[dict[str, Any], DictConfig]:
+    """As :func:`compose`, and Hydra's own settings.
+
+    Returns:
+        The config, and the node ``hydra`` of Hydra's config.
+    """
+    with hydra_for(configs, config_name):
         parsed = parse(overrides)
         for override in parsed:
             if override.is_sweep_override():
@@ -45,19 +56,19 @@ def compose(configs: Path, config_name: str, overrides: list[str]) -> dict[str, 
                     f"{override.input_line} names several values: add -m to run one job for each, "
                     f"or write {override.key_or_group}=[...] for one list."
                 )
-        parsed = checked_choices(configs, config_name, parsed)
-        config = _composed(configs, config_name, parsed)
-        choices = group_choices(configs, parsed)
-        if len(choices) < len(parsed):
-            _check_types(config, _composed(configs, config_name, choices), parsed)
-    resolved = _resolved(config)
-    for override in parsed:
-        if override not in choices:
-            set_in_light_variants(resolved, override.key_or_group)
-    return resolved
+        kept = Overrides.of(configs, checked_choices(configs, config_name, parsed))
+        composition = _composed(configs, config_name, kept)
+        if kept.values:
+            base = compose_cached(configs, config_name, kept.composed, []).config
+            check_additions(base, kept.values)
+            _check_types(composition.config, base, kept.values)
+    resolved = _resolved(composition)
+    for override in kept.values:
+        set_in_light_variants(resolved, override.key_or_group)
+    return resolved, composition.hydra.hydra
 
 
-def split_overrides(configs: Path, overrides: list[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+def split_overrides(configs: Configs, overrides: list[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Overrides as (group choices, values by dotted key).
 
     Raises:
@@ -65,28 +76,15 @@ def split_overrides(configs: Path, overrides: list[str]) -> tuple[tuple[str, ...
     """
     if not overrides:
         return (), {}
-    with _hydra(configs):
+    with hydra_for(configs):
         parsed = parse(overrides)
         for override in parsed:
             if override.is_sweep_override():
                 raise LacunaError(f"{override.input_line} names several values: give one.")
-        choices = group_choices(configs, parsed)
-        values = {override.key_or_group: override.value() for override in parsed if override not in choices}
-    return tuple(str(override.input_line) for override in choices), values
-
-
-def jobs(configs: Path, config_name: str, overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of ``-m``, all checked before the first one starts.
-
-    Raises:
-        LacunaError: as :func:`compose`, of any job.
-    """
-    with _hydra(configs):
-        batches = BasicSweeper.split_arguments(parse(overrides), max_batch_size=None)
-        result: list[list[str]] = [list(job) for job in batches[0]]
-    for job in result:
-        compose(configs, config_name, job)
-    return result
+            if of_hydra(override):
+                raise LacunaError(f"{override.input_line} is a setting of Hydra for the command: set it before '--'.")
+        kept = Overrides.of(configs, parsed)
+    return tuple(str(item.input_line) for item in kept.choices), {i.key_or_group: i.value() for i in kept.values}
 
 
 def to_yaml(config: dict[str, Any]) -> str:
@@ -95,26 +93,28 @@ def to_yaml(config: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _hydra(configs: Path) -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(configs.resolve()), version_base="1.3"):
-        yield
-
-
-def _composed(configs: Path, config_name: str, parsed: list[Override]) -> DictConfig:
+def hydra_for(configs: Configs, config_name: str = "app") -> Iterator[None]:
+    """Hydra, ready to compose from the folders; what was initialized before is so again afterwards."""
+    around = GlobalHydra.instance()
+    before = around.hydra
+    around.clear()
     try:
-        choices = group_choices(configs, parsed)
-        # Hydra's own settings have no effect but must be valid
-        own = [override for override in parsed if override.key_or_group.startswith("hydra")]
-        values = [override for override in parsed if override not in choices and override not in own]
-        return compose_cached(configs, config_name, [*choices, *own], values)
+        with initialize_config_dir(str(configs.main), job_name=config_name, version_base="1.3"):
+            yield
+    finally:
+        around.hydra = before
+
+
+def _composed(configs: Configs, config_name: str, overrides: Overrides) -> Composition:
+    try:
+        return compose_cached(configs, config_name, overrides.composed, overrides.values)
     except YAMLError as error:
         place = " ".join(str(getattr(error, "problem_mark", "") or error).split())
         raise LacunaError(f"A config file is not valid YAML, {place}: mend it there.") from error
     except MissingConfigException as error:
         raise missing_choice(configs, error) from error
     except ConfigCompositionException as error:
-        raise unknown_key(configs, config_name, parsed, error) from error
+        raise unknown_key(configs, config_name, overrides, error) from error
     except OmegaConfBaseException as error:
         raise LacunaError(f"The config cannot be composed: {first_line(error)}.") from error
 
@@ -139,13 +139,34 @@ def _value(config: DictConfig, key: str) -> Any:
         return None
 
 
-def _resolved(config: DictConfig) -> dict[str, Any]:
+def _resolved(composition: Composition) -> dict[str, Any]:
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        with _hydra_resolver(composition.hydra):
+            plain = OmegaConf.to_container(composition.config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         key = error.full_key or "?"
         raise LacunaError(f"{key} has no value: give it one with {key}=... .") from error
     except OmegaConfBaseException as error:
         raise LacunaError(f"{error.full_key or 'The config'} cannot be resolved: {first_line(error)}.") from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
+    return {str(key): value for key, value in plain.items()}
+
+
+@contextmanager
+def _hydra_resolver(hydra: DictConfig) -> Iterator[None]:
+    """Values such as ``${hydra:job.num}``: of the job, inside one; otherwise those that a first job would have."""
+    holder = HydraConfig.instance()
+    if holder.cfg is not None:
+        yield
+        return
+    hydra = copy.copy(hydra)
+    with open_dict(hydra.hydra):
+        for name in ("id", "num"):
+            if OmegaConf.is_missing(hydra.hydra.job, name):
+                hydra.hydra.job[name] = 0
+        hydra.hydra.runtime.output_dir = str(Path(hydra.hydra.run.dir).absolute())
+    holder.set_config(hydra)
+    try:
+        yield
+    finally:
+        holder.cfg = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
-from lacuna.config.paths import digest
+from lacuna.config.folders import Configs
 from lacuna.errors import LacunaError
 
 _MISSING = object()
@@ -25,14 +25,14 @@ class Composer:
     """Composes the configs of one verb.
 
     Args:
-        configs: the config folder.
+        configs: the config folders.
         config_name: the verb's base config.
         cache: folder where compositions are kept on disk; None: only in memory.
     """
 
-    def __init__(self, configs: Path, config_name: str, cache: Path | None = None) -> None:
+    def __init__(self, configs: Configs, config_name: str, cache: Path | None = None) -> None:
         self.configs, self.config_name = configs, config_name
-        self._path = None if cache is None else cache / f"{config_name}-{digest(configs)}.json"
+        self._path = None if cache is None else cache / f"{config_name}-{configs.digest}.json"
         self._composed: dict[str, dict[str, Any]] = {}
         self._new = False
         if self._path is not None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-NOT_SHOWN = ("hydra",)
+from lacuna.config.folders import Configs
+
 EXAMPLE = "digits_misconv"
 
 EXAMPLES = {
@@ -33,39 +34,37 @@ EXAMPLES = {
 """Verb -> arguments of its examples, where they are not experiments."""
 
 
-def options(configs: Path, group: str) -> list[str]:
-    """The names that can be chosen in a config group, sorted; sub-folders give ``folder/name``.
-
-    A file whose name begins with ``_`` is used by other configs and cannot be chosen.
-    """
-    folder = configs / group
-    found = [path for path in folder.rglob("*.yaml") if not path.name.startswith("_")]
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found)
-
-
-def groups(configs: Path) -> list[str]:
+def groups(configs: Configs) -> list[str]:
     """Every config group, the experiments first."""
-    found = sorted(path.name for path in configs.iterdir() if path.is_dir() and any(path.rglob("*.yaml")))
-    found = [name for name in found if name not in NOT_SHOWN]
-    return sorted(found, key=lambda name: name != "experiment")
+    return sorted(configs.groups, key=lambda name: name != "experiment")
 
 
-def verb_groups(config_name: str, configs: Path) -> dict[str, str | None]:
+def verb_groups(config_name: str, configs: Configs) -> dict[str, str | None]:
     """The groups a verb takes, in the order of :func:`groups` -> their default choice (None: null)."""
-    found: dict[str, str | None] = {}
-    for entry in _read(configs / f"{config_name}.yaml").get("defaults") or []:
-        if isinstance(entry, dict):
-            found |= {str(group): choice for group, choice in entry.items()}
+    found = _default_choices(config_name, configs)
     return {group: found[group] for group in groups(configs) if group in found}
 
 
-def keys_of(configs: Path, group: str, name: str) -> list[str]:
+def _default_choices(config_name: str, configs: Configs) -> dict[str, str | None]:
+    """The choices in the defaults of a base config and of the base configs on which it builds."""
+    found: dict[str, str | None] = {}
+    for entry in _read(configs.file(config_name)).get("defaults") or []:
+        if isinstance(entry, dict):
+            found |= {str(group).removeprefix("override").strip(" /"): choice for group, choice in entry.items()}
+        elif entry not in ("_self_", config_name):
+            found |= _default_choices(str(entry), configs)
+    return found
+
+
+def keys_of(configs: Configs, group: str, name: str) -> list[str]:
     """The keys in the config file of a choice, without those it inherits."""
-    return [str(key) for key in _read(configs / group / f"{name}.yaml") if key != "defaults"]
+    return [str(key) for key in _read(configs.file(f"{group}/{name}")) if key != "defaults"]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path | None) -> dict[str, Any]:
     """The mapping in a config file; empty where the file is damaged, for composing reports that."""
+    if path is None:
+        return {}
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
@@ -73,9 +72,11 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def heading(path: Path) -> list[str]:
+def heading(path: Path | None) -> list[str]:
     """The comment lines a config file begins with, without ``#`` and Hydra's ``@package`` directive."""
     lines: list[str] = []
+    if path is None:
+        return lines
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             if line.strip() == "" and not lines:
@@ -88,16 +89,16 @@ def heading(path: Path) -> list[str]:
     return lines
 
 
-def usage(config_name: str, configs: Path) -> str:
+def usage(config_name: str, configs: Configs) -> str:
     """The whole help text of a verb."""
     width = min(shutil.get_terminal_size().columns, 110)
-    about = heading(configs / f"{config_name}.yaml")
+    about = heading(configs.file(config_name))
     parts = [f"usage: python {config_name}.py [-m] [--cfg] [group=choice ...] [key=value ...]"]
     if about:
         parts.append("\n".join(about))
     chosen = verb_groups(config_name, configs)
     for group in chosen:
-        names = options(configs, group)
+        names = configs.options(group)
         if group == "experiment":
             parts.append("experiment=\n" + "\n".join(_experiments(configs, names, width)))
         else:
@@ -112,11 +113,11 @@ def usage(config_name: str, configs: Path) -> str:
     return "\n\n".join(parts)
 
 
-def examples(config_name: str, configs: Path) -> list[str]:
+def examples(config_name: str, configs: Configs) -> list[str]:
     """Command lines that the verb accepts."""
     lines: tuple[str, ...] = EXAMPLES.get(config_name, ("--cfg",))
     if config_name not in EXAMPLES and "experiment" in verb_groups(config_name, configs):
-        names = options(configs, "experiment")
+        names = configs.options("experiment")
         example = f"experiment={EXAMPLE if EXAMPLE in names else names[0]}"
         lines = (example, f"{example} --cfg", f"-m {example} seed=0,1,2")
     return [f"python {config_name}.py {line}" for line in lines]
@@ -126,11 +127,11 @@ def _wrapped(title: str, names: list[str], width: int) -> str:
     return title + "\n" + textwrap.fill("  ".join(names), width, initial_indent="  ", subsequent_indent="  ")
 
 
-def _experiments(configs: Path, names: list[str], width: int) -> list[str]:
+def _experiments(configs: Configs, names: list[str], width: int) -> list[str]:
     column = max((len(name) for name in names), default=0)
     lines = []
     for name in names:
-        about = heading(configs / "experiment" / f"{name}.yaml")
+        about = heading(configs.file(f"experiment/{name}"))
         text = textwrap.shorten(about[0] if about else "", max(width - column - 4, 20), placeholder=" ...")
         lines.append(f"  {name:<{column}}  {text}".rstrip())
     return lines

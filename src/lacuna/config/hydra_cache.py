@@ -8,53 +8,78 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lacuna.config.paths import digest
+from lacuna.config.folders import Configs
 
 MOST_KEPT = 64
 """Compositions in memory; each takes about a megabyte."""
 
 
-def compose_cached(
-    configs: Path, config_name: str, choices: Sequence[Override], values: Sequence[Override]
-) -> DictConfig:
-    """The config of a verb, equal to that of Hydra's own ``compose``; Hydra must be initialized with the folder.
+@dataclass(frozen=True)
+class Composition:
+    """What Hydra composed.
 
     Args:
-        configs: the config folder.
+        config: the config of a verb.
+        hydra: a config with one key ``hydra``, Hydra's own settings.
+    """
+
+    config: DictConfig
+    hydra: DictConfig
+
+
+def compose_cached(
+    configs: Configs, config_name: str, choices: Sequence[Override], values: Sequence[Override]
+) -> Composition:
+    """The composition of a verb, equal to that of Hydra's own ``compose``; Hydra must be initialized with the folder.
+
+    Args:
+        configs: the config folders.
         config_name: the verb's base config.
-        choices: overrides that choose a member of a group.
+        choices: overrides that choose a member of a group, or change settings of Hydra.
         values: overrides that set values, in their order.
 
     Returns:
-        A config that is shared: do not change it.
+        A composition that is shared: do not change it.
 
     Raises:
         HydraException, OmegaConfBaseException, YAMLError: from Hydra.
     """
-    lines = tuple(str(override.input_line) for override in choices)
-    chosen = _compose(digest(configs), config_name, lines)
+    lines = (*search_path(configs), *(str(override.input_line) for override in choices))
+    chosen = _compose(configs.digest, config_name, lines)
     if not values:
         return chosen
-    config = copy.deepcopy(chosen)
+    config = copy.deepcopy(chosen.config)
     ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
-    return config
+    return Composition(config, chosen.hydra)
+
+
+def search_path(configs: Configs) -> list[str]:
+    """The override by which Hydra finds the added folders; none where there are none."""
+    if not configs.added:
+        return []
+    folders = ",".join(f"'file://{folder}'" for folder in configs.added)
+    return [f"hydra.searchpath=[{folders}]"]
 
 
 @lru_cache(MOST_KEPT)
-def _compose(files: str, config_name: str, lines: tuple[str, ...]) -> DictConfig:
+def _compose(files: str, config_name: str, lines: tuple[str, ...]) -> Composition:
     """Compose with Hydra.
 
     Args:
-        files: digest of the config folder, so that a change of it is noticed.
+        files: digest of the config folders, so that a change of a file is noticed.
         config_name: the verb's base config.
-        lines: overrides that choose a member of a group.
+        lines: overrides that choose a member of a group, or change settings of Hydra.
     """
-    return compose(config_name, list(lines))
+    config = compose(config_name, list(lines), return_hydra_config=True)
+    hydra = OmegaConf.masked_copy(config, ["hydra"])
+    with open_dict(config):
+        del config["hydra"]
+    return Composition(config, hydra)

@@ -21,7 +21,7 @@ VALUES = 50_000_000
 
 def write_random_images(root: Path) -> None:
     """Prepare every published data set from random images, unless it is prepared."""
-    for path in sorted((CONFIGS / "data").glob("*.yaml")):
+    for path in sorted((CONFIGS.main / "data").glob("*.yaml")):
         if path.stem in WITHOUT_NAME:
             continue
         source = source_of(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from lacuna.config.compose import split_overrides
 from lacuna.config.composer import Composer
+from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.tables.options import RunOptions
@@ -43,7 +44,12 @@ def find_tables(config: Mapping[str, Any] | None, composer: Composer) -> list[Ta
 
 
 def run_options(
-    config: Mapping[str, Any], *, prepare: bool, limit: Deadline | None = None, assume_data: bool = False
+    config: Mapping[str, Any],
+    *,
+    prepare: bool,
+    limit: Deadline | None = None,
+    assume_data: bool = False,
+    configs: Configs = CONFIGS,
 ) -> RunOptions:
     """The options of all runs, from the verb's config.
 
@@ -52,11 +58,12 @@ def run_options(
         prepare: whether to prepare data sets that are not there, until the time limit.
         limit: the time limit; None: there is none.
         assume_data: whether to plan runs of missing data sets from their published counts.
+        configs: the config folders.
 
     Raises:
         LacunaError: seeds that are no numbers, or an override that cannot be read.
     """
-    choices, values = split_overrides(CONFIGS, [str(word) for word in config["overrides"]])
+    choices, values = split_overrides(configs, [str(word) for word in config["overrides"]])
     for forbidden in ("seed", "output", "results", "budget", "trainer", "logger", "data.root", "data.download"):
         if any(
             key == forbidden or key.startswith(f"{forbidden}.")

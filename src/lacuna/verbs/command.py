@@ -1,12 +1,10 @@
 """The command line of every verb (``train.py``, ``evaluate.py``, ...): arguments, help, several jobs, exit codes.
 
 A verb is a config name and a function: ``main = verb("train", "lacuna.verbs.train:main")``. The function is called with
-the resolved config as a plain dict. Hydra composes it through its compose API, so it makes no folders, changes no
-directory and sets up no logging. The function's module is imported only when a job starts: ``--help``, ``--cfg`` and a
-mistyped key answer at once, without torch.
-
-With ``-m`` every combination of values runs in a process of its own: jobs share no state, and one that fails does not
-stop the others.
+the resolved config as a plain dict. Everything is composed and checked first, so a mistake is one sentence; what is
+Hydra's own (``--cfg job``, ``--info``, ``hydra.run.dir``, launcher plugins, ...) is then left to Hydra. Without it no
+folders are made, no directory is changed and no logging is set up. The function's module is imported only when a job
+starts: ``--help``, ``--cfg`` and a mistyped key answer at once, without torch.
 
 Arguments behind ``--`` are for the runs that a verb starts, as arguments of ``train.py``.
 
@@ -17,37 +15,36 @@ interrupted.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
+from lacuna.verbs.arguments import Arguments, read_arguments
+from lacuna.verbs.job import CRASHED, DONE, INTERRUPTED, MISTAKE, MORE, Command, print_error
 
-DONE, CRASHED, MISTAKE, MORE, INTERRUPTED = 0, 1, 2, 75, 130
+__all__ = ["CRASHED", "DONE", "INTERRUPTED", "MISTAKE", "MORE", "verb"]
 
 
-def verb(config_name: str, target: str, configs: Path | None = None) -> Callable[..., int]:
+def verb(config_name: str, target: str, configs: Configs = CONFIGS) -> Callable[..., int]:
     """The entry point of a verb: call it as ``sys.exit(main())``.
 
     Args:
         config_name: the base config in the config folder, without ``.yaml``.
         target: ``"package.module:function"``; called with the resolved config as a plain dict.
-        configs: the config folder; the repository's ``configs/`` if not given.
+        configs: the config folders.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
         given, started = list(sys.argv[1:] if arguments is None else arguments), time.monotonic()
         try:
-            return _run(config_name, target, configs or CONFIGS, given, started)
+            return _run(Command(config_name, target, configs, config_name), given, started)
         except LacunaError as error:
-            _print(f"error: {error}")
+            print_error(error)
             return MISTAKE
         except KeyboardInterrupt:
             return _interrupted()
@@ -64,95 +61,94 @@ def verb(config_name: str, target: str, configs: Path | None = None) -> Callable
     return main
 
 
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _interrupted() -> int:
-    _print("interrupted: run the same command again to continue.")
+    print("interrupted: run the same command again to continue.", file=sys.stderr, flush=True)
     return INTERRUPTED
 
 
-def _run(config_name: str, target: str, configs: Path, arguments: list[str], started: float) -> int:
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    arguments, run_overrides = arguments[:end], arguments[end + 1 :]
-    flags = {argument for argument in arguments if argument.startswith("-")}
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    unknown = flags - {"-h", "--help", "-m", "--multirun", "--cfg"}
-    if unknown:
-        raise LacunaError(f"Unknown option {sorted(unknown)[0]!r}: the options are -m, --cfg and --help.")
-    if not (configs / f"{config_name}.yaml").is_file():
-        raise LacunaError(f"{configs / (config_name + '.yaml')} does not exist: run from a checkout of the repository.")
-    if flags & {"-h", "--help"}:
+def _run(command: Command, words: list[str], started: float) -> int:
+    arguments = read_arguments(words)
+    if arguments.version:
+        print(_versions())
+        return DONE
+    command, overrides = _with_folders(command, arguments)
+    if command.configs.file(command.config_name) is None:
+        raise LacunaError(
+            f"There is no {command.config_name}.yaml in {command.configs.places}: it is the base config of"
+            f" {command.name}.py."
+        )
+    if arguments.help:
         from lacuna.config.help import usage
 
-        print(usage(config_name, configs), flush=True)
+        print(usage(command.config_name, command.configs), flush=True)
         return DONE
+    if arguments.hydra_help or arguments.shell_completion:
+        return _show(command, arguments, overrides)
+    if arguments.multirun:
+        from lacuna.verbs.jobs import run_jobs
 
-    from lacuna.config import compose as composing
+        return run_jobs(command, overrides)
+    return _run_one(command, arguments, overrides, started)
 
-    if flags & {"-m", "--multirun"}:
-        if "--cfg" in flags:
-            raise LacunaError("--cfg prints one config and -m runs many: leave out one of the two.")
-        ending = ["--", *run_overrides] if run_overrides else []
-        return _run_many([[*job, *ending] for job in composing.jobs(configs, config_name, overrides)])
-    config = composing.compose(configs, config_name, overrides)
-    if run_overrides:
-        if "overrides" not in config:
-            raise LacunaError(f"{config_name}.py takes nothing behind '--': write {run_overrides[0]} before it.")
-        config["overrides"] = run_overrides
-    if "--cfg" in flags:
-        print(composing.to_yaml(config), end="", flush=True)
+
+def _with_folders(command: Command, arguments: Arguments) -> tuple[Command, list[str]]:
+    """The command with the folders and the base config that its options name, and the overrides that are left."""
+    from lacuna.config.search_path import with_added
+
+    configs, options = command.configs, []
+    if arguments.config_path is not None:
+        places = [Path(arguments.config_path), Path(sys.argv[0]).absolute().parent / arguments.config_path]
+        found = next((place for place in places if place.is_dir()), None)
+        if found is None:
+            raise LacunaError(f"--config-path {arguments.config_path}: there is no such folder.")
+        configs, options = Configs.of(found, *configs.added), ["--config-path", str(found.absolute())]
+    configs, overrides = with_added(configs, arguments.config_dir, arguments.overrides)
+    if configs.added:
+        options += ["hydra.searchpath=[" + ",".join(f"'file://{folder}'" for folder in configs.added) + "]"]
+    name = command.config_name
+    if arguments.config_name is not None:
+        name = arguments.config_name.removesuffix(".yaml")
+        options += ["--config-name", name]
+    behind = tuple(arguments.behind)
+    return Command(command.name, command.target, configs, name, behind, tuple(options)), overrides
+
+
+def _run_one(command: Command, arguments: Arguments, overrides: list[str], started: float) -> int:
+    config, settings = command.compose(overrides)
+    if arguments.cfg == "":
+        from lacuna.config.compose import to_yaml
+
+        print(to_yaml(config), end="", flush=True)
         return DONE
-    return _call(target, config, {"words": overrides, "started": started})
+    if arguments.cfg or arguments.info:
+        return _show(command, arguments, overrides)
+    if "MULTIRUN" in str(settings.mode):
+        from lacuna.verbs.jobs import run_jobs
+
+        return run_jobs(command, overrides)
+
+    from lacuna.verbs import hydra_app
+
+    hydra_app.refuse_settings_of_jobs(settings)
+    if hydra_app.asked(settings):
+        return hydra_app.run(command, overrides, settings)
+    return command.call(config, overrides, started)
 
 
-def _call(target: str, config: dict[str, Any], optional: dict[str, Any]) -> int:
-    """Call a verb's function.
+def _show(command: Command, arguments: Arguments, overrides: list[str]) -> int:
+    from lacuna.verbs import hydra_app
 
-    Args:
-        target: ``"package.module:function"``.
-        config: its first argument.
-        optional: passed to a function that has parameters of these names: ``words``, the overrides as they were typed,
-            and ``started``, the start of the command on the monotonic clock.
-    """
-    module_name, _, function_name = target.partition(":")
-    function = getattr(importlib.import_module(module_name), function_name)
-    parameters = inspect.signature(function).parameters
-    result = function(config, **{name: value for name, value in optional.items() if name in parameters})
-    return result if type(result) is int else DONE
+    hydra_app.show(command, arguments, overrides)
+    return DONE
 
 
-def _run_many(jobs: list[list[str]]) -> int:
-    """Run every job in a process of its own; print each failure at once, and their number at the end."""
-    failed: list[str] = []
-    unfinished = 0
-    for number, overrides in enumerate(jobs, start=1):
-        label = " ".join(overrides) or "(no overrides)"
-        _print(f"[{number}/{len(jobs)}] {label}")
-        code = _spawn([sys.executable, sys.argv[0], *overrides])
-        if code == INTERRUPTED:
-            raise KeyboardInterrupt
-        if code == MORE:
-            unfinished += 1
-        elif code != DONE:
-            failed.append(label)
-            _print(f"[{number}/{len(jobs)}] failed with exit code {code}: {label}")
-    if failed:
-        _print(f"{len(failed)} of {len(jobs)} jobs failed:")
-        for label in failed:
-            _print(f"  {label}")
-    if unfinished:
-        _print(f"{unfinished} of {len(jobs)} jobs have more to do: run the same command again to continue.")
-        return MORE
-    return CRASHED if failed else DONE
+def _versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
 
+    from lacuna.extras import DISTRIBUTION
 
-def _spawn(command: list[str]) -> int:
-    with subprocess.Popen(command) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # the terminal sent Ctrl-C to the child as well: let it close its files first
-            process.wait()
-            raise
+    try:
+        ours = version(DISTRIBUTION)
+    except PackageNotFoundError:
+        ours = "(not installed)"
+    return f"lacuna {ours}, Hydra {version('hydra-core')}"

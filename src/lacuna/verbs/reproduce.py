@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.config.composer import Composer
+from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.executors.opening import shares_gpus
 from lacuna.executors.run_plan import RunSummary, run_plan
@@ -24,12 +25,13 @@ from lacuna.tables.select import selected
 from lacuna.verbs.command import CRASHED, DONE, MORE
 
 
-def main(config: dict[str, Any], started: float | None = None) -> int:
+def main(config: dict[str, Any], started: float | None = None, configs: Configs = CONFIGS) -> int:
     """Train what is missing and show the tables.
 
     Args:
         config: of the verb.
         started: start of the command on the monotonic clock, from which ``minutes`` counts.
+        configs: the config folders.
 
     Returns:
         0; 75 if the time limit was reached, or something stopped a run, before all runs were tried; otherwise 1 if runs
@@ -40,7 +42,7 @@ def main(config: dict[str, Any], started: float | None = None) -> int:
     if notice := outdated_notice(output):
         print(notice, file=sys.stderr, flush=True)
     train = not (config["plan"] or config["render"])
-    plan = _plan(config, limit, prepare=train)
+    plan = _plan(config, limit, configs, prepare=train)
     if config["plan"]:
         accelerator, root, shared = config["trainer"]["accelerator"], config["data"]["root"], shares_gpus(config)
         estimates = Estimates(output, accelerator, config["results"], root, shared=shared)
@@ -55,13 +57,13 @@ def main(config: dict[str, Any], started: float | None = None) -> int:
     return _conclude(summary, plan, limit) if train else DONE
 
 
-def _plan(config: dict[str, Any], limit: TimeLimit, *, prepare: bool) -> Plan:
+def _plan(config: dict[str, Any], limit: TimeLimit, configs: Configs, *, prepare: bool) -> Plan:
     """The plan of the tables that the command line chose."""
     cache = Path(config["output"]) / ".cache"
-    tables = find_tables(config.get("table"), Composer(CONFIGS, "reproduce", cache))
+    tables = find_tables(config.get("table"), Composer(configs, "reproduce", cache))
     specs = selected(tables, config["rates"], config["rows"])
-    composer = Composer(CONFIGS, "train", cache)
-    options = run_options(config, prepare=prepare, limit=limit, assume_data=bool(config["plan"]))
+    composer = Composer(configs, "train", cache)
+    options = run_options(config, prepare=prepare, limit=limit, assume_data=bool(config["plan"]), configs=configs)
     plan = plan_tables(specs, composer, options)
     composer.save()
     return plan

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.executors.opening import open_executor
@@ -16,12 +17,13 @@ from lacuna.search.sweep import print_results, print_start, run_trials
 from lacuna.verbs.command import CRASHED, DONE
 
 
-def main(config: dict[str, Any], words: Sequence[str] = ()) -> int:
+def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = CONFIGS) -> int:
     """Search until ``trials`` trials are finished.
 
     Args:
         config: the composed configuration.
         words: the overrides that it was composed from; keys that they set are not searched.
+        configs: the config folders.
 
     Returns:
         0; 1 if trials are missing in the end.
@@ -29,7 +31,7 @@ def main(config: dict[str, Any], words: Sequence[str] = ()) -> int:
     from lacuna.config.compose import split_overrides
 
     wanted = _trials(config)
-    _, values = split_overrides(CONFIGS, list(words))
+    _, values = split_overrides(configs, list(words))
     problem = Problem.of(config, values)
     executor = open_executor(config)
     print_start(problem, values)
