@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -57,11 +60,10 @@ def compose_with_hydra(configs: Configs, config_name: str, overrides: list[str])
                     f"or write {override.key_or_group}=[...] for one list."
                 )
         kept = Overrides.of(configs, checked_choices(configs, config_name, parsed))
+        base = _composed(configs, config_name, Overrides(kept.choices, kept.hydra, []))
+        check_additions(base.config, kept.values)
         composition = _composed(configs, config_name, kept)
-        if kept.values:
-            base = compose_cached(configs, config_name, kept.composed, []).config
-            check_additions(base, kept.values)
-            _check_types(composition.config, base, kept.values)
+        _check_types(composition.config, base.config, kept.values)
     resolved = _resolved(composition)
     for override in kept.values:
         set_in_light_variants(resolved, override.key_or_group)
@@ -93,16 +95,29 @@ def to_yaml(config: dict[str, Any]) -> str:
 
 
 @contextmanager
-def hydra_for(configs: Configs, config_name: str = "app") -> Iterator[None]:
+def hydra_for(configs: Configs, config_name: str = "app") -> Iterator[Hydra]:
     """Hydra, ready to compose from the folders; what was initialized before is so again afterwards."""
     around = GlobalHydra.instance()
     before = around.hydra
-    around.clear()
     try:
-        with initialize_config_dir(str(configs.main), job_name=config_name, version_base="1.3"):
-            yield
+        yield _application(configs, config_name)
     finally:
         around.hydra = before
+
+
+def _application(configs: Configs, task_name: str) -> Hydra:
+    """Hydra's application object, with the config folders as its search path; it becomes the global one.
+
+    Args:
+        configs: the config folders.
+        task_name: Hydra's name for the job.
+    """
+    version.setbase("1.3")
+    path = create_config_search_path(str(configs.main))
+    for folder in configs.added:  # as Hydra does for --config-dir
+        path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2(task_name, path)
 
 
 def _composed(configs: Configs, config_name: str, overrides: Overrides) -> Composition:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 NOT_GROUPS = ("hydra",)
 """Folders of settings of Hydra itself."""
@@ -83,3 +86,14 @@ def _rows(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*.yaml")):
         stat = path.stat()
         yield f"{path} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def read_yaml(path: Path | None) -> dict[str, Any]:
+    """The mapping in a config file; empty where the file is damaged, for composing reports that."""
+    if path is None:
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}

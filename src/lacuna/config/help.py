@@ -5,11 +5,8 @@ from __future__ import annotations
 import shutil
 import textwrap
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from lacuna.config.folders import Configs
+from lacuna.config.folders import Configs, read_yaml
 
 EXAMPLE = "digits_misconv"
 
@@ -48,7 +45,7 @@ def verb_groups(config_name: str, configs: Configs) -> dict[str, str | None]:
 def _default_choices(config_name: str, configs: Configs) -> dict[str, str | None]:
     """The choices in the defaults of a base config and of the base configs on which it builds."""
     found: dict[str, str | None] = {}
-    for entry in _read(configs.file(config_name)).get("defaults") or []:
+    for entry in read_yaml(configs.file(config_name)).get("defaults") or []:
         if isinstance(entry, dict):
             found |= {str(group).removeprefix("override").strip(" /"): choice for group, choice in entry.items()}
         elif entry not in ("_self_", config_name):
@@ -58,18 +55,7 @@ def _default_choices(config_name: str, configs: Configs) -> dict[str, str | None
 
 def keys_of(configs: Configs, group: str, name: str) -> list[str]:
     """The keys in the config file of a choice, without those it inherits."""
-    return [str(key) for key in _read(configs.file(f"{group}/{name}")) if key != "defaults"]
-
-
-def _read(path: Path | None) -> dict[str, Any]:
-    """The mapping in a config file; empty where the file is damaged, for composing reports that."""
-    if path is None:
-        return {}
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return [str(key) for key in read_yaml(configs.file(f"{group}/{name}")) if key != "defaults"]
 
 
 def heading(path: Path | None) -> list[str]:

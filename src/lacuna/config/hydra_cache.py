@@ -38,7 +38,7 @@ class Composition:
 def compose_cached(
     configs: Configs, config_name: str, choices: Sequence[Override], values: Sequence[Override]
 ) -> Composition:
-    """The composition of a verb, equal to that of Hydra's own ``compose``; Hydra must be initialized with the folder.
+    """The composition of a verb, equal to that of Hydra's own ``compose``; Hydra must be ready.
 
     Args:
         configs: the config folders.
@@ -52,21 +52,13 @@ def compose_cached(
     Raises:
         HydraException, OmegaConfBaseException, YAMLError: from Hydra.
     """
-    lines = (*search_path(configs), *(str(override.input_line) for override in choices))
+    lines = tuple(str(override.input_line) for override in choices)
     chosen = _compose(configs.digest, config_name, lines)
     if not values:
         return chosen
     config = copy.deepcopy(chosen.config)
     ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
     return Composition(config, chosen.hydra)
-
-
-def search_path(configs: Configs) -> list[str]:
-    """The override by which Hydra finds the added folders; none where there are none."""
-    if not configs.added:
-        return []
-    folders = ",".join(f"'file://{folder}'" for folder in configs.added)
-    return [f"hydra.searchpath=[{folders}]"]
 
 
 @lru_cache(MOST_KEPT)

@@ -14,18 +14,21 @@ from pathlib import Path
 
 import yaml
 
-from lacuna.config.folders import Configs
+from lacuna.config.folders import Configs, read_yaml
 from lacuna.errors import LacunaError
 
 SEARCHPATH, PLUGINS = "hydra.searchpath", "plugins"
 ENTRY_POINTS = "lacuna.plugins"
 
 
-def with_added(configs: Configs, config_dir: str | None, words: list[str]) -> tuple[Configs, list[str]]:
+def with_added(
+    configs: Configs, config_name: str, config_dir: str | None, words: list[str]
+) -> tuple[Configs, list[str]]:
     """The config folders of a command, and its overrides without those that are thereby done.
 
     Args:
         configs: lacuna's own.
+        config_name: the base config, which may name folders, too (``hydra: {searchpath: [...]}``).
         config_dir: value of ``--config-dir``.
         words: overrides.
 
@@ -42,7 +45,10 @@ def with_added(configs: Configs, config_dir: str | None, words: list[str]) -> tu
             rest.append(word)
             if key == PLUGINS:
                 added += _of_packages(_strings(value, word))
-    return configs.with_folders(*added, *_of_packages(announced())), rest
+    found = configs.with_folders(*added, *_of_packages(announced()))
+    own = read_yaml(found.file(config_name)).get("hydra") or {}
+    named = own.get("searchpath") or [] if isinstance(own, dict) else []
+    return found.with_folders(*(_searched(str(entry), f"{SEARCHPATH} in {config_name}.yaml") for entry in named)), rest
 
 
 def announced() -> list[str]:

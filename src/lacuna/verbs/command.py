@@ -102,12 +102,11 @@ def _with_folders(command: Command, arguments: Arguments) -> tuple[Command, list
         if found is None:
             raise LacunaError(f"--config-path {arguments.config_path}: there is no such folder.")
         configs, options = Configs.of(found, *configs.added), ["--config-path", str(found.absolute())]
-    configs, overrides = with_added(configs, arguments.config_dir, arguments.overrides)
+    name = (arguments.config_name or command.config_name).removesuffix(".yaml")
+    configs, overrides = with_added(configs, name, arguments.config_dir, arguments.overrides)
     if configs.added:
         options += ["hydra.searchpath=[" + ",".join(f"'file://{folder}'" for folder in configs.added) + "]"]
-    name = command.config_name
     if arguments.config_name is not None:
-        name = arguments.config_name.removesuffix(".yaml")
         options += ["--config-name", name]
     behind = tuple(arguments.behind)
     return Command(command.name, command.target, configs, name, behind, tuple(options)), overrides

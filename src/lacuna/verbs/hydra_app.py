@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
-from lacuna.config.hydra_cache import search_path
+from lacuna.config.compose import hydra_for
 from lacuna.errors import LacunaError
 from lacuna.verbs.arguments import Arguments
 from lacuna.verbs.job import CRASHED, DONE, MORE, Command
@@ -29,28 +26,20 @@ FOR_JOBS = ("hydra.sweep.", "hydra/launcher", "hydra.launcher", "hydra/sweeper",
 """Settings that Hydra reads for the jobs of ``-m`` only."""
 
 
-def application(command: Command) -> Hydra:
-    """Hydra's application for a command, as ``hydra.main`` makes it."""
-    version.setbase("1.3")
-    GlobalHydra.instance().clear()
-    return Hydra.create_main_hydra2(command.name, create_config_search_path(str(command.configs.main)))
-
-
 def show(command: Command, arguments: Arguments, overrides: list[str]) -> None:
     """Print what an option asks for: ``--cfg``, ``--info``, ``--hydra-help`` or ``--shell-completion``."""
-    app, name = application(command), command.config_name
-    words = [*search_path(command.configs), *overrides]
-    if arguments.shell_completion:
-        app.shell_completion(config_name=name, overrides=overrides)
-    elif arguments.hydra_help:
-        app.hydra_help(config_name=name, args_parser=get_args_parser(), args=Namespace(overrides=words))
-    elif arguments.info:
-        app.show_info(arguments.info, config_name=name, overrides=words)
-    else:
-        _, settings = command.compose(overrides)
-        if arguments.cfg != "job":
-            words += unasked(settings)
-        app.show_cfg(name, words, arguments.cfg, arguments.package, arguments.resolve)  # type: ignore[arg-type]
+    name, words = command.config_name, list(overrides)
+    if arguments.cfg in ("hydra", "all"):
+        words += unasked(command.compose(overrides)[1])
+    with hydra_for(command.configs, command.name) as app:
+        if arguments.shell_completion:
+            app.shell_completion(config_name=name, overrides=words)
+        elif arguments.hydra_help:
+            app.hydra_help(config_name=name, args_parser=get_args_parser(), args=Namespace(overrides=words))
+        elif arguments.info:
+            app.show_info(arguments.info, config_name=name, overrides=words)
+        else:
+            app.show_cfg(name, words, str(arguments.cfg), arguments.package, arguments.resolve)
 
 
 # ------------------------------------------------------------------ one run
@@ -83,8 +72,9 @@ def unasked(settings: DictConfig) -> list[str]:
 
 def run(command: Command, overrides: list[str], settings: DictConfig) -> int:
     """A single run as Hydra does it, with the folder, logs and variables that it was asked for; its exit code."""
-    words = [*search_path(command.configs), *overrides, *unasked(settings), "hydra.mode=RUN"]
-    job = application(command).run(command.config_name, command, words)
+    words = [*overrides, *unasked(settings), "hydra.mode=RUN"]
+    with hydra_for(command.configs, command.name) as app:
+        job = app.run(command.config_name, command, words)
     return int(job.return_value)
 
 
@@ -111,9 +101,10 @@ def launch(command: Command, words: list[str], settings: DictConfig) -> int:
         LacunaError: the launcher cannot run the jobs.
     """
     launcher = settings.runtime.choices["hydra/launcher"]
-    given = [*search_path(command.configs), *words, *unasked(settings), "hydra.mode=MULTIRUN"]
+    given = [*words, *unasked(settings), "hydra.mode=MULTIRUN"]
     try:
-        batches = application(command).multirun(command.config_name, command, given)
+        with hydra_for(command.configs, command.name) as app:
+            batches = app.multirun(command.config_name, command, given)
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
