@@ -92,7 +92,10 @@ def test_a_launcher_of_hydra_does_the_jobs(script: Path, launcher: str, more: li
     assert len({row[2] for row in found}) == 1 and found[0][2].startswith("train-")
     assert str(os.getpid()) not in {str(row[3]) for row in found}
     assert "2 of 4 jobs failed:" in result.stderr
-    assert [line.split()[0] for line in result.stderr.splitlines() if line.startswith("  seed=")] == ["seed=1", "seed=3"]
+    assert [line.split()[0] for line in result.stderr.splitlines() if line.startswith("  seed=")] == [
+        "seed=1",
+        "seed=3",
+    ]
     assert start(script, "-m", f"hydra/launcher={launcher}", *more, "seed=0,2").returncode == DONE
 
 

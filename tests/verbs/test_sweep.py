@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lacuna.config.compose import compose, jobs
+from lacuna.config.compose import compose
 from lacuna.config.help import examples, usage
+from lacuna.config.jobs import jobs
 from lacuna.config.paths import CONFIGS
 from lacuna.runs.folder import RunFolder
 from lacuna.search.problem import Problem
@@ -214,7 +215,7 @@ def test_the_examples_of_the_help_can_be_typed() -> None:
     for line in examples("sweep", CONFIGS):
         python, script, *given = line.split()
         assert (python, script) == ("python", "sweep.py")
-        for job in jobs(CONFIGS, "sweep", given):
+        for job in jobs(CONFIGS, "sweep", given).overrides:
             config = compose(CONFIGS, "sweep", job)
             assert config["search"]["task"] == config["task"]["name"]
     text = usage("sweep", CONFIGS)

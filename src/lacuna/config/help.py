@@ -31,6 +31,20 @@ EXAMPLES = {
 """Verb -> arguments of its examples, where they are not experiments."""
 
 
+OPTIONS = """\
+options
+  -m, --multirun       run every combination of comma-separated values, each in a process of its own
+  --cfg                print the resolved config and stop
+  --cfg job|hydra|all  print the config as Hydra composes it; with --resolve, --package PART
+  --config-dir DIR     a further folder of configs: your own experiments, masks, tables, ...
+  --config-name NAME   another base config; --config-path DIR: another folder for it
+  --info [WHAT]        what Hydra knows: all, config, defaults, defaults-tree, plugins or searchpath
+  -sc install=SHELL    code for completion in bash, zsh or fish, to be evaluated
+  --hydra-help         Hydra's own help
+  --version            print the versions of lacuna and Hydra
+  -h, --help           print this text and stop"""
+
+
 def groups(configs: Configs) -> list[str]:
     """Every config group, the experiments first."""
     return sorted(configs.groups, key=lambda name: name != "experiment")
@@ -89,12 +103,7 @@ def usage(config_name: str, configs: Configs) -> str:
             parts.append("experiment=\n" + "\n".join(_experiments(configs, names, width)))
         else:
             parts.append(_wrapped(f"{group}=", names, width))
-    parts.append(
-        "options\n"
-        "  -m, --multirun   run every combination of comma-separated values, each in a process of its own\n"
-        "  --cfg            print the resolved config and stop\n"
-        "  -h, --help       print this text and stop"
-    )
+    parts.append(OPTIONS)
     parts.append("examples\n" + "\n".join(f"  {line}" for line in examples(config_name, configs)))
     return "\n\n".join(parts)
 
