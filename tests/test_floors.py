@@ -47,7 +47,7 @@ def test_contract_holds(name: str, house: grimp.ImportGraph) -> None:
         ("floors", "lacuna.nets", "lacuna.tasks"),
         ("floors", "lacuna.files", "lacuna.config"),
         ("floors", "lacuna.tables", "lacuna.inference"),
-        ("circles", "lacuna.config.paths", "lacuna.config.compose"),
+        ("circles", "lacuna.config.folders", "lacuna.config.compose"),
         ("planning", "lacuna.tables", "torch"),
         ("planning", "lacuna.config", "wandb"),
         ("models", "lacuna.imputers", "lacuna.tasks.base"),

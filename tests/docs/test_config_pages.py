@@ -20,7 +20,7 @@ def test_every_group_choice_and_key_is_there() -> None:
     for group, page in pages.items():
         for name in CONFIGS.options(group):
             assert f"`{group}={name}`](#{anchor(name)})" in page and f"{{#{anchor(name)}}}" in page
-            for key in yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}:
+            for key in yaml.safe_load((CONFIGS.main / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}:
                 assert f"\n{key}:" in page
 
 

@@ -36,7 +36,7 @@ options
   -m, --multirun       run every combination of comma-separated values, each in a process of its own
   --cfg                print the resolved config and stop
   --cfg job|hydra|all  print the config as Hydra composes it; with --resolve, --package PART
-  --config-dir DIR     a further folder of configs: your own experiments, masks, tables, ...
+  --config-dir DIR     a further folder of configs: your own choices for any group
   --config-name NAME   another base config; --config-path DIR: another folder for it
   --info [WHAT]        what Hydra knows: all, config, defaults, defaults-tree, plugins or searchpath
   -sc install=SHELL    code for completion in bash, zsh or fish, to be evaluated
