@@ -73,6 +73,9 @@ def test_a_process_a_job_with_hydras_folders(script: Path) -> None:
     assert (script.parent / "sweep" / "multirun.yaml").exists()
     assert "[2/3] failed with exit code 2: seed=1 task.lr=0.5" in result.stderr
     assert not (script.parent / "multirun").exists() and not (script.parent / "outputs").exists()
+    assert start(script, "-m", "seed=0,2", "hydra.sweep.subdir=s${seed}").returncode == DONE
+    (made,) = (script.parent / "outputs" / "multirun").iterdir()
+    assert sorted(path.name for path in made.iterdir()) == ["multirun.yaml", "s0", "s2"]
 
 
 @pytest.mark.parametrize(

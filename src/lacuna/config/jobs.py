@@ -57,7 +57,7 @@ def jobs(configs: Configs, config_name: str, words: list[str]) -> Jobs:
     given = [str(item.input_line) for item in parsed if not of_hydra(item)]
     overrides = _combinations(configs, config_name, [*_in_config(hydra), *given])
     composed = [compose_with_hydra(configs, config_name, [*job, *shared])[0] for job in overrides]
-    return Jobs(overrides, composed, hydra, shared)
+    return Jobs(overrides, composed, copy.deepcopy(hydra), shared)
 
 
 def _in_config(hydra: DictConfig) -> list[str]:

@@ -25,6 +25,9 @@ from lacuna.verbs.job import CRASHED, DONE, MORE, Command
 FOR_JOBS = ("hydra.sweep.", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
 """Settings that Hydra reads for the jobs of ``-m`` only."""
 
+SWEEP = "${output}/multirun/${now:%Y-%m-%d_%H-%M-%S}"
+"""Hydra's folder of the jobs of one command, where one is needed and ``hydra.sweep.dir`` names none."""
+
 
 def show(command: Command, arguments: Arguments, overrides: list[str]) -> None:
     """Print what an option asks for: ``--cfg``, ``--info``, ``--hydra-help`` or ``--shell-completion``."""
@@ -46,11 +49,12 @@ def show(command: Command, arguments: Arguments, overrides: list[str]) -> None:
 
 
 def asked(settings: DictConfig) -> bool:
-    """Whether Hydra has anything to do for a single run: a folder, logs, variables, callbacks."""
+    """Whether Hydra has anything to do for a single run: a folder, logs, variables, callbacks, whatever was set."""
     job, choices = settings.job, settings.runtime.choices
     chosen = [choices.get(f"hydra/{group}") for group in ("job_logging", "callbacks", "env")]
     return bool(
-        raw(settings, "run.dir") != defaults()["run"]
+        [word for word in settings.overrides.hydra if not str(word).startswith("hydra.mode=")]
+        or raw(settings, "run.dir") != defaults()["run"]
         or settings.output_subdir != ".hydra"
         or any((job.chdir, job.env_set, job.env_copy, settings.verbose, settings.callbacks))
         or chosen != ["default", None, "default"]
@@ -66,7 +70,7 @@ def unasked(settings: DictConfig) -> list[str]:
         words += [] if "hydra.output_subdir" in given else ["hydra.output_subdir=null"]
         words += [] if "hydra/job_logging" in given else ["hydra/job_logging=none"]
     if raw(settings, "sweep.dir") == defaults()["sweep"]:
-        words.append("hydra.sweep.dir=${output}/multirun/${now:%Y-%m-%d_%H-%M-%S}")
+        words.append(f"hydra.sweep.dir={SWEEP}")
     return words
 
 

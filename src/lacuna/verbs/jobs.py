@@ -102,14 +102,16 @@ def _for_one(shared: Sequence[str]) -> list[str]:
 
 
 def _folders(found: Jobs) -> list[Path]:
-    """Hydra's folder of every job, and its ``multirun.yaml``, if ``hydra.sweep.dir`` asks for them; otherwise none."""
+    """Hydra's folder of every job, and its ``multirun.yaml``, if ``hydra.sweep`` asks for them; otherwise none."""
     from omegaconf import OmegaConf
 
     from lacuna.config.jobs import job_settings
     from lacuna.verbs import hydra_app
 
     if hydra_app.raw(found.hydra, "sweep.dir") == hydra_app.defaults()["sweep"]:
-        return []
+        if not any(word.lstrip("+").startswith("hydra.sweep.") for word in found.shared):
+            return []
+        found.hydra.sweep.dir = hydra_app.SWEEP
     settings = [job_settings(found, number) for number in range(len(found.overrides))]
     sweep = Path(settings[0].hydra.sweep.dir).absolute()
     folders = [sweep / str(one.hydra.sweep.subdir) for one in settings]
