@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from lacuna.errors import LacunaError
 
 HISTORY = "metrics.jsonl"
 
@@ -31,3 +35,32 @@ def curves(folder: Path) -> dict[str, dict[int, float]]:
             if metric not in ("epoch", "step") and isinstance(value, int | float):
                 found.setdefault(metric, {})[epoch] = float(value)
     return found
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a ``metrics.jsonl``; an unfinished last line is left out.
+
+    Raises:
+        LacunaError: a line in the middle is damaged.
+    """
+    rows = []
+    for number, line in enumerate(whole_lines(path), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise LacunaError(f"{path} is damaged in line {number}: delete it and run the command again.") from error
+        rows.append(numbers(row))
+    return rows
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the history with values that are not finite as numbers."""
+    return {key: float(value) if value in ("nan", "inf", "-inf") else value for key, value in row.items()}
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Lines that end in a line break, without it."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        return [line[:-1] for line in file if line.endswith("\n")]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lacuna.errors import LacunaError
-
-LOGGERS = ("disk", "wandb")
+from lacuna.runs.mirror_options import MirrorOptions
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,7 @@ class Settings:
     logger: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        name = self.logger.get("name", "disk")
-        if name not in LOGGERS:
-            raise LacunaError(f"logger.name={name} is neither disk nor wandb: choose with logger=disk or logger=wandb.")
+        _ = self.mirrors  # fails here if the config is wrong
         minimum = {"eval_batch_size": 1, "checkpoint_seconds": 0, "resident_gb": 0, "cache_gb": 0}
         for key, smallest in minimum.items():
             value = self.option(key, smallest)
@@ -59,6 +59,25 @@ class Settings:
             trainer=config["trainer"],
             logger=config.get("logger", {}),
         )
+
+    @cached_property
+    def mirrors(self) -> MirrorOptions:
+        """What the runs are mirrored to: the group ``logger``, checked."""
+        return MirrorOptions.of(self.logger)
+
+    def labelled(self, group: str, tags: Iterable[str] = ()) -> Settings:
+        """The same for runs that dashboards list together, unless the user has named a group; with more tags."""
+        if not self.mirrors.names:
+            return self
+        logger = {**self.logger, "group": self.mirrors.group or group}
+        return dataclasses.replace(self, logger={**logger, "tags": list(dict.fromkeys([*self.mirrors.tags, *tags]))})
+
+    def of_prerequisites(self) -> Settings:
+        """The settings of the runs that a run needs: an agent of a W&B sweep has one run of W&B for all of them."""
+        if "WANDB_SWEEP_ID" not in os.environ or "wandb" not in self.mirrors.names:
+            return self
+        names = [name for name in self.mirrors.names if name != "wandb"]
+        return dataclasses.replace(self, logger={**self.logger, "mirrors": names, "artifacts": None})
 
     @property
     def devices(self) -> int:

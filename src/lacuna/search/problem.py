@@ -126,7 +126,8 @@ class Problem:
     @cached_property
     def settings(self) -> Settings:
         """Settings of its runs."""
-        return Settings.of({**self.config, "trainer": {**self.config["trainer"], "progress": False}})
+        settings = Settings.of({**self.config, "trainer": {**self.config["trainer"], "progress": False}})
+        return settings.labelled(self.name, ["sweep", self.search])
 
     @cached_property
     def base(self) -> dict[str, Any]:
@@ -159,7 +160,7 @@ class Problem:
     @property
     def folder(self) -> Path:
         """The folder of the sweep."""
-        return self.settings.output / "sweeps" / self.name
+        return Path(self.config["output"]) / "sweeps" / self.name
 
     def better(self, one: float, other: float) -> bool:
         """Whether the first value is better than the second."""

@@ -109,6 +109,19 @@ class TrainACFlow(HoldOutTask):
         metrics = found.compute(log_prob)
         return metrics | {"bits_per_dim": (metrics["nll_per_dim"] + log_levels) / math.log(2)}
 
+    def preview(self, batch: Batch) -> dict[str, list[Row]]:
+        """Samples of held-out and missing pixels."""
+        mask = self.preview_masks(batch)
+        observed = batch.observed.masked_fill(~mask, 0)
+        draws = self.model.sample(observed, mask, 2, generator=torch.Generator(observed.device).manual_seed(0))
+        rows = [
+            Row("observed", batch.observed, mask=batch.mask),
+            Row("input", observed, mask=mask),
+            Row("a sample", draws[0]),
+            Row("another", draws[1]),
+        ]
+        return {"imputations": rows}
+
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
         """Draw test images: truth, observed pixels, the flow's point estimate and mean, two samples."""

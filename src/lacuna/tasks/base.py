@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
+from lacuna.drawing.pictures import Row
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common import distributed
@@ -94,6 +95,13 @@ class Task(Stepping):
     @abstractmethod
     def draw(self, folder: Path) -> dict[str, Path]:
         """Write pictures to ``folder``; returns name -> file."""
+
+    def preview(self, batch: Batch) -> dict[str, list[Row]]:
+        """Rows of pictures, by name, of what the model makes of some images, to be looked at during the training.
+
+        Called between epochs, in evaluation mode, without gradient; ``batch`` has no truth.
+        """
+        return {}
 
     @classmethod
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:

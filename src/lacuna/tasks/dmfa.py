@@ -75,6 +75,21 @@ class TrainDMFA(HoldOutTask):
         model.train(self.training)
         return found.compute(log_prob)
 
+    def preview(self, batch: Batch) -> dict[str, list[Row]]:
+        """The density of held-out and missing pixels: its mean and standard deviation, a sample."""
+        mask = self.preview_masks(batch)
+        observed = batch.observed.masked_fill(~mask, 0)
+        mfa = self.model(observed, mask).pin(observed, mask)
+        (draw,) = mfa.sample(1, torch.Generator(observed.device).manual_seed(0)).clamp(0, 1)
+        rows = [
+            Row("observed", batch.observed, mask=batch.mask),
+            Row("input", observed, mask=mask),
+            Row("mean", mfa.expectation().clamp(0, 1)),
+            Row("std. deviation", mfa.variance().mean(1, keepdim=True).sqrt(), heat=True),
+            Row("a sample", draw),
+        ]
+        return {"imputations": rows}
+
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
         """Test images, their observed pixels, the density's mean and standard deviation, two samples."""

@@ -97,6 +97,11 @@ class ImputeTask(Task):
         model.train(self.training)
         return found.compute(), {} if session is None else session.compute()
 
+    def preview(self, batch: Batch) -> dict[str, list[Row]]:
+        """Images and their imputations."""
+        rows = [Row("observed", batch.observed, mask=batch.mask), Row("imputed", self.impute(batch))]
+        return {"imputations": rows}
+
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
         """Test images, their observed pixels, imputations and squared errors; more images as arrays."""

@@ -165,6 +165,13 @@ class TrainWAE(StemTask):
             }
         return found
 
+    def preview(self, batch: Batch) -> dict[str, list[Row]]:
+        """Reconstructions and samples."""
+        made = self.model(batch.observed, batch.mask).float()
+        draws = self.model.sample(len(batch), torch.Generator(made.device).manual_seed(0)).float()
+        rows = [Row("observed", batch.observed, mask=batch.mask), Row("reconstruction", made), Row("samples", draws)]
+        return {"samples": rows}
+
     @torch.no_grad()
     def draw(self, folder: Path) -> dict[str, Path]:
         """Samples, and reconstructions of test images (figure 2)."""

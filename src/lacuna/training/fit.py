@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import save_weights
 from lacuna.training.loading import make_task, on_cuda, open_data
-from lacuna.training.loggers import DiskLogger, WandbRunLogger, wandb_logger
+from lacuna.training.loggers import DiskLogger
 from lacuna.training.measure import measure
+from lacuna.training.mirrors.run_mirrors import RunMirrors, mirrored
 from lacuna.training.progress import QUIET_TRAINER, Progress, quiet_lightning
 from lacuna.training.resume import Resume
 from lacuna.training.speed import set_speed
 from lacuna.training.synced_norm import SyncedNorms
+from lacuna.training.watch import Watch
 
 
 def perform(recipe: Recipe, settings: Settings) -> None:
@@ -45,31 +48,30 @@ def perform(recipe: Recipe, settings: Settings) -> None:
     folder = RunFolder.of(settings.output, recipe)
     quiet_lightning()
     torch.manual_seed(recipe.config["seed"])
-    if recipe.measured:
-        measure(recipe, settings, folder, _wandb_loggers(recipe, settings, folder))
-        return
+    with mirrored(recipe, settings, here=distributed.rank() == 0) as mirrors:
+        if recipe.measured:
+            measure(recipe, settings, folder, mirrors)
+        else:
+            _train(recipe, settings, folder, mirrors)
+
+
+def _train(recipe: Recipe, settings: Settings, folder: RunFolder, mirrors: RunMirrors) -> None:
     data = open_data(recipe, settings)
     task = make_task(recipe, settings, data)
     if distributed.ranks() > 1:  # so that dropout and noise differ between ranks
         torch.manual_seed(key("rank", recipe.config["seed"], distributed.rank()))
     resume = Resume(folder.checkpoints, recipe.identity, settings.option("checkpoint_seconds", 60))
     latest = resume.latest()
-    wandb_loggers = _wandb_loggers(recipe, settings, folder)
-    exit_code = 1
-    try:
-        if recipe.training:
-            loggers = [DiskLogger(folder.path), *wandb_loggers] if distributed.rank() == 0 else []
-            trainer = _trainer(recipe, settings, loggers, resume)
-            set_speed(task, recipe, settings)
-            _fit(trainer, task, data, latest)
-        else:  # it is fitted, not trained by steps
-            task.to(data.device)
-            task.prepare()
-        distributed.on_first_rank(lambda: _store_results(task, data, folder, wandb_loggers))
-        exit_code = 0
-    finally:
-        for logger in wandb_loggers:
-            logger.close(exit_code)
+    if recipe.training:
+        loggers = [DiskLogger(folder.path, then=mirrors.line)] if distributed.rank() == 0 else []
+        trainer = _trainer(recipe, settings, loggers, resume, Watch.of(mirrors))
+        set_speed(task, recipe, settings)
+        _fit(trainer, task, data, latest)
+    else:  # it is fitted, not trained by steps
+        task.to(data.device)
+        task.prepare()
+    distributed.on_first_rank(lambda: _store_results(task, data, folder))
+    mirrors.conclude()
 
 
 def _fit(trainer: pl.Trainer, task: Task, data: IncompleteData, latest: Path | None) -> None:
@@ -81,8 +83,8 @@ def _fit(trainer: pl.Trainer, task: Task, data: IncompleteData, latest: Path | N
         raise
 
 
-def _store_results(task: Task, data: IncompleteData, folder: RunFolder, wandb_loggers: list[WandbRunLogger]) -> None:
-    """Store weights, pictures and, last, the metrics that mark the run as finished; then log them to W&B."""
+def _store_results(task: Task, data: IncompleteData, folder: RunFolder) -> None:
+    """Store weights, pictures and, last, the metrics that mark the run as finished."""
     task.to(data.device)
     recipe = folder.recipe
     results = task.results()
@@ -93,13 +95,9 @@ def _store_results(task: Task, data: IncompleteData, folder: RunFolder, wandb_lo
         raise LacunaError(f"{not_finite[0]} came out as {results[not_finite[0]]}: {advice}.")
     files.write_json(folder.path / "model.json", task.sizes.plain())
     save_weights(folder.path / "model.safetensors", task.model, task.prerequisites, recipe.identity)
-    pictures = task.draw(folder.pictures)
+    task.draw(folder.pictures)
     record = {"metrics": results, "data": _data_record(data), "budget": recipe.config["budget"]}
     folder.finish(record | ({"protocols": task.protocols} if task.protocols else {}))
-    for logger in wandb_loggers:
-        for name, picture in pictures.items():
-            logger.log_images(name, picture)
-        logger.log_summary(results)
 
 
 def _data_record(data: IncompleteData) -> dict[str, Any]:
@@ -117,8 +115,10 @@ def _data_record(data: IncompleteData) -> dict[str, Any]:
     }
 
 
-def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Resume) -> pl.Trainer:
-    callbacks: list[pl.Callback] = [resume]
+def _trainer(
+    recipe: Recipe, settings: Settings, loggers: list[Any], resume: Resume, watching: Sequence[pl.Callback] = ()
+) -> pl.Trainer:
+    callbacks: list[pl.Callback] = [resume, *watching]
     if settings.option("progress", True) and distributed.rank() == 0:
         callbacks.append(Progress(recipe.group))
     try:
@@ -151,21 +151,3 @@ def _devices(settings: Settings) -> dict[str, Any]:
         "strategy": strategy,
         "plugins": [TorchSyncBatchNorm() if cuda else SyncedNorms()],
     }
-
-
-def _wandb_loggers(recipe: Recipe, settings: Settings, folder: RunFolder) -> list[WandbRunLogger]:
-    """One logger, or none where W&B was not asked for or another rank has it."""
-    spec = settings.logger
-    if spec.get("name") != "wandb" or distributed.rank():
-        return []
-    logger = wandb_logger(
-        run_id=recipe.identity,
-        name=folder.path.name,
-        group=spec.get("group") or f"{recipe.group}-{recipe.family}",
-        tags=[recipe.task, recipe.config["data"]["name"], *spec.get("tags", ())],
-        config=dict(recipe.config),
-        folder=folder.path,
-        offline=spec.get("offline"),
-        project=spec.get("project", "lacuna"),
-    )
-    return [logger]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from lacuna.errors import LacunaError
@@ -13,7 +11,7 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.measurement import Measurement
-from lacuna.training.loggers import WandbRunLogger
+from lacuna.training.mirrors.run_mirrors import RunMirrors
 
 
 def open_measurement(recipe: Recipe, settings: Settings) -> Measurement:
@@ -34,20 +32,11 @@ def open_measurement(recipe: Recipe, settings: Settings) -> Measurement:
     return measurement
 
 
-def measure(recipe: Recipe, settings: Settings, folder: RunFolder, wandb_loggers: Sequence[WandbRunLogger]) -> None:
-    """Measure, draw, and store the metrics that mark the run as finished; then log them to W&B and close it."""
-    exit_code = 1
-    try:
-        measurement = open_measurement(recipe, settings)
-        results = measurement.measure(folder.path)
-        pictures = measurement.draw(folder.pictures)
-        data = {**recipe.config["data"], "note": f"measured on {recipe.config['hardware']}"}
-        folder.finish({"metrics": results, "data": data, "budget": recipe.config["budget"]})
-        for logger in wandb_loggers:
-            for name, picture in pictures.items():
-                logger.log_images(name, picture)
-            logger.log_summary(results)
-        exit_code = 0
-    finally:
-        for logger in wandb_loggers:
-            logger.close(exit_code)
+def measure(recipe: Recipe, settings: Settings, folder: RunFolder, mirrors: RunMirrors) -> None:
+    """Measure, draw, and store the metrics that mark the run as finished; then tell the mirrors."""
+    measurement = open_measurement(recipe, settings)
+    results = measurement.measure(folder.path)
+    measurement.draw(folder.pictures)
+    data = {**recipe.config["data"], "note": f"measured on {recipe.config['hardware']}"}
+    folder.finish({"metrics": results, "data": data, "budget": recipe.config["budget"]})
+    mirrors.conclude()

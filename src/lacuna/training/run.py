@@ -39,7 +39,7 @@ def _execute(recipe: Recipe, settings: Settings, announce: bool) -> RunFolder:
     if folder.finished_before(announce=announce):
         return folder
     for prerequisite in recipe.prerequisites.values():
-        _execute(prerequisite, settings, announce)
+        _execute(prerequisite, settings.of_prerequisites(), announce)
     with folder.locked():
         if folder.finished:
             _announce(announce, f"finished by another process: {folder.path}")

@@ -33,6 +33,8 @@ def main(config: dict[str, Any]) -> int:
     if not folder.finished_before():
         _print_archived(recipe, config)
         _train(recipe, settings, config["trainer"]["threads"])
+    if settings.mirrors.names:
+        _mirror(recipe, settings)
     print(text_table([{"metric": name, "value": f"{value:.4f}"} for name, value in folder.metrics["metrics"].items()]))
     print(f"run folder: {folder.path}")
     return 0
@@ -45,6 +47,13 @@ def _train(recipe: Recipe, settings: Settings, threads: int | None) -> None:
 
     environment.set_up(threads)
     execute(recipe, settings)
+
+
+def _mirror(recipe: Recipe, settings: Settings) -> None:
+    """Show in the mirrors what was finished before this command: the run, or what it needed."""
+    from lacuna.training.mirrors.afterwards import mirror_finished
+
+    mirror_finished((one, settings if one is recipe else settings.of_prerequisites()) for one in recipe.graph())
 
 
 def _print_archived(recipe: Recipe, config: dict[str, Any]) -> None:

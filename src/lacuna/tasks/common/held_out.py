@@ -58,6 +58,10 @@ class HoldOutTask(Task):
         kept = self.hold_out.salted(batch.index, self.sizes.shape, self._salt_of(images.split))
         return batch.mask & kept, batch.mask & ~kept
 
+    def preview_masks(self, batch: Batch) -> Tensor:
+        """Masks of the model's input in a preview: some observed pixels are held out. bool (B,1,H,W) or (B,C,H,W)."""
+        return batch.mask & self.hold_out.salted(batch.index, self.sizes.shape, self._salt_of("preview"))
+
     def _salt_of(self, what: str) -> int:
         """Of the masks that hold out pixels. ("hide" is part of a hash key: renaming it would change the masks.)"""
         return self.hold_out.salt(self.config["seed"], f"hide/{what}")
