@@ -17,8 +17,10 @@ from lacuna.report.render import render, text
 from lacuna.report.run_summary import failure_lines, unfinished_text
 from lacuna.runs.folder import outdated_notice
 from lacuna.runs.machine import gpu_count
+from lacuna.runs.mirror_options import MirrorOptions
 from lacuna.runs.steps import Trainings
 from lacuna.tables.estimate import Estimates
+from lacuna.tables.labels import group_of, label
 from lacuna.tables.plan import Plan, plan_tables
 from lacuna.tables.request import find_tables, run_options
 from lacuna.tables.select import selected
@@ -49,12 +51,28 @@ def main(config: dict[str, Any], started: float | None = None, configs: Configs 
         gpus = gpu_count() if shared else 0
         print(plan_text(plan, estimates, trainings=Trainings(root), gpus=gpus))
         return DONE
+    group = group_of(plan, config["table"])
+    label(plan, group)
     summary = run_plan(plan, config, limit) if train else RunSummary()
     pages = render(plan, output / "tables")
+    _mirror(plan, group, MirrorOptions.of(config["logger"]))
     print(text(plan))
     for page in pages:
         print(f"page: {page}")
     return _conclude(summary, plan, limit) if train else DONE
+
+
+def _mirror(plan: Plan, group: str, options: MirrorOptions) -> None:
+    """Show in the mirrors the runs that were finished before this command, and the tables."""
+    if not options.names:
+        return
+    from lacuna.training.mirrors.afterwards import mirror_finished
+
+    mirror_finished((run.recipe, run.settings) for run in plan.runs.values())
+    if "wandb" in options.names:
+        from lacuna.verbs.table_dashboard import log_tables
+
+        log_tables(plan, group, options)
 
 
 def _plan(config: dict[str, Any], limit: TimeLimit, configs: Configs, *, prepare: bool) -> Plan:

@@ -40,6 +40,7 @@ def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = C
         write_description(problem)
         stopped = run_trials(problem, study, executor, wanted)
         print_results(problem, study, words)
+        _mirror(problem, study)
         missing = wanted - len(study.of_state(FINISHED))
     if missing <= 0:
         return DONE
@@ -47,6 +48,16 @@ def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = C
     print(f"{missing} of {wanted} trials are missing{reason}", file=sys.stderr)
     print("Run the same command again to go on.", file=sys.stderr)
     return CRASHED
+
+
+def _mirror(problem: Problem, study: Study) -> None:
+    """Show in the mirrors the runs that were finished before this command."""
+    if not problem.settings.mirrors.names:
+        return
+    from lacuna.training.mirrors.afterwards import mirror_finished
+
+    trials = study.of_state(FINISHED)
+    mirror_finished((recipe, problem.settings) for trial in trials for recipe in problem.recipes(trial.raw))
 
 
 def _trials(config: Mapping[str, Any]) -> int:
