@@ -55,13 +55,13 @@ class OfflineRun:
 
     def media(self, kind: str = "images") -> set[str]:
         """Names of logged pictures, tables or pages."""
-        types = {"images": "images/separated", "tables": "table-file", "pages": "html-file"}
+        types = {"images": ("images/separated", "image-file"), "tables": ("table-file",), "pages": ("html-file",)}
         suffix = "/_type"
         return {
             name.removesuffix(suffix)
             for row in self.history
             for name, value in row.items()
-            if name.endswith(suffix) and value == types[kind]
+            if name.endswith(suffix) and value in types[kind]
         }
 
 

@@ -43,7 +43,7 @@ THIRD_PARTY = {
 }
 """What a GPU machine has, and what comes as wheels."""
 OPTIONS = {
-    "wandb": ("training/loggers.py",),
+    "wandb": ("training/mirrors/wandb_access.py",),
     "ray": ("executors/ray_cluster.py", "executors/ray_worker.py", "executors/on_ray.py"),
     "optuna": ("search/page.py", "search/study.py", "search/space.py", "search/problem.py", "search/loop.py"),
     "torch_fidelity": ("metrics/features.py", "metrics/fid.py", "bench/fid.py"),

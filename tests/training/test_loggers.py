@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from lacuna.errors import LacunaError
-from lacuna.training import loggers as run_logging
-from lacuna.training.loggers import DiskLogger, has_key, read_history, wandb_logger
+from lacuna.training.loggers import DiskLogger, read_history
 
 
 def test_one_json_object_a_line(tmp_path: Path) -> None:
@@ -73,91 +69,9 @@ def test_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         logger.log_metrics({"loss": 1.0})
 
 
-def test_key_from_environment_or_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert not has_key()
-    (tmp_path / "netrc").write_text("machine elsewhere.example login user password x\n")
-    assert not has_key()
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password x\n")
-    assert has_key()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example:8080/path")
-    assert not has_key()
-    monkeypatch.setenv("WANDB_API_KEY", "x")
-    assert has_key()
-
-
-def read_offline_run(folder: Path) -> list[Any]:
-    """The records of an offline run: a 7-byte header, then LevelDB log blocks of 32 KiB."""
-    from wandb.proto import wandb_internal_pb2 as records_of_wandb
-
-    (path,) = folder.rglob("*.wandb")
-    data = path.read_bytes()
-    position, whole, records = 7, b"", list[Any]()
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        length = int.from_bytes(data[position + 4 : position + 6], "little")
-        kind = data[position + 6]
-        whole += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            record = records_of_wandb.Record()  # type: ignore[attr-defined]
-            record.ParseFromString(whole)
-            records.append(record)
-            whole = b""
-    return records
-
-
-def settled_offline_run(folder: Path) -> list[Any]:
-    """The records once the last one is there: W&B's own process writes them, at times after finish() has returned."""
-    deadline = time.monotonic() + 30.0
-    while time.monotonic() < deadline:
-        records = read_offline_run(folder)
-        if any(record.WhichOneof("record_type") == "exit" for record in records):
-            return records
-        time.sleep(0.05)
-    raise AssertionError(f"{folder} has no end record")
-
-
-@pytest.mark.slow
-def test_offline_wandb_run_can_be_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three runs in one process keep their own ids, and hold what was logged and how it ended."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    recipe = {"seed": 1, "task": {"lr": 0.001}, "data": {"name": "digits"}}
-    for number in range(2):
-        folder = tmp_path / str(number)
-        logger = wandb_logger(f"abc{number}", f"digits {number}", "digits", ["misconv", "quick"], recipe, folder)
-        try:
-            logger.log_metrics({"loss": 0.5}, step=3)
-            logger.log_images("imputations", [Image.new("L", (4, 4))])
-            logger.finalize("success")
-        finally:
-            logger.close(exit_code=number)
-        logger.close()
-        records = settled_offline_run(folder)
-        (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
-        assert (run.run_id, run.display_name, run.run_group) == (f"abc{number}", f"digits {number}", "digits")
-        assert set(run.tags) == {"misconv", "quick"}
-        config = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in run.config.update}
-        assert {key: config[key] for key in recipe} == recipe
-        history = [
-            {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-            for record in records
-            if record.WhichOneof("record_type") == "history"
-        ]
-        assert any(row.get("loss") == 0.5 for row in history)
-        (ended,) = [record.exit for record in records if record.WhichOneof("record_type") == "exit"]
-        assert ended.exit_code == number
-        assert list(folder.rglob("*.png"))
-
-
-def test_wandb_is_imported_late_and_its_absence_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "wandb" not in vars(run_logging)
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    with pytest.raises(LacunaError, match="pip install wandb"):
-        wandb_logger("a", "b", "c", [], {}, tmp_path)
+def test_who_follows_is_told_every_line_once_it_is_written(tmp_path: Path) -> None:
+    told: list[tuple[dict[str, Any], int, int]] = []
+    logger = DiskLogger(tmp_path, then=lambda row, place: told.append((row, place, len(read_history(logger.path)))))
+    logger.log_metrics({"loss": float("inf")}, step=1)
+    logger.log_metrics({"loss": 0.5}, step=2)
+    assert told == [({"step": 1, "loss": float("inf")}, 0, 1), ({"step": 2, "loss": 0.5}, 1, 2)]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
+import ssl
 import sys
 import threading
+import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from lacuna.extras import require
 
 SECONDS = 4.0
-"""To look up the server and to connect to it."""
+"""For an answer of the server, looking up its name included."""
 
 _told: set[str] = set()
 
@@ -24,6 +26,7 @@ def package() -> Any:
     Raises:
         LacunaError: it is not installed.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # what there is to say is said in lines of this program's own
     return require("wandb", "wandb", "logger=wandb")
 
 
@@ -43,7 +46,7 @@ def chosen_mode(offline: bool | None) -> tuple[str, str]:
     if mode in ("offline", "disabled") and (offline is None or mode == "disabled"):
         return mode, ""
     url = str(settings.base_url)
-    problem = credentials_problem() or (None if reachable(url) else f"{host_of(url)} cannot be reached")
+    problem = credentials_problem() or (None if reachable(url) else f"{host_of(url)} does not answer")
     return ("online", "") if problem is None else ("offline", problem)
 
 
@@ -67,30 +70,25 @@ def credentials_problem() -> str | None:
 
 
 def reachable(url: str) -> bool:
-    """Whether a server, or the proxy before it, accepts a connection within :data:`SECONDS`, name look-up included."""
-    connected: list[bool] = []
+    """Whether a server answers within :data:`SECONDS`, whatever it says; by a proxy, if HTTPS_PROXY names one."""
+    answered: list[bool] = []
 
-    def connect() -> None:
+    def ask() -> None:
         try:
-            with socket.create_connection(address(url), timeout=SECONDS):
-                connected.append(True)
-        except (OSError, ValueError):
+            with urllib.request.build_opener().open(url, timeout=SECONDS):
+                answered.append(True)
+        except urllib.error.HTTPError:  # it is there
+            answered.append(True)
+        except urllib.error.URLError as error:  # certificates are for wandb to judge, which knows others
+            answered.append(isinstance(error.reason, ssl.SSLError))
+        except (OSError, ValueError, HTTPException):
             return
 
     # in a thread, because looking up a name has no time limit of its own
-    thread = threading.Thread(target=connect, daemon=True)
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(SECONDS)
-    return bool(connected)
-
-
-def address(url: str) -> tuple[str, int]:
-    """Host and port to connect to: those of HTTPS_PROXY, unless NO_PROXY names the server."""
-    parts = urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return any(answered)
 
 
 def host_of(url: str) -> str:

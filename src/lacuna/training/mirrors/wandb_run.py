@@ -37,6 +37,8 @@ def start_run(facts: RunFacts, options: MirrorOptions, run_id: str | None = None
     facts.folder.mkdir(parents=True, exist_ok=True)
 
     def init(mode: str) -> Any:
+        if mode == "offline":  # nothing is sent, so nothing waits for a server that is not there
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         return wandb.init(
             id=run_id or facts.identity,
             name=facts.name[:NAME],
@@ -61,6 +63,7 @@ def start_run(facts: RunFacts, options: MirrorOptions, run_id: str | None = None
             return run
         except (wandb.errors.Error, OSError) as error:
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            wandb.teardown()  # otherwise the identity stays in use
     if reason:
         files = facts.output / "*" / "*" / "wandb" / "offline-run-*"
         tell_once(f"W&B: {reason}: logging offline; `wandb sync {files}` uploads it later.")
