@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lacuna.runs.folder import RunFolder
 from lacuna.training.mirrors.directions import direction
-from tests.runs.real import ROOT, TINY, recipe, train
+from tests.runs.real import ROOT, TINY, recipe, start, train
 from tests.wandb_files import OfflineRun, offline_runs
 
 pytestmark = pytest.mark.slow
@@ -87,6 +89,28 @@ def test_a_failed_run_is_closed_as_failed(tmp_path: Path, digits_root: Path) -> 
     assert train(*words) == 0
     found = one(RunFolder.of(tmp_path, recipe(*words)))
     assert (found.run.run_id, found.exit_code) == (recipe(*words).identity, 0)
+
+
+def test_an_interrupted_run_is_closed_as_such_and_its_successor_is_complete(tmp_path: Path, digits_root: Path) -> None:
+    words = [*TINY, f"data.root={digits_root}", f"output={tmp_path}", "logger=wandb", "stem=zero"]
+    words += ["net.training.epochs=60", "trainer.checkpoint_seconds=0", "logger.pictures_every=0"]
+    folder = RunFolder.of(tmp_path, recipe(*words))
+    process = start(*words)
+    while process.poll() is None and not (folder.checkpoints / "last.ckpt").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    interrupted = one(folder)
+    assert interrupted.exit_code == 255
+    assert 0 < len(interrupted.history) < 60
+    assert train(*words) == 0
+    # the file of the first attempt is no longer among those to be uploaded
+    assert (interrupted.path.parent.parent / f"superseded-{interrupted.path.parent.name}").is_dir()
+    (second,) = (folder.path / "wandb").glob("offline-run-*")
+    found = OfflineRun(next(second.glob("*.wandb")))
+    assert [row["epoch"] for row in found.history if "train/loss" in row] == list(range(60))
+    assert found.exit_code == 0
 
 
 def test_the_jobs_of_one_command_are_one_group(tmp_path: Path, digits_root: Path) -> None:

@@ -82,8 +82,11 @@ class WandbMirror(Mirror):
         if self.run is None:
             return
         self.offline = bool(self.run.settings._offline)
-        # the file of an offline run begins anew with each attempt
+        # the file of an offline run begins anew with each attempt, and replaces the one before
         self.keeps_lines = not self.offline and not entry.get("offline", False)
+        before = Path(str(entry.get("files") or ""))
+        if self.offline and before.name and before.is_dir():
+            before.rename(before.with_name(f"superseded-{before.name}"))
         self.run.define_metric("step", hidden=True)
         self.run.define_metric("*", step_metric="step", step_sync=True)
 
