@@ -55,10 +55,10 @@ def main(config: dict[str, Any], started: float | None = None, configs: Configs 
     label(plan, group)
     summary = run_plan(plan, config, limit) if train else RunSummary()
     pages = render(plan, output / "tables")
-    _mirror(plan, group, MirrorOptions.of(config["logger"]))
     print(text(plan))
     for page in pages:
         print(f"page: {page}")
+    _mirror(plan, group, MirrorOptions.of(config["logger"]))
     return _conclude(summary, plan, limit) if train else DONE
 
 

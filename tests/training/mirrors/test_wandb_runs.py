@@ -114,14 +114,14 @@ def test_an_interrupted_run_is_closed_as_such_and_its_successor_is_complete(tmp_
 
 
 def test_the_jobs_of_one_command_are_one_group(tmp_path: Path, digits_root: Path) -> None:
-    """As ``-m`` starts them; what is finished already is shown there, too, and only once."""
+    """Of ``-m``; what is finished already is shown there, too, and only once."""
     words = [*TINY, f"data.root={digits_root}", f"output={tmp_path}", "stem=zero"]
     assert train(*words, "seed=1") == 0
-    jobs = [[*words, "logger=wandb", "logger.group=lr study", f"seed={seed}"] for seed in (1, 2)]
-    for job in [*jobs, *jobs]:
-        assert train(*job) == 0
-    first, second = (one(RunFolder.of(tmp_path, recipe(*job))) for job in jobs)
-    assert {first.run.run_group, second.run.run_group} == {"lr study"}
+    command("train.py", "-m", *words, "logger=wandb", "seed=1,2")
+    assert train(*words, "seed=1", "logger=wandb") == 0
+    made = [recipe(*words, f"seed={seed}") for seed in (1, 2)]
+    first, second = (one(RunFolder.of(tmp_path, recipe)) for recipe in made)
+    assert first.run.run_group == second.run.run_group != f"{made[0].group}-{made[0].family}"
     assert (first.config["seed"], second.config["seed"]) == (1, 2)
     assert first.media() == second.media() and first.summary.keys() >= {"test/accuracy", "validation/accuracy"}
 
