@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lacuna import plugins
 from lacuna.errors import LacunaError
 
 LOGGERS = ("disk", "wandb")
@@ -22,6 +23,7 @@ class Settings:
         download: whether data may be downloaded.
         trainer: the config group.
         logger: the config group.
+        plugins: packages of others that may be imported, for workers have to import them, too.
 
     Raises:
         LacunaError: a value is out of its range.
@@ -32,6 +34,7 @@ class Settings:
     download: bool = True
     trainer: Mapping[str, Any] = field(default_factory=dict)
     logger: Mapping[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         name = self.logger.get("name", "disk")
@@ -58,6 +61,7 @@ class Settings:
             download=bool(config["data"]["download"]),
             trainer=config["trainer"],
             logger=config.get("logger", {}),
+            plugins=plugins.package_names(config.get("plugins", ())),
         )
 
     @property
