@@ -14,13 +14,13 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lacuna.errors import LacunaError
 
@@ -30,6 +30,7 @@ NETWORKS = ("torchvision", "timm")
 """Packages that ``net.type`` may name without more ado. Only their version is recorded: published under one, their
 files do not change, and hashing thousands of them takes seconds."""
 DIGITS = 12
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ def permit(packages: Any, *, announced: bool = False) -> Iterator[None]:
         yield
     finally:
         _permission.reset(token)
+
+
+def permitting(main: F) -> F:
+    """A verb's ``main(config, ...)``, in which the packages of ``plugins=`` and announced ones are permitted."""
+
+    @functools.wraps(main)
+    def inside(config: Mapping[str, Any], *arguments: Any, **named: Any) -> Any:
+        with permit(config["plugins"], announced=True):
+            return main(config, *arguments, **named)
+
+    return inside  # type: ignore[return-value]
 
 
 def permitted(package: str) -> bool:
@@ -183,17 +195,6 @@ def announced_packages() -> frozenset[str]:
     """The packages that installed distributions announce."""
     entries = importlib.metadata.entry_points(group=GROUP)
     return frozenset(entry.value.partition(":")[0].partition(".")[0].strip() for entry in entries)
-
-
-def config_folders(packages: Iterable[str]) -> list[Path]:
-    """The folders ``configs`` inside the given packages and inside those that are announced, of those that have one."""
-    named = tuple(packages)
-    specs = [found(name) for name in named]
-    for name in sorted(announced_packages() - set(named)):
-        with suppress(LacunaError):  # announced, but broken: whoever names it is told
-            specs.append(found(name))
-    folders = [Path(place) / "configs" for spec in specs for place in spec.submodule_search_locations or ()]
-    return [folder for folder in folders if folder.is_dir()]
 
 
 @functools.cache

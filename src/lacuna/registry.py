@@ -65,7 +65,8 @@ def find(family: str, type_name: str) -> type:
     except ModuleNotFoundError as error:
         if error.name != module_name:
             raise
-        raise LacunaError(f"{family}.type={type_name}: there is no module {module_name}.") from error
+        own = " (a class from outside has three names, package.module.Class)" if plugins.permitted(parts[0]) else ""
+        raise LacunaError(f"{family}.type={type_name}: there is no module {module_name}{own}.") from error
     found = getattr(module, parts[1], None)
     if not inspect.isclass(found) or not f"{found.__module__}.".startswith(f"{module_name}."):
         raise LacunaError(f"{family}.type={type_name}: {module_name} defines no class {parts[1]}.")
