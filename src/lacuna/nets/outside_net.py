@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import importlib
 from collections.abc import Mapping, Sequence
@@ -55,28 +54,19 @@ class OutsideNet(nn.Module):
         super().__init__()
         self.name, self.shape, self.classes = network, tuple(shape), classes
         _check_arguments(network, arguments)
-        try:
-            self.network = _created(network, classes, arguments)
-        except RuntimeError:
-            if (here := torch.empty(0).device).type != "meta":
-                raise
-            with torch.device("cpu"):  # RegNets compute their widths with tensors, which needs memory
-                self.network = _created(network, classes, arguments).to(here)
+        with torch.device("meta"):  # tried on no memory
+            trial = _created(network, classes, arguments)
+            self._first = self._first_convolution(trial)
+            conv: Any = trial.get_submodule(self._first)
+            self._bias = conv.bias is not None
+            self.first_layer = {"filters": conv.out_channels, **_geometry(conv, first_layer, network)}
+            """``filters``, ``kernel_size``, ``stride``, ``padding`` of the stem that becomes the first convolution."""
+            trial.set_submodule(self._first, self._new_convolution(self.shape[0]))
+            self._last = self._tried(trial)
+        self.network = _created(network, classes, arguments)
         for module in self.network.modules():
             if getattr(module, "inplace", False) is True:  # the stem's features are still needed
                 module.inplace = False  # type: ignore[assignment]
-        self._first = self._first_convolution()
-        self._geometry = _geometry(self._conv, first_layer, network)
-        self._last = self._tried()
-
-    @property
-    def _conv(self) -> Any:
-        return self.network.get_submodule(self._first)
-
-    @property
-    def first_layer(self) -> dict[str, Any]:
-        """``filters``, ``kernel_size``, ``stride`` and ``padding`` of the stem that becomes the first convolution."""
-        return {"filters": self._conv.out_channels, **self._geometry}
 
     def behind(self, channels: int, *, replaced: bool) -> OutsideNet:
         """This network behind a stem.
@@ -120,12 +110,12 @@ class OutsideNet(nn.Module):
         return found[-1].flatten(1)
 
     def _new_convolution(self, channels: int) -> nn.Conv2d:
-        conv = self._conv
-        return nn.Conv2d(channels, conv.out_channels, **self._geometry, bias=conv.bias is not None)
+        sizes = dict(self.first_layer)
+        return nn.Conv2d(channels, sizes.pop("filters"), **sizes, bias=self._bias)
 
-    def _first_convolution(self) -> str:
+    def _first_convolution(self, network: nn.Module) -> str:
         """The name of the convolution that the image enters: the first one that is called."""
-        convolutions = {name: part for name, part in self.network.named_modules() if isinstance(part, nn.Conv2d)}
+        convolutions = {name: part for name, part in network.named_modules() if isinstance(part, nn.Conv2d)}
         called: list[str] = []
 
         def reached(name: str) -> None:
@@ -138,7 +128,7 @@ class OutsideNet(nn.Module):
         ]
         channels = next((part.in_channels for part in convolutions.values()), 3)
         try:
-            self.network(torch.zeros(1, channels, *self.shape[1:]))
+            network(torch.zeros(1, channels, *self.shape[1:]))
         except _Reached:
             pass
         except Exception as error:  # whatever a network raises of images that it does not take
@@ -150,19 +140,14 @@ class OutsideNet(nn.Module):
             raise LacunaError(f"net.type={self.name} does not begin with an ordinary convolution: choose another one.")
         return called[0]
 
-    def _tried(self) -> str | None:
-        """Try the network on no memory; the name of its last layer, if that is fully connected."""
-        trial = copy.deepcopy(self.network)
-        with torch.device("meta"):
-            trial.set_submodule(self._first, self._new_convolution(self.shape[0]))
-            trial = trial.to("meta")
-            images = torch.zeros(2, *self.shape)
+    def _tried(self, network: nn.Module) -> str | None:
+        """Try a network on two images; the name of its last layer, if that is fully connected."""
         linear: list[tuple[str, Any]] = []
-        for name, module in trial.named_modules():
+        for name, module in network.named_modules():
             if isinstance(module, nn.Linear):
                 module.register_forward_hook(lambda module, taken, out, name=name: linear.append((name, out)))
         try:
-            found = trial.train()(images)
+            found = network.train()(torch.zeros(2, *self.shape))
         except Exception as error:  # whatever a network raises of images that it does not take
             raise self._refused(error) from error
         if not isinstance(found, Tensor) or found.shape != (2, self.classes):
@@ -204,6 +189,18 @@ def _check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _created(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    """A network on the current device."""
+    try:
+        return _new(name, classes, arguments)
+    except RuntimeError:
+        here = torch.empty(0).device
+        if here.type != "meta":
+            raise
+        with torch.device("cpu"):  # RegNets compute their widths with tensors, which needs memory
+            return _new(name, classes, arguments).to(here)
+
+
+def _new(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     package, _, model = name.partition(".")
     try:
         if package == "timm":
