@@ -100,6 +100,15 @@ def test_a_feature_net_from_outside_judges_images(tmp_path, digits_root, there):
     assert metrics["metrics"]["test/fid"] > 0 and "halves" in json.dumps(metrics["protocols"])
 
 
+@pytest.mark.slow
+def test_every_rank_imports_the_package(tmp_path, digits_root, there):
+    every = (*TINY, "experiment=digits_zero", "budget=smoke", f"data.root={digits_root}", f"output={tmp_path}")
+    every = (*every, "trainer.devices=2")
+    assert train(*every) == 0
+    assert train(*every, *FAMILY["net"], "plugins=[own_parts]") == 0
+    assert run_of(tmp_path, own=True).metrics["metrics"] == run_of(tmp_path, own=False).metrics["metrics"]
+
+
 def test_only_what_is_used_is_recorded_where_it_is_used(digits_root, there):
     words = (f"data.root={digits_root}", "plugins=[own_parts]")
     plain = recipe("experiment=digits_misconv", *words)
