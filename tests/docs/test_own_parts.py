@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -39,9 +38,6 @@ def command(text: str, site: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("lacuna.config.search_path") is None, reason="configs of packages are not found yet"
-)
 def test_the_page(tmp_path: Path) -> None:
     site = tmp_path / "site"
     search = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(site)])

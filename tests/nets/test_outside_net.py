@@ -11,7 +11,6 @@ import torch
 import torchvision
 from torch import nn
 
-from lacuna.config.help import options
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.layers.stem import ImputeStem
@@ -137,10 +136,8 @@ def test_regnets_can_be_checked_without_memory():
 
 # ---------------------------------------------------------------------------------------------- through the command
 
-STEMS = [name for name in options(CONFIGS, "stem")]
 
-
-@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("stem", CONFIGS.options("stem"))
 def test_a_network_by_name_is_trained_behind_every_stem(stem, tmp_path, digits_root):
     """8x8 digits, with the network's own first convolution of stride 2."""
     small = [word for word in TINY if not word.startswith("net.")]
