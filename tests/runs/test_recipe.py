@@ -115,7 +115,7 @@ def test_every_deciding_key_changes_the_identity(path: str) -> None:
 
 def test_no_key_is_forgotten() -> None:
     """A new key of the base config has to be put on one side or the other."""
-    known = {*DECIDING, *OTHER_TASKS, "trainer", "logger", "output", "results"}
+    known = {*DECIDING, *OTHER_TASKS, "trainer", "logger", "output", "results", "plugins"}
     assert {path.split(".")[0] for path in leaves(BASE)} == known
 
 

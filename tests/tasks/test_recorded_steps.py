@@ -63,6 +63,13 @@ RUNS: dict[str, tuple[str, ...]] = {
         "net.training.epochs=2",
         "net.training.batch_size=8",
     ),
+    "by name": (
+        "experiment=digits_zero",
+        "net=timm",
+        "net.type=timm.test_resnet",
+        "net.training.epochs=2",
+        "net.training.batch_size=8",
+    ),
     "partial": ("experiment=digits_partial", "net.training.epochs=2", "net.training.batch_size=8"),
     "dmfa": (
         "experiment=digits_dmfa",

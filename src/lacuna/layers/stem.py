@@ -20,12 +20,14 @@ from lacuna.layers.partial import PartialConv2d
 from lacuna.mfa import MFA
 
 Encoding = Tensor | MFA | None
+Size = int | tuple[int, int]
 
 
 class Stem(nn.Module, ABC):
     """(observed, mask) -> features (B, filters, H', W') >= 0.
 
-    Arguments of most stems: ``channels`` C of the image; ``filters``, ``kernel_size``, ``padding`` of the first layer.
+    Arguments of most stems: ``channels`` C of the image; ``filters``, ``kernel_size``, ``padding``,
+    ``stride`` of the first layer.
 
     Args:
         frozen: the imputer or density that computes the encoding; None if there is none.
@@ -65,10 +67,16 @@ class ImputeStem(Stem):
     """Imputation, then ReLU(conv(image)); with any imputer: zero, k-NN, the density's mean, ACFlow."""
 
     def __init__(
-        self, channels: int, imputer: Imputer, filters: int = 32, kernel_size: int = 3, padding: int = 1
+        self,
+        channels: int,
+        imputer: Imputer,
+        filters: int = 32,
+        kernel_size: Size = 3,
+        padding: Size = 1,
+        stride: Size = 1,
     ) -> None:
         super().__init__(imputer)
-        self.conv = nn.Conv2d(channels, filters, kernel_size, padding=padding)
+        self.conv = nn.Conv2d(channels, filters, kernel_size, stride, padding)
 
     @property
     def cacheable(self) -> bool:
@@ -108,11 +116,17 @@ class MaskStem(Stem):
     """
 
     def __init__(
-        self, channels: int, mask_channels: int = 1, filters: int = 32, kernel_size: int = 3, padding: int = 1
+        self,
+        channels: int,
+        mask_channels: int = 1,
+        filters: int = 32,
+        kernel_size: Size = 3,
+        padding: Size = 1,
+        stride: Size = 1,
     ) -> None:
         super().__init__()
         self.mask_channels = mask_channels
-        self.conv = nn.Conv2d(channels + mask_channels, filters, kernel_size, padding=padding)
+        self.conv = nn.Conv2d(channels + mask_channels, filters, kernel_size, stride, padding)
 
     def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
         """ReLU(conv(observed and mask)).
@@ -134,10 +148,16 @@ class PartialStem(Stem):
     """ReLU(partial convolution); ``relu=False`` is the MisConv authors' version, without ReLU."""
 
     def __init__(
-        self, channels: int, filters: int = 32, kernel_size: int = 3, padding: int = 1, relu: bool = True
+        self,
+        channels: int,
+        filters: int = 32,
+        kernel_size: Size = 3,
+        padding: Size = 1,
+        relu: bool = True,
+        stride: Size = 1,
     ) -> None:
         super().__init__()
-        self.conv = PartialConv2d(channels, filters, kernel_size, padding=padding)
+        self.conv = PartialConv2d(channels, filters, kernel_size, stride, padding)
         self.relu = relu
 
     def forward(self, observed: Tensor, mask: Tensor, encoding: Encoding = None) -> Tensor:
@@ -154,12 +174,13 @@ class MisConvStem(Stem):
         channels: int,
         density: Density,
         filters: int = 32,
-        kernel_size: int = 3,
-        padding: int = 1,
+        kernel_size: Size = 3,
+        padding: Size = 1,
         formula: str = "exact",
+        stride: Size = 1,
     ) -> None:
         super().__init__(density)
-        self.conv = MisConv2d(channels, filters, kernel_size, padding=padding, formula=formula)
+        self.conv = MisConv2d(channels, filters, kernel_size, stride, padding, formula=formula)
 
     @property
     def cacheable(self) -> bool:

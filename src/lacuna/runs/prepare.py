@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lacuna import plugins
 from lacuna.data.prepared import PreparedData
 from lacuna.runs.budget import LIMITS, MEASURED, VALIDATION, source_of
 from lacuna.runs.resolve import RANDOM_DATA
@@ -24,7 +25,8 @@ def fingerprint_at_hand(config: Mapping[str, Any]) -> str | None:
     if config["task"]["name"] in MEASURED:
         return RANDOM_DATA["fingerprint"]
     data = config["data"]
-    source = source_of(data)
+    with plugins.permit(config.get("plugins", ()), announced=True):
+        source = source_of(data)
     if source.users_own:  # its prepared copy may be out of date
         return prepare_data(config)
     folder = source.folder(data["root"])
@@ -36,6 +38,8 @@ def prepare_data(config: Mapping[str, Any]) -> str:
     if config["task"]["name"] in MEASURED:
         return RANDOM_DATA["fingerprint"]
     data = config["data"]
-    prepared = source_of(data).prepare(data["root"], data["download"])
+    with plugins.permit(config.get("plugins", ()), announced=True):
+        source = source_of(data)
+    prepared = source.prepare(data["root"], data["download"])
     fingerprint: str = prepared.provenance.fingerprint
     return fingerprint

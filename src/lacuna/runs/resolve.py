@@ -6,11 +6,11 @@ resolved from the same config. Nothing here imports torch.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lacuna import plugins, registry
 from lacuna.errors import LacunaError
 from lacuna.papers import CHANGED
 from lacuna.runs.budget import (
@@ -36,6 +36,8 @@ JUDGED_BY_FEATURES = ("generate", "impute")
 """Tasks whose images a feature net judges, unless ``features=none``."""
 RANDOM_DATA = {"name": "random", "fingerprint": "random"}
 """The ``data`` of a measurement, which uses random numbers."""
+FIRST_LAYER = {"filters": 32, "kernel_size": 3, "padding": 1}
+"""The keys of ``stem`` that say how large its layer is (``configs/stem/_conv.yaml``)."""
 
 
 def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
@@ -46,9 +48,15 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         fingerprint: of the prepared data, so that a sample is never mistaken for the complete set.
 
     Raises:
-        LacunaError: a prerequisite is missing from the config, or a seed or limit is no whole number.
+        LacunaError: a prerequisite is missing from the config, a seed or limit is no whole number, or a part is of a
+            package that was not named.
     """
-    config = copy.deepcopy(dict(config))
+    config = {key: registry.with_types(value, key) for key, value in config.items()}  # a copy
+    with plugins.permit(config.get("plugins", ()), announced=True):
+        return _resolved(config, fingerprint)
+
+
+def _resolved(config: dict[str, Any], fingerprint: str) -> Recipe:
     task = config["task"]["name"]
     budget = config["budget"]
     for name, seed in (("seed", config["seed"]), ("mask.seed", config["mask"].get("seed", 0))):
@@ -87,6 +95,8 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
 def _labelled(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Recipe:
     """The recipe with the label of its budget; at the full budget that says what the papers print of its settings."""
     plain = json.loads(json.dumps(recipe))
+    if used := plugins.record(plain):
+        plain["plugins"] = used
     label = budget_label(config, plain)
     nested = plain.get("prerequisites", {}).values()
     if label in WHOLE_BUDGETS and any(prerequisite["budget"] == CHANGED for prerequisite in nested):
@@ -97,11 +107,24 @@ def _labelled(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Recipe:
 def _stem(config: Mapping[str, Any]) -> dict[str, Any]:
     """The stem. Its imputer, if it has one, may be fitted but not trained."""
     stem: dict[str, Any] = config["stem"]
+    if registry.is_network("net", config["net"].get("type")):
+        stem = _without_sizes(stem, config["net"])
     if "training" in stem.get("imputer", {}):
         raise LacunaError(
             f"stem.imputer={stem['imputer']['name']} must be trained: only task=impute does that, no stem has it."
         )
     return stem
+
+
+def _without_sizes(stem: Mapping[str, Any], net: Mapping[str, Any]) -> dict[str, Any]:
+    """A stem in front of a network of torchvision or timm, whose first convolution it becomes: that has the sizes."""
+    for key, default in FIRST_LAYER.items():
+        if stem.get(key, default) != default:
+            raise LacunaError(
+                f"stem.{key}={stem[key]}: the stem becomes the first convolution of net.type={net['type']} and has its "
+                f"size: leave out stem.{key}, and set net.first_layer for another one."
+            )
+    return {key: value for key, value in stem.items() if key not in FIRST_LAYER}
 
 
 def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:

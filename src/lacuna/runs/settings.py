@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lacuna import plugins
 from lacuna.errors import LacunaError
 from lacuna.runs.mirror_options import MirrorOptions
 
@@ -24,6 +25,7 @@ class Settings:
         download: whether data may be downloaded.
         trainer: the config group.
         logger: the config group.
+        plugins: packages of others that may be imported, for workers have to import them, too.
 
     Raises:
         LacunaError: a value is out of its range.
@@ -34,6 +36,7 @@ class Settings:
     download: bool = True
     trainer: Mapping[str, Any] = field(default_factory=dict)
     logger: Mapping[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.mirrors  # fails here if the config is wrong
@@ -58,6 +61,7 @@ class Settings:
             download=bool(config["data"]["download"]),
             trainer=config["trainer"],
             logger=config.get("logger", {}),
+            plugins=plugins.package_names(config.get("plugins", ())),
         )
 
     @cached_property

@@ -17,7 +17,8 @@ class RunOptions:
         seeds: seeds of every cell.
         choices: group choices for every cell.
         values: by dotted key, for every cell that has the key and does not set it itself.
-        infrastructure: ``output``, ``trainer``, ``logger`` and ``data`` (root, download) of every run.
+        infrastructure: ``output``, ``trainer``, ``logger``, ``plugins`` and ``data`` (root, download) of every
+            run.
         prepare: whether to prepare a missing data set now; called for each. Otherwise its cells have no runs.
         assume_data: plan runs of published data sets that are not on this machine, too, as runs of unknown identity.
         archive: the folder of archived runs; None: there is none.

@@ -202,6 +202,7 @@ class _Planner:
             **config,
             "budget": self.options.budget,
             **{key: infrastructure[key] for key in ("output", "trainer", "logger")},
+            "plugins": sorted({*config.get("plugins", ()), *infrastructure.get("plugins", ())}),
             "data": {**config["data"], **infrastructure["data"]},
         }
 

@@ -11,6 +11,7 @@ from lacuna.config.composer import Composer
 from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
+from lacuna.plugins import package_names
 from lacuna.tables.options import RunOptions
 from lacuna.tables.spec import TableSpec, table_spec
 
@@ -75,6 +76,7 @@ def run_options(
         "output": str(config["output"]),
         "trainer": {**config["trainer"], "progress": False},
         "logger": config["logger"],
+        "plugins": package_names(config.get("plugins", ())),
         "data": config["data"],
     }
     return RunOptions(

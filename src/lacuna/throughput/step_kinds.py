@@ -125,6 +125,7 @@ def _step_settings(recipe: Recipe) -> dict[str, Any]:
         "stem": config.get("stem"),
         "precision": config["precision"],
         "prerequisites": needs,
+        **{key: config[key] for key in ("plugins",) if key in config},
     }
 
 

@@ -84,6 +84,7 @@ def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
     """Build the task as a run does, with untrained prerequisites, and time its steps."""
     import torch
 
+    from lacuna import plugins
     from lacuna.runs.recipe import Recipe
     from lacuna.runs.settings import Settings
     from lacuna.training.loading import make_task, on_cuda, open_data
@@ -98,8 +99,11 @@ def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
     cuda = on_cuda(settings)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    data = open_data(recipe, settings)
-    task = make_task(recipe, settings, data, untrained=True)
+    # the recipe was planned by this command, which checked that its packages may be imported
+    named = {name for each in recipe.graph() for name, _ in plugins.outside_types(each.config)}
+    with plugins.permit(named - set(plugins.NETWORKS)):
+        data = open_data(recipe, settings)
+        task = make_task(recipe, settings, data, untrained=True)
     task.cache_folder = None  # every request starts without caches
     set_speed(task, recipe, settings)
     timer = StepTimer(task, pipe, request.seconds, cuda)

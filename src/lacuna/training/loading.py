@@ -139,7 +139,7 @@ def _cache_folder(recipe: Recipe, settings: Settings) -> Path | None:
     determined_by = {
         "imputer": imputer,
         "prerequisites": {name: recipe.prerequisites[name].identity for name in imputer["prerequisites"]},
-        **{key: config[key] for key in ("version", "mask", "seed")},
+        **{key: config[key] for key in ("version", "mask", "seed", "plugins") if key in config},
         "data": config["data"]["fingerprint"],
         "cuda": on_cuda(settings),
     }

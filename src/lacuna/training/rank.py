@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from lacuna import files
+from lacuna import files, plugins
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
@@ -63,7 +63,7 @@ def main(folder: Path) -> int:
             from lacuna.training.loading import on_cuda
 
         set_up(job["threads"])
-        with process_group(folder, on_cuda(settings)):
+        with process_group(folder, on_cuda(settings)), plugins.permit(settings.plugins, announced=True):
             perform(Recipe(job["recipe"]), settings)
     except BaseException as error:  # a SystemExit from a library is a failure, too
         report_failure(error, folder)

@@ -65,6 +65,7 @@ def run_ranks(recipe: Recipe, settings: Settings) -> None:
             "download": settings.download,
             "trainer": dict(settings.trainer),
             "logger": dict(settings.logger),
+            "plugins": list(settings.plugins),
         },
         "threads": threads,
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from lacuna import plugins
 from lacuna.runs import environment
 from lacuna.runs.folder import RunFolder
+from lacuna.runs.outside import check_unchanged
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.training.fit import perform
@@ -29,9 +31,11 @@ def execute(recipe: Recipe, settings: Settings, *, announce: bool = True) -> Run
         LacunaError: a mistake in the recipe, the data or the machine (no space, say).
     """
     folder = RunFolder.of(settings.output, recipe)
-    if not folder.finished:
-        validate(recipe, settings)
-    return _execute(recipe, settings, announce)
+    with plugins.permit(settings.plugins, announced=True):
+        if not folder.finished:
+            check_unchanged(recipe)
+            validate(recipe, settings)
+        return _execute(recipe, settings, announce)
 
 
 def _execute(recipe: Recipe, settings: Settings, announce: bool) -> RunFolder:

@@ -8,6 +8,7 @@ from lacuna.drawing.text_table import text_table
 from lacuna.errors import LacunaError
 from lacuna.runs import environment
 from lacuna.runs.folder import RunFolder
+from lacuna.runs.outside import reading
 from lacuna.runs.settings import Settings
 
 SPLITS = ("test", "validation")
@@ -36,7 +37,9 @@ def main(config: dict[str, Any]) -> int:
         from lacuna.inference.evaluation import evaluate_run
 
     environment.set_up(config["trainer"]["threads"])
-    file, metrics = evaluate_run(folder, settings, config["split"], config.get("mask"), config["data"].get("path"))
+    with reading(folder, settings.plugins, "plugins=[{}]"):
+        mask, path = config.get("mask"), config["data"].get("path")
+        file, metrics = evaluate_run(folder, settings, config["split"], mask, path)
     print(text_table([{"metric": metric, "value": f"{value:.4f}"} for metric, value in metrics.items()]))
     print(f"stored in {file}")
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 from lacuna.errors import LacunaError
 from lacuna.runs import environment
 from lacuna.runs.folder import RunFolder
+from lacuna.runs.outside import reading
 
 
 def main(config: dict[str, Any]) -> int:
@@ -40,7 +41,9 @@ def main(config: dict[str, Any]) -> int:
     environment.set_up(config["trainer"]["threads"])
     cuda = torch.cuda.is_available() and config["trainer"]["accelerator"] in ("auto", "cuda", "gpu")
     device = torch.device("cuda" if cuda else "cpu")
-    model, sizes = load_for_imputation(RunFolder.find(config["output"], str(config["run"])), device)
+    folder = RunFolder.find(config["output"], str(config["run"]))
+    with reading(folder, config["plugins"], "plugins=[{}]"):
+        model, sizes = load_for_imputation(folder, device)
     count = impute_images(source, BatchImputer(model, sizes, device, samples, config["seed"]), target)
     print(f"{count} images imputed in {target}")
     return 0

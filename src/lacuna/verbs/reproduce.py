@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lacuna import plugins
 from lacuna.config.composer import Composer
 from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
@@ -27,6 +28,7 @@ from lacuna.tables.select import selected
 from lacuna.verbs.command import CRASHED, DONE, MORE
 
 
+@plugins.permitting
 def main(config: dict[str, Any], started: float | None = None, configs: Configs = CONFIGS) -> int:
     """Train what is missing and show the tables.
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lacuna import plugins
 from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
@@ -17,6 +18,7 @@ from lacuna.search.sweep import print_results, print_start, run_trials
 from lacuna.verbs.command import CRASHED, DONE
 
 
+@plugins.permitting
 def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = CONFIGS) -> int:
     """Search until ``trials`` trials are finished.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from lacuna import plugins
 from lacuna.drawing.text_table import text_table
 from lacuna.runs import environment
 from lacuna.runs.archive_record import Archive
@@ -15,6 +16,7 @@ from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 
 
+@plugins.permitting
 def main(config: dict[str, Any]) -> int:
     """Train what the configuration names, and print its metrics. Those of a finished run are read, without torch.
 

@@ -55,6 +55,8 @@ class Source(ABC):
     """Our name of a split -> the publisher's, which is passed to a ``--reader``."""
     users_own: bool = False
     """Whether the images are the user's own, identified by their content and not by a name."""
+    code: str = ""
+    """Hash of the package of a class from outside, whose arrays are prepared again when its code has changed."""
     keys: Mapping[str, str] = MappingProxyType({})
     """Argument -> its name in messages, if that is not ``data.<argument>``."""
 
@@ -77,7 +79,7 @@ class Source(ABC):
 
     def folder(self, root: Path | str | None) -> Path:
         """The folder of the prepared arrays."""
-        return data_root(root) / "prepared" / self.set_name
+        return data_root(root) / "prepared" / (f"{self.set_name}-{self.code}" if self.code else self.set_name)
 
     def prepare(self, root: Path | str | None, download: bool = True, *, force: bool = False) -> PreparedData:
         """The prepared set; if it does not exist it is made now (once, even if several processes ask for it).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,8 +20,9 @@ from lacuna.files import replacing
 from lacuna.flows.acflow import ACFlow
 from lacuna.imputers.base import Imputer
 from lacuna.layers.stem import Encoding, Stem
+from lacuna.nets.outside_net import OutsideNet
 from lacuna.nets.wae import WAE
-from lacuna.registry import build, find
+from lacuna.registry import build, find, is_network
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,18 @@ def build_density(config: Mapping[str, Any], sizes: Sizes) -> Density:
 
 
 def build_stem(
-    config: Mapping[str, Any], sizes: Sizes, prerequisites: Mapping[str, nn.Module]
+    config: Mapping[str, Any],
+    sizes: Sizes,
+    prerequisites: Mapping[str, nn.Module],
+    first_layer: Mapping[str, Any] | None = None,
 ) -> tuple[Stem, int, tuple[int, int]]:
-    """The stem of a recipe, with its imputer or density frozen; channels and (H', W') of its output."""
+    """The stem of a recipe, with its imputer or density frozen; channels and (H', W') of its output.
+
+    ``first_layer`` are the sizes of the convolution that it becomes, of a network that has its own.
+    """
     spec = dict(config["stem"])
     offer: dict[str, Any] = {"channels": sizes.shape[0], "mask_channels": sizes.mask_channels, **prerequisites}
+    offer |= first_layer or {}
     if "imputer" in spec:
         offer["imputer"] = build("imputer", spec.pop("imputer"), offer=prerequisites)
     stem: Stem = build("stem", spec, offer=offer)
@@ -166,9 +175,21 @@ def build_classifier(
     if sizes.outputs is None:
         raise LacunaError(f"data={config['data']['name']} has no labels: task=classify needs them (task=density not).")
     with _fitting(sizes):
+        if is_network("net", config["net"]["type"]):
+            return _behind_stem(config, sizes, prerequisites)
         stem, channels, size = build_stem(config, sizes, prerequisites)
         body = build("net", config["net"], filters=channels, size=size, classes=sizes.outputs)
     return IncompleteClassifier(stem, body)
+
+
+def _behind_stem(
+    config: Mapping[str, Any], sizes: Sizes, prerequisites: Mapping[str, nn.Module]
+) -> IncompleteClassifier:
+    """A network of torchvision or timm behind a stem that becomes its first convolution, if it is a convolution."""
+    network: OutsideNet = build("net", config["net"], shape=sizes.shape, classes=sizes.outputs)
+    stem, channels, _ = build_stem(config, sizes, prerequisites, network.first_layer)
+    replaced = "filters" in inspect.signature(type(stem)).parameters
+    return IncompleteClassifier(stem, network.behind(channels, replaced=replaced))
 
 
 def build_autoencoder(

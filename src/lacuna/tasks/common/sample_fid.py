@@ -17,6 +17,7 @@ from lacuna.errors import LacunaError
 from lacuna.metrics.facenet import facenet
 from lacuna.metrics.features import Features, inception
 from lacuna.metrics.fid import FID, Score, Statistics, reference_statistics
+from lacuna.registry import build
 from lacuna.runs.recipe import Recipe
 
 PUBLISHED: dict[str, Callable[[str | None], Features]] = {"inception": inception, "facenet": facenet}
@@ -79,10 +80,11 @@ class SampleFID(nn.Module):
 
 
 def feature_net(recipe: Recipe, trained: nn.Module | None) -> Features | None:
-    """The feature net of a recipe: a published one, or the model of its prerequisite; None if the recipe has none.
+    """The feature net of a recipe: a published one, one from outside, or the model of its prerequisite; None without.
 
     A classifier yields the features before its last layer, an auto-encoder its code; ``features.run`` says which task,
-    net and stem train it.
+    net and stem train it. One from outside has a ``type``: a module, images (B,C,H,W) in [0, 1] -> (B,d), with its
+    weights.
 
     Raises:
         LacunaError: a published net is not available.
@@ -92,6 +94,8 @@ def feature_net(recipe: Recipe, trained: nn.Module | None) -> Features | None:
         return None
     if spec["name"] in PUBLISHED:
         return PUBLISHED[spec["name"]](spec.get("weights"))
+    if "type" in spec:
+        return Features(build("features", spec), name=spec["name"])
     assert trained is not None
     layer = "code" if recipe.prerequisites["features"].task == "generate" else "features"
     return Features(trained, name=f"{spec['name']} of {recipe.prerequisites['features'].name}", layer=layer)
@@ -118,10 +122,12 @@ def check_features(recipe: Recipe, data: IncompleteData) -> None:
         if data.shape[0] not in (1, 3):
             raise LacunaError(f"features={name} takes grey or colour images, not {data.shape[0]} channels.")
         PUBLISHED[name](spec.get("weights"))
+    elif "type" in spec:
+        build("features", spec)
     elif "features" not in recipe.prerequisites:
         names = " or ".join(PUBLISHED)
         raise LacunaError(
-            f"features={name} has neither prerequisites: [features] nor the name {names}: choose another."
+            f"features={name} has neither prerequisites: [features] nor a type nor the name {names}: choose another."
         )
     elif recipe.prerequisites["features"].task not in NETS:
         raise LacunaError(
