@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import yaml
 
 from lacuna.config.folders import Configs, read_yaml
 from lacuna.errors import LacunaError
+from lacuna.plugins import announced_packages
 
 SEARCHPATH, PLUGINS = "hydra.searchpath", "plugins"
-ENTRY_POINTS = "lacuna.plugins"
 
 
 def with_added(
@@ -45,15 +44,10 @@ def with_added(
             rest.append(word)
             if key == PLUGINS:
                 added += _of_packages(_strings(value, word))
-    found = configs.with_folders(*added, *_of_packages(announced()))
+    found = configs.with_folders(*added, *_of_packages(sorted(announced_packages())))
     own = read_yaml(found.file(config_name)).get("hydra") or {}
     named = own.get("searchpath") or [] if isinstance(own, dict) else []
     return found.with_folders(*(_searched(str(entry), f"{SEARCHPATH} in {config_name}.yaml") for entry in named)), rest
-
-
-def announced() -> list[str]:
-    """The top packages that installed distributions announce in the entry-point group ``lacuna.plugins``."""
-    return sorted({point.value.split(":")[0].split(".")[0] for point in entry_points(group=ENTRY_POINTS)})
 
 
 def _strings(value: str, word: str) -> list[str]:
