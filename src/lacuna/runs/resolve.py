@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lacuna.errors import LacunaError
-from lacuna.papers import CHANGED
+from lacuna.papers import CHANGED, CUT
 from lacuna.runs.budget import (
     INFRASTRUCTURE,
     LIMITS,
@@ -88,9 +88,9 @@ def _labelled(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Recipe:
     """The recipe with the label of its budget; at the full budget that says what the papers print of its settings."""
     plain = json.loads(json.dumps(recipe))
     label = budget_label(config, plain)
-    nested = plain.get("prerequisites", {}).values()
-    if label in WHOLE_BUDGETS and any(prerequisite["budget"] == CHANGED for prerequisite in nested):
-        label = CHANGED
+    nested = [prerequisite["budget"] for prerequisite in plain.get("prerequisites", {}).values()]
+    if label in WHOLE_BUDGETS:
+        label = next((one for one in (CUT, CHANGED) if one in nested), label)
     return Recipe({**plain, "budget": label})
 
 

@@ -19,7 +19,7 @@ from lacuna.metrics.masked import SIMILARITIES, MaskedMetrics
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common.frozen_stem import StemTask
 from lacuna.tasks.common.models import IncompleteAutoencoder, build_autoencoder
-from lacuna.tasks.common.optimizers import Adam, set_rate
+from lacuna.tasks.common.optimizers import make_optimizer, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.sample_fid import SampleFID, check_features, feature_net
 
@@ -69,13 +69,12 @@ class TrainWAE(StemTask):
     # ------------------------------------------------------------------ training
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; the discriminator has a learning rate of its own."""
+        """One, by default Adam; the discriminator has a learning rate of its own."""
         discriminator = list(self.model.wae.discriminator.parameters())
         excluded = {id(weight) for weight in discriminator}
         weights = [w for w in self.model.parameters() if w.requires_grad and id(w) not in excluded]
-        rates = self.training_spec
-        groups = [{"params": weights}, {"params": discriminator, "lr": rates["discriminator_lr"]}]
-        return Adam(groups, lr=rates["lr"])
+        groups = [{"params": weights}, {"params": discriminator, "lr": self.training_spec["discriminator_lr"]}]
+        return make_optimizer(self.training_spec, groups)
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rates, the discriminator's in proportion to the encoder's."""
