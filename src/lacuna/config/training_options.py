@@ -151,7 +151,7 @@ def without_defaults(component: str, training: Mapping[str, Any]) -> dict[str, A
     for name, value in given.items():
         option, key = OPTIONS[name], f"{component}.training.{name}"
         if not option.allows(value):
-            raise LacunaError(f"{key}={value} must be {option.needs}{_hint(name, value)}.")
+            raise LacunaError(f"{key}={value} must be {option.needs}{_hint(name, value)}")
         optimizer = training.get("optimizer", "adam")
         owners = [one for one, own in OPTIMIZERS.items() if name in own]
         if owners and optimizer not in owners:
@@ -181,4 +181,4 @@ def _same(one: Any, other: Any) -> bool:
 def _hint(name: str, value: Any) -> str:
     choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}.get(name, ())
     near = difflib.get_close_matches(str(value).lower(), choices, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {near[0]}?" if near else "."

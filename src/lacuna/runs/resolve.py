@@ -23,6 +23,7 @@ from lacuna.runs.budget import (
     validation_images,
     within,
 )
+from lacuna.runs.precision import precision_of
 from lacuna.runs.recipe import FEATURES, PARTS, VERSION, WHOLE_BUDGETS, Recipe
 
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
@@ -64,7 +65,7 @@ def resolve(config: Mapping[str, Any], fingerprint: str) -> Recipe:
         "data": _data(config["data"], budget, fingerprint),
         "mask": config["mask"],
         "budget": None,  # its label depends on the rest: see _labelled
-        "precision": config["precision"],
+        "precision": precision_of(config["precision"]),
         "seed": config["seed"],
     }
     if task in PARTS:
@@ -122,7 +123,7 @@ def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "mask": {"name": "square"},
         task: measured,
         "budget": None,
-        "precision": config["precision"],
+        "precision": precision_of(config["precision"]),
         "seed": config["seed"],
         "hardware": asked_hardware or hardware(config["trainer"].get("accelerator") or "auto"),
     }

@@ -86,6 +86,7 @@ def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
 
     from lacuna.runs.recipe import Recipe
     from lacuna.runs.settings import Settings
+    from lacuna.tasks.common.precision import default_type
     from lacuna.training.loading import make_task, on_cuda, open_data
     from lacuna.training.speed import set_speed
 
@@ -98,12 +99,12 @@ def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
     cuda = on_cuda(settings)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    data = open_data(recipe, settings)
-    task = make_task(recipe, settings, data, untrained=True)
-    task.cache_folder = None  # every request starts without caches
-    set_speed(task, recipe, settings)
-    timer = StepTimer(task, pipe, request.seconds, cuda)
-    with contextlib.suppress(TimeUp):
+    with default_type(recipe.config), contextlib.suppress(TimeUp):
+        data = open_data(recipe, settings)
+        task = make_task(recipe, settings, data, untrained=True)
+        task.cache_folder = None  # every request starts without caches
+        set_speed(task, recipe, settings)
+        timer = StepTimer(task, pipe, request.seconds, cuda)
         if request.mode == "by hand":
             _by_hand(task, timer, request.seconds)
         else:

@@ -23,6 +23,7 @@ from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import save_weights
+from lacuna.tasks.common.precision import default_type
 from lacuna.training.loading import make_task, on_cuda, open_data
 from lacuna.training.loggers import DiskLogger, WandbRunLogger, wandb_logger
 from lacuna.training.measure import measure
@@ -42,6 +43,11 @@ def perform(recipe: Recipe, settings: Settings) -> None:
     Raises:
         LacunaError: a metric is not finite, or the results cannot be stored.
     """
+    with default_type(recipe.config):
+        _perform(recipe, settings)
+
+
+def _perform(recipe: Recipe, settings: Settings) -> None:
     folder = RunFolder.of(settings.output, recipe)
     quiet_lightning()
     torch.manual_seed(recipe.config["seed"])

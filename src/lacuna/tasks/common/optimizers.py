@@ -91,15 +91,15 @@ class RMSprop(Optimizer):
             self._update(group, weights)
 
     def _update(self, group: dict[str, Any], weights: list[Tensor]) -> None:
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        gradients: list[Tensor] = [weight.grad for weight in weights if weight.grad is not None]
         if group["weight_decay"]:
-            gradients = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
+            gradients = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
         squares = [self.state[weight]["square"] for weight in weights]
         torch._foreach_mul_(squares, group["alpha"])
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - group["alpha"])
         roots = torch._foreach_sqrt(squares)
         torch._foreach_add_(roots, group["eps"])
-        steps = torch._foreach_div(gradients, roots)
+        steps = list(torch._foreach_div(gradients, roots))
         if group["momentum"]:
             velocities = [self.state[weight]["velocity"] for weight in weights]
             torch._foreach_mul_(velocities, group["momentum"])
