@@ -27,9 +27,10 @@ from lacuna.tasks.common.precision import default_type
 from lacuna.training.loading import make_task, on_cuda, open_data
 from lacuna.training.loggers import DiskLogger, WandbRunLogger, wandb_logger
 from lacuna.training.measure import measure
+from lacuna.training.profiling import announce_profile, make_profiler
 from lacuna.training.progress import QUIET_TRAINER, Progress, quiet_lightning
 from lacuna.training.resume import Resume
-from lacuna.training.speed import set_speed
+from lacuna.training.speed import determinism, set_speed
 from lacuna.training.synced_norm import SyncedNorms
 
 
@@ -43,7 +44,7 @@ def perform(recipe: Recipe, settings: Settings) -> None:
     Raises:
         LacunaError: a metric is not finite, or the results cannot be stored.
     """
-    with default_type(recipe.config):
+    with default_type(recipe.config), determinism(settings):
         _perform(recipe, settings)
 
 
@@ -71,6 +72,7 @@ def _perform(recipe: Recipe, settings: Settings) -> None:
         else:  # it is fitted, not trained by steps
             task.to(data.device)
             task.prepare()
+        announce_profile(settings, folder.path, trained=bool(recipe.training))
         distributed.on_first_rank(lambda: _store_results(task, data, folder, wandb_loggers))
         exit_code = 0
     finally:
@@ -132,6 +134,7 @@ def _trainer(recipe: Recipe, settings: Settings, loggers: list[Any], resume: Res
             **_devices(settings),
             max_epochs=recipe.training["epochs"],
             precision=recipe.config["precision"],
+            profiler=make_profiler(settings, resume.path.parents[1]),
             logger=loggers,
             callbacks=callbacks,
             limit_val_batches=0,

@@ -13,6 +13,7 @@ from lacuna.data.incomplete import Batch
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.imputers.mcflow import MCFlow
+from lacuna.runs.precision import HALF_SCALED
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common.optimizers import make_optimizer
 from lacuna.tasks.common.running_mean import RunningMean
@@ -58,6 +59,10 @@ class TrainMCFlow(ImputeTask):
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
         """Check the settings of the training, besides those of every imputer's run."""
         super().check(recipe, data)
+        if recipe.config["precision"] == HALF_SCALED:
+            raise LacunaError(
+                f"precision={HALF_SCALED} scales one loss, and this method has two with one gradient: use bf16-mixed."
+            )
         Schedule(recipe.training)
         AlternatingStep(recipe.training, math.prod(data.shape))
 
