@@ -34,6 +34,7 @@ RECORDED = {
     "rmsprop": (*ZERO, "net.training.optimizer=rmsprop", "net.training.momentum=0.5", "net.training.warmup=1"),
     "nadam": (*ZERO, "net.training.optimizer=nadam", "net.training.gradient_clip_value=1e-3"),
     "radam": (*ZERO, "net.training.optimizer=radam", "net.training.betas=[0.8,0.99]", "net.training.limit_batches=9"),
+    "double": (*ZERO, "precision=64-true", "net.training.gradient_clip=0.5"),
     "two groups": (
         "experiment=digits_wae",
         "features=none",
@@ -72,7 +73,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: no code catches it."""
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "double"])
 def test_a_killed_run_ends_as_an_unbroken_one(
     name: str, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
