@@ -17,7 +17,6 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lacuna.config.folders import Configs
-from lacuna.config.training_options import with_training_options
 
 MOST_KEPT = 64
 """Compositions in memory; each takes about a megabyte."""
@@ -75,4 +74,4 @@ def _compose(files: str, config_name: str, lines: tuple[str, ...]) -> Compositio
     hydra = OmegaConf.masked_copy(config, ["hydra"])
     with open_dict(config):
         del config["hydra"]
-    return Composition(with_training_options(config), hydra)
+    return Composition(config, hydra)
