@@ -12,11 +12,13 @@ from lacuna.config.composer import Composer
 from lacuna.config.lightning_words import INSTEAD
 from lacuna.config.paths import CONFIGS
 from lacuna.config.training_options import OPTIONS, chosen
+from lacuna.runs.precision import CHOICES
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.resolve import resolve
 from lacuna.runs.steps import training
 from lacuna.runs.trial import trial_config
-from tests.runs.real import config
+from lacuna.verbs.command import verb
+from tests.runs.real import ROOT, config
 
 USED: dict[str, tuple[str, ...]] = {
     "optimizer": ("optimizer=adamw",),
@@ -122,3 +124,19 @@ def test_a_trial_is_another_run() -> None:
             assert each.training["epochs"] == 1 and each.training["limit_batches"] == 3
             assert training(each, {"train": 60000, "test": 10000}).steps == 3
             assert each.config["budget"] in ("cut", "quick")
+
+
+def test_the_guide_lists_every_option_with_its_default() -> None:
+    page = (ROOT / "docs" / "guide" / "training.md").read_text(encoding="utf-8")
+    for name, option in OPTIONS.items():
+        default = "null" if option.default is None else option.default
+        assert f"\n| `{name}` | `{default}` | " in page
+    for precision in CHOICES:
+        assert f"\n| `{precision}` (`" in page
+
+
+def test_hydra_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--cfg job`` is printed by Hydra itself, which must know the keys."""
+    words = ("--cfg", "job", "--package", "net.training", "experiment=digits_zero", "net.training.weight_decay=0.25")
+    assert verb("train", "lacuna.verbs.train:main")(words) == 0
+    assert "weight_decay: 0.25" in capsys.readouterr().out
