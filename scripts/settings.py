@@ -21,7 +21,9 @@ HEAD = """# Settings: the papers, the authors' code, and here
 At `budget=paper` a row with a paper's name has the paper's setting. Where the paper does not say, the authors' public
 code decides. Where that code is wrong, the mathematics decides, and the last column says why. A run whose settings
 differ from the column *here* has the budget `changed` (or `cut`, if it uses fewer images) instead of `paper`, in its
-name and in every table. `tests/test_settings.py` resolves every recipe of `table=all` and compares it with this page.
+name and in every table. So has one that uses an option of training (weight decay, clipping, a schedule, ...:
+`docs/guide/training.md`), for no paper does. `tests/test_settings.py` resolves every recipe of `table=all` and
+compares it with this page.
 
 An empty cell: the paper, or the code, does not say. Several values: the others have their own rows.
 """

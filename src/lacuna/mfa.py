@@ -30,6 +30,11 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[Any]:
     return contextlib.nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
+def widened(values: Tensor) -> Tensor:
+    """Values in half precision as float32; others as they are."""
+    return values.float() if values.element_size() < 4 else values
+
+
 def _own_precision(method: Callable[Concatenate[MFA, P], R]) -> Callable[Concatenate[MFA, P], R]:
     """Compute in the mixture's own floating-point type, also inside autocasting to half precision."""
 

@@ -14,6 +14,7 @@ from lacuna.config.compose import compose, split_overrides
 from lacuna.config.composer import Composer
 from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
+from lacuna.config.training_options import with_training_options
 from lacuna.errors import LacunaError
 
 
@@ -93,7 +94,9 @@ def test_a_damaged_cache_is_no_trouble(tmp_path: Path) -> None:
 )
 def test_one_composition_is_what_hydra_makes_of_all_words(words: list[str]) -> None:
     with initialize_config_dir(str(CONFIGS.main), version_base="1.3"):
-        whole = OmegaConf.to_container(hydra_compose("train", words), resolve=True)
+        choices = [word for word in words if "." not in word.partition("=")[0]]
+        options = with_training_options(hydra_compose("train", choices))
+        whole = OmegaConf.to_container(OmegaConf.merge(options, hydra_compose("train", words)), resolve=True)
     found = [compose(CONFIGS, "train", words) for _ in range(2)]
     assert found[0] == whole == found[1]
     found[0]["net"]["training"]["epochs"] = -1  # nobody else holds it

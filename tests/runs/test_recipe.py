@@ -13,6 +13,7 @@ import pytest
 
 from lacuna.config.compose import compose
 from lacuna.config.paths import CONFIGS
+from lacuna.config.training_options import OPTIONS
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.resolve import resolve
@@ -46,6 +47,8 @@ def changed(composed: dict[str, Any], path: str) -> dict[str, Any]:
     old = inner[last]
     if path == "data.type":  # the source is asked for the size of its images
         inner[last] = "mnist.MNIST"
+    elif path == "precision":
+        inner[last] = "64-true"
     elif isinstance(old, bool):
         inner[last] = not old
     elif isinstance(old, (int, float)):
@@ -107,6 +110,7 @@ def test_neither_are_folders_and_other_groups_of_infrastructure() -> None:
         if p.split(".")[0] in DECIDING
         and p not in (*INFRASTRUCTURE, *OF_OTHER_BUDGETS, "task.name")
         and not of_another_task(p)
+        and not (".training." in p and p.rpartition(".")[2] in OPTIONS)  # see test_training_options.py
     ],
 )
 def test_every_deciding_key_changes_the_identity(path: str) -> None:

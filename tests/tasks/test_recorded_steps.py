@@ -15,19 +15,18 @@ import pytest
 import torch
 
 from lacuna.data.incomplete import Batch
-from lacuna.mfa import MFA
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.classifier import TrainClassifier
-from lacuna.tasks.common import optimizers, stepping
+from lacuna.tasks.common import stepping
 from lacuna.tasks.common.adversarial import AdversarialTask
 from lacuna.tasks.common.stepping import Stepping
 from lacuna.tasks.mcflow.task import TrainMCFlow
 from lacuna.training.loading import make_task, open_data
 from lacuna.training.speed import set_speed
-from tests.runs.real import contents, recipe, train
-from tests.tasks.tape import TapeRecorder
+from tests.runs.real import contents, recipe
+from tests.tasks.recorded import assert_replays_are_steps, trained
 
 COMMON = (
     "trainer.accelerator=cpu",
@@ -115,9 +114,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 
 
 def run(name: str, root: Path, output: Path, *more: str) -> RunFolder:
-    words = (*RUNS[name], *COMMON, *more, f"data.root={root}", f"output={output}")
-    assert train(*words) == 0
-    return RunFolder.of(output, recipe(*words))
+    return trained(root, output, *RUNS[name], *COMMON, *more)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -135,29 +132,7 @@ def test_chunks_are_batches(name: str, digits_root: Path, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("name", RUNS)
 def test_replays_are_steps(name: str, digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorders: list[TapeRecorder] = []
-
-    def recorder(self: Task) -> TapeRecorder:
-        recorders.append(TapeRecorder())
-        return recorders[-1]
-
-    def capturable(self: Task) -> None:
-        """As on CUDA, but the learning rates keep their precision, so that results can be compared bit for bit."""
-        original(self)
-        optimizers.make_capturable(self._optimizers(), self.device, torch.float64)
-        if self.step_mode == "graph":
-            self.steps = stepping.GraphedSteps(self._step_at, self.batch_size, self.recorder())
-        self.begin_epoch()
-
-    original = Stepping.on_train_start
-    monkeypatch.setattr(Stepping, "on_train_start", capturable)
-    monkeypatch.setattr(Stepping, "recorder", recorder)
-    monkeypatch.setattr(MFA, "_packed", lambda self, x, where: (self, x, where))  # only for the CPU: see there
-    found = []
-    for mode in ("eager", "graph"):
-        found.append(contents(run(name, digits_root, tmp_path / mode, f"trainer.step={mode}").path))
-    assert recorders and all(each.recorded and each.replayed > 2 * each.recorded for each in recorders)
-    assert found[0] == found[1]
+    assert_replays_are_steps(monkeypatch, digits_root, tmp_path, *RUNS[name], *COMMON)
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "bfloat16"])

@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from lacuna.config.composition_errors import first_line, missing_choice, unknown_key
+from lacuna.config.config_loader import ConfigLoader
 from lacuna.config.folders import Configs
 from lacuna.config.hydra_cache import Composition, compose_cached
 from lacuna.config.overrides import Overrides, check_additions, checked_choices, of_hydra, parse
@@ -117,7 +118,9 @@ def _application(configs: Configs, task_name: str) -> Hydra:
     for folder in configs.added:  # as Hydra does for --config-dir
         path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     GlobalHydra.instance().clear()
-    return Hydra.create_main_hydra2(task_name, path)
+    hydra = Hydra.create_main_hydra2(task_name, path)
+    hydra.config_loader = ConfigLoader(path)
+    return hydra
 
 
 def _composed(configs: Configs, config_name: str, overrides: Overrides) -> Composition:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lacuna.config.folders import Configs
 from lacuna.config.help import verb_groups
+from lacuna.config.lightning_words import refuse_lightning_words
 from lacuna.errors import LacunaError
 
 
@@ -51,6 +52,7 @@ def parse(overrides: list[str]) -> list[Override]:
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     parsed: list[Override] = []
     for text in overrides:
+        refuse_lightning_words(text)
         if text.startswith("~"):
             raise LacunaError(f"{text}: no key can be left out; set it to another value, or to null.")
         if "=" not in text:

@@ -27,7 +27,7 @@ class Batch:
     """Incomplete images.
 
     Attributes:
-        observed: float32 (B, C, H, W) in [0, 1], zero where the mask is False.
+        observed: float32 (torch's default type) (B, C, H, W) in [0, 1], zero where the mask is False.
         mask: bool (B, 1 or C, H, W), True = observed.
         label: int64 (B,) for classes, uint8 (B, A) for attributes, or None.
         index: int64 (B,), position in the stored split.
@@ -181,7 +181,7 @@ class IncompleteImages:
             at = at.to(self._device, non_blocking=True)
         label = None if self._labels is None else self._labels.index_select(0, at)
         index = self._index.index_select(0, at)
-        truth = image.to(torch.float32).div_(255)
+        truth = image.to(torch.get_default_dtype()).div_(255)
         if not self.keep_truth:  # missing pixels are erased already: this is the observed image
             return Batch(observed=truth, mask=mask, label=label, index=index)
         observed = truth.masked_fill(~mask, 0)

@@ -30,6 +30,7 @@ class ResidentLoader:
         shuffle: seeded order; otherwise the stored one.
         seed: of the order.
         drop_last: drop a last batch that is not full.
+        most_batches: batches of an epoch, at most: the first ones of its order; None: all.
         rank, world_size: index of this process and number of processes.
 
     Raises:
@@ -45,6 +46,7 @@ class ResidentLoader:
         shuffle: bool,
         seed: int,
         drop_last: bool = False,
+        most_batches: int | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -59,11 +61,16 @@ class ResidentLoader:
             )
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.drop_last, self.rank, self.world_size = drop_last, rank, world_size
+        self.most_batches = most_batches
         self.epoch = 0
         self._position = 0  # batches of the epoch given so far
         self._pinned = True  # the next pass is `epoch`, from `_position`; otherwise the next pass is a new epoch
 
     def __len__(self) -> int:
+        return self._all_batches if self.most_batches is None else min(self.most_batches, self._all_batches)
+
+    @property
+    def _all_batches(self) -> int:
         images = -(-len(self.dataset) // self.world_size)
         return images // self.batch_size if self.drop_last else -(-images // self.batch_size)
 
@@ -72,7 +79,7 @@ class ResidentLoader:
         n = len(self.dataset)
         order = permutation(n, "order", self.seed, epoch) if self.shuffle else np.arange(n)
         mine = order[self.rank :: self.world_size]
-        if self.drop_last or -(-len(mine) // self.batch_size) < len(self):
+        if self.drop_last or -(-len(mine) // self.batch_size) < self._all_batches:
             mine = np.resize(order, -(-n // self.world_size) * self.world_size)[self.rank :: self.world_size]
         return mine
 

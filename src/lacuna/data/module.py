@@ -41,6 +41,7 @@ class IncompleteData(pl.LightningDataModule):
         seed: of the order of training batches.
         mask_seed: overrides the mask config's ``seed``.
         drop_last: whether training drops a last batch that is not full.
+        most_batches: training batches of an epoch, at most; None: all.
         device: where the images are kept; under a Trainer, its device.
         resident_bytes: larger sets stay memory-mapped on the host.
 
@@ -60,6 +61,7 @@ class IncompleteData(pl.LightningDataModule):
         seed: int = 0,
         mask_seed: int | None = None,
         drop_last: bool = False,
+        most_batches: int | None = None,
         device: torch.device | str = "cpu",
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
@@ -71,6 +73,7 @@ class IncompleteData(pl.LightningDataModule):
         self.scheme: MaskScheme = registry.build("mask", {k: v for k, v in mask.items() if k != "seed"})
         self.mask_seed = int(mask.get("seed", 0) if mask_seed is None else mask_seed)
         self.root, self.download, self.seed, self.drop_last = data_root(root), download, seed, drop_last
+        self.most_batches = most_batches
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self._device, self._resident_bytes = torch.device(device), resident_bytes
         self._prepared: PreparedData | None = None
@@ -198,6 +201,7 @@ class IncompleteData(pl.LightningDataModule):
             shuffle=shuffle,
             seed=self.seed,
             drop_last=self.drop_last and shuffle,
+            most_batches=self.most_batches if shuffle else None,
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
         )

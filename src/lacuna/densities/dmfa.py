@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lacuna.densities.base import Density
 from lacuna.errors import LacunaError
-from lacuna.mfa import MFA, full_precision
+from lacuna.mfa import MFA, full_precision, widened
 from lacuna.registry import build
 
 
@@ -57,8 +57,8 @@ class DMFA(Density):
         raw = self.net(observed, mask)
         with full_precision(observed):
             return MFA(
-                logits=raw.logits.float(),
-                mean=raw.mean.float(),
-                factors=self.factor_range * (raw.factors.float().sigmoid() - 0.5),
-                noise=self.noise_floor + (self.noise_ceiling - self.noise_floor) * raw.noise.float().sigmoid(),
+                logits=widened(raw.logits),
+                mean=widened(raw.mean),
+                factors=self.factor_range * (widened(raw.factors).sigmoid() - 0.5),
+                noise=self.noise_floor + (self.noise_ceiling - self.noise_floor) * widened(raw.noise).sigmoid(),
             )

@@ -11,6 +11,7 @@ from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.sampling_noise import image_keys, uniform
 from lacuna.imputers.simple import check_image_shape
+from lacuna.mfa import widened
 from lacuna.nets.checks import check_count
 from lacuna.nets.gan import Critic, DenseImputer, Generator, Shape, UNet, check_kind
 
@@ -100,13 +101,13 @@ class MisGAN(Imputer):
     def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
         keys = image_keys(observed, mask)
-        image, size = observed.float(), tuple(observed.shape[1:])
-        samples = (self.completed(image, mask, uniform(keys, size, draw))[1] for draw in range(self.samples))
+        image, size = widened(observed), tuple(observed.shape[1:])
+        samples = (self.completed(image, mask, uniform(keys, size, draw).to(image))[1] for draw in range(self.samples))
         return sum(samples, torch.zeros_like(image)) / self.samples
 
     def _sample(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
-        image = observed.float()
+        image = widened(observed)
         return torch.stack([self.completed(image, mask, torch.rand_like(image))[1] for _ in range(n)])
 
 

@@ -11,6 +11,7 @@ from lacuna.errors import LacunaError
 from lacuna.imputers.base import Imputer
 from lacuna.imputers.sampling_noise import image_keys, normal
 from lacuna.imputers.simple import check_image_shape
+from lacuna.mfa import widened
 from lacuna.nets.checks import check_count
 from lacuna.nets.gan import Generator, Shape, check_kind
 from lacuna.nets.pbigan import Encoder, PairCritic
@@ -77,10 +78,10 @@ class PBiGAN(Imputer):
 
     def _impute(self, observed: Tensor, mask: Tensor) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
-        keys, image = image_keys(observed, mask), observed.float()
+        keys, image = image_keys(observed, mask), widened(observed)
         total = torch.zeros_like(image)
         for draw in range(self.samples):
-            noise = normal(keys, (self.latent,), draw)
+            noise = normal(keys, (self.latent,), draw).to(image)
             if self.code == "middle":
                 noise = torch.zeros_like(noise)
             total += torch.sigmoid(self.decode(self.encode(image, mask, noise)))
@@ -88,6 +89,6 @@ class PBiGAN(Imputer):
 
     def _sample(self, observed: Tensor, mask: Tensor, n: int) -> Tensor:
         check_image_shape(self, torch.Size(self.shape), observed)
-        image = observed.float()
-        noise = torch.randn(n, len(image), self.latent, device=image.device)
+        image = widened(observed)
+        noise = torch.randn(n, len(image), self.latent, device=image.device, dtype=image.dtype)
         return torch.stack([torch.sigmoid(self.decode(self.encode(image, mask, each))) for each in noise])

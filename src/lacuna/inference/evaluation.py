@@ -13,6 +13,7 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import PLACES, Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.common.models import Sizes, load_weights
+from lacuna.tasks.common.precision import default_type
 from lacuna.training.loading import make_task, open_data
 
 
@@ -35,13 +36,14 @@ def evaluate_run(
         LacunaError: the run's files are damaged, or its data are not there.
     """
     recipe = _with_path(folder.recipe, path)
-    data = open_data(recipe, settings, mask)
-    sizes = Sizes.of(files.read_json(folder.path / "model.json"))
-    task = make_task(recipe, settings, data, runs=folder.path.parent, sizes=sizes)
-    load_weights(folder.path / "model.safetensors", task.model, task.prerequisites, recipe.identity)
-    task.to(data.device)
-    images = data.test if split == "test" else data.validation
-    metrics = task.evaluate(images)
+    with default_type(recipe.config):
+        data = open_data(recipe, settings, mask)
+        sizes = Sizes.of(files.read_json(folder.path / "model.json"))
+        task = make_task(recipe, settings, data, runs=folder.path.parent, sizes=sizes)
+        load_weights(folder.path / "model.safetensors", task.model, task.prerequisites, recipe.identity)
+        task.to(data.device)
+        images = data.test if split == "test" else data.validation
+        metrics = task.evaluate(images)
     mask = mask or recipe.config["mask"]
     provenance = data.provenance
     file = folder.path / "evaluations" / f"{evaluation_name(mask, split)}.json"

@@ -79,7 +79,7 @@ class Features:
         if self._module is not None:
             self._module.to(images.device)
         finite = images.flatten(1).isfinite().all(1)
-        images = torch.where(finite.view(-1, 1, 1, 1), images.float(), 0.0).clamp(0, 1)
+        images = torch.where(finite.view(-1, 1, 1, 1), images.to(torch.get_default_dtype()), 0.0).clamp(0, 1)
         images = (images * LEVELS).round() / LEVELS
         if self.resize is not None:
             images = functional.interpolate(images, size=(self.resize, self.resize), mode="bilinear", antialias=True)
@@ -121,7 +121,7 @@ def inception(weights: Path | str | None = None) -> Features:
             f"The weights of Inception could not be loaded from {weights or 'the network'} ({reason}): get the file "
             f"{fidelity.URL_INCEPTION_V3} and pass it as inception(weights=...)."
         ) from error
-    features = Features(_Inception(extractor), name="inception-v3-compat", layer="2048")
+    features = Features(_Inception(extractor.float()), name="inception-v3-compat", layer="2048")
     features._size = "resized to 299x299 (bilinear, as TensorFlow 1, by the net)"
     return features
 

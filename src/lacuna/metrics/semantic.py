@@ -54,7 +54,7 @@ class SemanticConsistency:
     @torch.no_grad()
     def update(self, recovered: Tensor, truth: Tensor, label: Tensor) -> None:
         """Add imputed images and the true ones, (B, C, H, W) each, with their classes (B,)."""
-        saved = (recovered.float().clamp(0, 1) * LEVELS).round() / LEVELS
+        saved = (recovered.to(torch.get_default_dtype()).clamp(0, 1) * LEVELS).round() / LEVELS
         with full_precision(truth):
             right = torch.stack([(self.classify(x).argmax(1) == label).sum() for x in (saved, truth)])
         self._right = right if self._right is None else self._right + right

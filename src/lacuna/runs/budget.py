@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lacuna import registry
+from lacuna.config.training_options import LIMIT, chosen, without_defaults
 from lacuna.errors import LacunaError
-from lacuna.papers import CUT, PUBLISHED, label
+from lacuna.papers import CHANGED, CUT, PUBLISHED, label
 
 LIMITS = ("train_images", "validation_images", "test_images")
 VALIDATION = ("validation", "default_validation")
@@ -27,15 +28,29 @@ def budget_label(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     """The budget label of a recipe: the budget's name, but ``paper`` only where the recipe is as in the paper.
 
     At ``budget=paper`` the label is ``cut`` with fewer images or less training than the config has, ``changed`` where a
-    setting differs from the paper's, and ``full`` where no paper prints the settings.
+    setting differs from the paper's or an option of training is used, which no paper does, and ``full`` where no paper
+    prints the settings.
+
+    Args:
+        config: the resolved config.
+        recipe: with the component that it trains.
     """
     budget, task = config["budget"], recipe["task"]["name"]
     if budget["name"] != PUBLISHED:
         return str(budget["name"])
     limits = [] if task in MEASURED else [*map(config["data"].get, LIMITS), *map(budget.get, LIMITS)]
     unchanged = all(WHOLE.get(key) == value for key, value in budget[task].items())
-    whole = unchanged and all(limit is None for limit in limits)
-    return label(recipe) if whole else CUT
+    options = _options(recipe)
+    if not (unchanged and all(limit is None for limit in limits)) or LIMIT in options:
+        return CUT
+    found = label(recipe)
+    return CHANGED if options and found == PUBLISHED else found
+
+
+def _options(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of training that a recipe uses; prerequisites have their own labels."""
+    specs = [part["training"] for part in recipe.values() if isinstance(part, Mapping) and "training" in part]
+    return {name: value for spec in specs for name, value in chosen(spec).items()}
 
 
 def budget_share(data: Mapping[str, Any]) -> float:
@@ -93,6 +108,9 @@ def within(config: Mapping[str, Any], component: str, budget: Mapping[str, Any])
     if "lr" in training:  # EM has none
         training["lr"] = lr * factor
         training["lr_milestones"] = _milestones(component, training["lr_milestones"], share, factor)
+        training = without_defaults(component, training)
+        if "warmup" in training:
+            training["warmup"] *= share
     if training.get("mse_epochs"):
         training["mse_epochs"] = max(1, round(training["mse_epochs"] * share))
     training["epochs"] = max(1, round(epochs * share))

@@ -12,7 +12,7 @@ from typing import Any
 
 from lacuna import plugins, registry
 from lacuna.errors import LacunaError
-from lacuna.papers import CHANGED
+from lacuna.papers import CHANGED, CUT
 from lacuna.runs.budget import (
     INFRASTRUCTURE,
     LIMITS,
@@ -23,6 +23,7 @@ from lacuna.runs.budget import (
     validation_images,
     within,
 )
+from lacuna.runs.precision import precision_of
 from lacuna.runs.recipe import FEATURES, PARTS, VERSION, WHOLE_BUDGETS, Recipe
 
 NO_MASK = {"name": "none", "type": "masks.NoMask", "seed": 0}
@@ -72,7 +73,7 @@ def _resolved(config: dict[str, Any], fingerprint: str) -> Recipe:
         "data": _data(config["data"], budget, fingerprint),
         "mask": config["mask"],
         "budget": None,  # its label depends on the rest: see _labelled
-        "precision": config["precision"],
+        "precision": precision_of(config["precision"]),
         "seed": config["seed"],
     }
     if task in PARTS:
@@ -98,9 +99,9 @@ def _labelled(config: Mapping[str, Any], recipe: Mapping[str, Any]) -> Recipe:
     if used := plugins.record(plain):
         plain["plugins"] = used
     label = budget_label(config, plain)
-    nested = plain.get("prerequisites", {}).values()
-    if label in WHOLE_BUDGETS and any(prerequisite["budget"] == CHANGED for prerequisite in nested):
-        label = CHANGED
+    nested = [prerequisite["budget"] for prerequisite in plain.get("prerequisites", {}).values()]
+    if label in WHOLE_BUDGETS:
+        label = next((one for one in (CUT, CHANGED) if one in nested), label)
     return Recipe({**plain, "budget": label})
 
 
@@ -145,7 +146,7 @@ def _measurement(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "mask": {"name": "square"},
         task: measured,
         "budget": None,
-        "precision": config["precision"],
+        "precision": precision_of(config["precision"]),
         "seed": config["seed"],
         "hardware": asked_hardware or hardware(config["trainer"].get("accelerator") or "auto"),
     }

@@ -45,6 +45,8 @@ class Settings:
             value = self.option(key, smallest)
             if isinstance(value, bool) or not isinstance(value, int | float) or value < smallest:
                 raise LacunaError(f"trainer.{key}={value} must be a number of at least {smallest}.")
+        if self.option("fast_dev_run", False):
+            raise LacunaError("trainer.fast_dev_run tries one run: only train.py takes it.")
         devices = self.option("devices", 1)
         if type(devices) is not int or devices < 1:
             raise LacunaError(f"trainer.devices={devices} must be a whole number of at least 1.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lacuna.config.training_options import LIMIT
 from lacuna.data.prepared import PreparedData
 from lacuna.errors import LacunaError
 from lacuna.runs.budget import source_of
@@ -87,6 +88,7 @@ def training(recipe: Recipe, counts: Mapping[str, int]) -> Training:
     batches = None
     if images is not None:
         batches = max(1, images // batch) if task in FULL_BATCHES else -(-images // batch)
+        batches = min(batches, spec.get(LIMIT) or batches)
     return Training(int(spec["epochs"]), batches, passes=task in EM, early=bool(spec.get("stop")))
 
 

@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lacuna.config.training_options import LIMIT
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.data.module import IncompleteData
 from lacuna.drawing.pictures import Row
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common import distributed
+from lacuna.tasks.common.learning_rate import share_of_rate
 from lacuna.tasks.common.models import Sizes, foreign
-from lacuna.tasks.common.optimizers import Adam, plain, set_rate
+from lacuna.tasks.common.optimizers import make_optimizer, plain, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.stepping import Stepping
 
@@ -117,9 +119,8 @@ class Task(Stepping):
     # ------------------------------------------------------------------ training, the same for all
 
     def configure_optimizers(self) -> Any:
-        """Adam with default betas, as in both papers; fused, which needs a single pass over the weights."""
-        weights = [p for p in self.model.parameters() if p.requires_grad]
-        return Adam(weights, lr=self.training_spec["lr"])
+        """By default Adam with default betas, as in both papers."""
+        return make_optimizer(self.training_spec, [p for p in self.model.parameters() if p.requires_grad])
 
     @property
     def train_images(self) -> IncompleteImages:
@@ -131,6 +132,12 @@ class Task(Stepping):
         """Images of a full training batch (over all ranks)."""
         size: int = self.training_spec["batch_size"]
         return size
+
+    @property
+    def batches_of_epoch(self) -> int:
+        """Number of training batches of an epoch."""
+        batches = -(-len(self.train_images) // self.batch_size)
+        return min(batches, self.training_spec.get(LIMIT) or batches)
 
     def on_fit_start(self) -> None:
         """Prepare on the training device."""
@@ -150,11 +157,18 @@ class Task(Stepping):
         """Set the learning rate of this epoch, and whatever else depends on it; may be called again within it."""
         self.set_rate(self.rate())
 
+    @property
+    def rate_changes(self) -> bool:
+        """Whether the learning rate changes from batch to batch."""
+        return "schedule" in self.training_spec or "warmup" in self.training_spec
+
     def rate(self) -> float:
-        """The learning rate of this epoch."""
+        """The learning rate of the next step."""
         lr: float = self.training_spec["lr"]
         for epoch, value in self.training_spec["lr_milestones"]:
             lr = value if self.current_epoch >= epoch else lr
+        if self.rate_changes:
+            lr *= share_of_rate(self.training_spec, self.batches_done, self.batches_of_epoch)
         return lr
 
     def set_rate(self, lr: float) -> None:

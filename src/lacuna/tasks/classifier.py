@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lacuna.data.incomplete import Batch, EvalBatch, IncompleteImages
 from lacuna.drawing.pictures import Row, first_layer_grid, image_grid
-from lacuna.mfa import MFA
+from lacuna.mfa import MFA, widened
 from lacuna.tasks.common.classification_scores import cross_entropy, scores
 from lacuna.tasks.common.example_images import write_example_images
 from lacuna.tasks.common.first_layer import write_first_layer
@@ -44,7 +44,7 @@ class TrainClassifier(StemTask):
         model = self.model.eval()
         found = scores(self.sizes.attributes, self.device)
         for batch in self.batches(images):
-            logits = model(batch.observed, batch.mask, self.encoding(images, batch)).float()
+            logits = widened(model(batch.observed, batch.mask, self.encoding(images, batch)))
             assert batch.label is not None
             found.update(logits, batch.label)
         model.train(self.training)

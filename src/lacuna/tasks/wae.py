@@ -16,10 +16,11 @@ from lacuna.drawing.pictures import Row, image_grid
 from lacuna.errors import LacunaError
 from lacuna.metrics.fid import Score
 from lacuna.metrics.masked import SIMILARITIES, MaskedMetrics
+from lacuna.mfa import widened
 from lacuna.runs.recipe import Recipe
 from lacuna.tasks.common.frozen_stem import StemTask
 from lacuna.tasks.common.models import IncompleteAutoencoder, build_autoencoder
-from lacuna.tasks.common.optimizers import Adam, set_rate
+from lacuna.tasks.common.optimizers import make_optimizer, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.sample_fid import SampleFID, check_features, feature_net
 
@@ -69,13 +70,12 @@ class TrainWAE(StemTask):
     # ------------------------------------------------------------------ training
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; the discriminator has a learning rate of its own."""
+        """One, by default Adam; the discriminator has a learning rate of its own."""
         discriminator = list(self.model.wae.discriminator.parameters())
         excluded = {id(weight) for weight in discriminator}
         weights = [w for w in self.model.parameters() if w.requires_grad and id(w) not in excluded]
-        rates = self.training_spec
-        groups = [{"params": weights}, {"params": discriminator, "lr": rates["discriminator_lr"]}]
-        return Adam(groups, lr=rates["lr"])
+        groups = [{"params": weights}, {"params": discriminator, "lr": self.training_spec["discriminator_lr"]}]
+        return make_optimizer(self.training_spec, groups)
 
     def set_rate(self, lr: float) -> None:
         """Set the learning rates, the discriminator's in proportion to the encoder's."""
@@ -90,9 +90,9 @@ class TrainWAE(StemTask):
         encoding = self.encoding(self.train_images, batch)
         code = self.model.encode(batch.observed, batch.mask, encoding)
         terms = {
-            "reconstruction": self._reconstruction(self.model.wae.decode(code).float(), batch),
+            "reconstruction": self._reconstruction(widened(self.model.wae.decode(code)), batch),
             # cross entropies: softplus(-logit) for "drawn from N(0, 1)", softplus(logit) for "encoded"
-            "adversarial": softplus(-wae.discriminate(code, frozen=True).float()).mean(),
+            "adversarial": softplus(-widened(wae.discriminate(code, frozen=True))).mean(),
             "discriminator": self._discrimination(code.detach()),
         }
         for name, value in terms.items():
@@ -109,8 +109,8 @@ class TrainWAE(StemTask):
 
     def _discrimination(self, code: Tensor) -> Tensor:
         discriminate = self.model.wae.discriminate
-        drawn = torch.randn_like(code, dtype=torch.float32)
-        return softplus(-discriminate(drawn).float()).mean() + softplus(discriminate(code).float()).mean()
+        drawn = torch.randn_like(widened(code))
+        return softplus(-widened(discriminate(drawn))).mean() + softplus(widened(discriminate(code))).mean()
 
     def epoch_metrics(self) -> dict[str, float]:
         """The loss, the validation metrics, the loss's terms and, every ``fid_every`` epochs, the FID of samples."""
@@ -140,7 +140,7 @@ class TrainWAE(StemTask):
         names = ("psnr", *(SIMILARITIES if min(self.sizes.shape[1:]) >= SSIM_WINDOW else ()))
         whole = MaskedMetrics(names)
         for batch in self.batches(images):
-            decoded = model(batch.observed, batch.mask, self.encoding(images, batch)).float()
+            decoded = widened(model(batch.observed, batch.mask, self.encoding(images, batch)))
             whole.update(decoded, batch.truth, truth_mask=batch.truth_mask)
         model.train(self.training)
         metrics = whole.compute()

@@ -19,7 +19,7 @@ from lacuna.runs.steps import stored_counts, training, training_images
 Counts = Callable[[Mapping[str, Any]], Mapping[str, int]]
 """Images per stored split of a recipe's ``data``; empty where not known."""
 
-NOT_OF_A_STEP = ("epochs", "mse_epochs", "lr", "lr_milestones")
+NOT_OF_A_STEP = ("epochs", "mse_epochs", "lr", "lr_milestones", "schedule", "warmup", "weight_decay", "limit_batches")
 """Settings of a training that do not change the time of a step."""
 
 

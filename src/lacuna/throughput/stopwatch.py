@@ -87,6 +87,7 @@ def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
     from lacuna import plugins
     from lacuna.runs.recipe import Recipe
     from lacuna.runs.settings import Settings
+    from lacuna.tasks.common.precision import default_type
     from lacuna.training.loading import make_task, on_cuda, open_data
     from lacuna.training.speed import set_speed
 
@@ -101,13 +102,13 @@ def _timed(request: TimingRequest, pipe: Connection) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     # the recipe was planned by this command, which checked that its packages may be imported
     named = {name for each in recipe.graph() for name, _ in plugins.outside_types(each.config)}
-    with plugins.permit(named - set(plugins.NETWORKS)):
-        data = open_data(recipe, settings)
-        task = make_task(recipe, settings, data, untrained=True)
-    task.cache_folder = None  # every request starts without caches
-    set_speed(task, recipe, settings)
-    timer = StepTimer(task, pipe, request.seconds, cuda)
-    with contextlib.suppress(TimeUp):
+    with default_type(recipe.config), contextlib.suppress(TimeUp):
+        with plugins.permit(named - set(plugins.NETWORKS)):
+            data = open_data(recipe, settings)
+            task = make_task(recipe, settings, data, untrained=True)
+        task.cache_folder = None  # every request starts without caches
+        set_speed(task, recipe, settings)
+        timer = StepTimer(task, pipe, request.seconds, cuda)
         if request.mode == "by hand":
             _by_hand(task, timer, request.seconds)
         else:

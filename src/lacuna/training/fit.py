@@ -24,13 +24,15 @@ from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.common import distributed
 from lacuna.tasks.common.models import save_weights
+from lacuna.tasks.common.precision import default_type
 from lacuna.training.loading import make_task, on_cuda, open_data
 from lacuna.training.loggers import DiskLogger
 from lacuna.training.measure import measure
 from lacuna.training.mirrors.run_mirrors import RunMirrors, mirrored
+from lacuna.training.profiling import announce_profile, make_profiler
 from lacuna.training.progress import QUIET_TRAINER, Progress, quiet_lightning
 from lacuna.training.resume import Resume
-from lacuna.training.speed import set_speed
+from lacuna.training.speed import determinism, set_speed
 from lacuna.training.synced_norm import SyncedNorms
 from lacuna.training.watch import Watch
 
@@ -45,6 +47,11 @@ def perform(recipe: Recipe, settings: Settings) -> None:
     Raises:
         LacunaError: a metric is not finite, or the results cannot be stored.
     """
+    with default_type(recipe.config), determinism(settings):
+        _perform(recipe, settings)
+
+
+def _perform(recipe: Recipe, settings: Settings) -> None:
     folder = RunFolder.of(settings.output, recipe)
     quiet_lightning()
     torch.manual_seed(recipe.config["seed"])
@@ -70,6 +77,7 @@ def _train(recipe: Recipe, settings: Settings, folder: RunFolder, mirrors: RunMi
     else:  # it is fitted, not trained by steps
         task.to(data.device)
         task.prepare()
+    announce_profile(settings, folder.path, trained=bool(recipe.training))
     distributed.on_first_rank(lambda: _store_results(task, data, folder))
     mirrors.conclude()
 
@@ -126,6 +134,7 @@ def _trainer(
             **_devices(settings),
             max_epochs=recipe.training["epochs"],
             precision=recipe.config["precision"],
+            profiler=make_profiler(settings, resume.path.parents[1]),
             logger=loggers,
             callbacks=callbacks,
             limit_val_batches=0,

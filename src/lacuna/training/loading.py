@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lacuna.config.training_options import LIMIT
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.registry import build, find
@@ -46,6 +47,7 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
         batch_size=recipe.training.get("batch_size", eval_batch_size) // ranks,
         eval_batch_size=eval_batch_size,
         seed=config["seed"],
+        most_batches=recipe.training.get(LIMIT),
         device=device,
         resident_bytes=int(_bytes(settings, "resident_gb", 8)),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ COMPILE_FROM = 1_000_000
 
 
 def check_speed(settings: Settings) -> None:
-    """Check ``trainer.step``, ``tf32``, ``channels_last`` and ``compile``.
+    """Check ``trainer.step``, ``tf32``, ``channels_last``, ``compile`` and ``deterministic``.
 
     Raises:
         LacunaError: a value is none of the choices.
@@ -30,6 +32,7 @@ def check_speed(settings: Settings) -> None:
         ("tf32", SWITCHES[1:]),
         ("channels_last", SWITCHES),
         ("compile", SWITCHES),
+        ("deterministic", (False, True, "warn")),
     ):
         value = settings.option(key, choices[0])
         if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
@@ -57,6 +60,29 @@ def set_speed(task: Task, recipe: Recipe, settings: Settings) -> None:
     if _on(settings.option("compile", "auto"), cuda and _steps(recipe, settings) >= COMPILE_FROM):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str((settings.output / ".cache" / "compiled").resolve()))
         task.model.compile()
+
+
+@contextmanager
+def determinism(settings: Settings) -> Iterator[None]:
+    """With ``trainer.deterministic``, torch uses deterministic algorithms only, or (``warn``) names the others.
+
+    Without it torch is left as it is. On the CPU all operations of our methods are deterministic anyway.
+    """
+    asked = settings.option("deterministic", False)
+    if not asked:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    # read when CUDA's library of matrix products starts; other values than these two make torch refuse
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=asked == "warn")
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
 def _on(value: Any, automatic: bool) -> bool:

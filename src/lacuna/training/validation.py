@@ -13,14 +13,16 @@ from torch import nn
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.registry import find
+from lacuna.runs.precision import HALF_SCALED
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
 from lacuna.tasks.base import Task
 from lacuna.tasks.common.held_out import hold_out_scheme
 from lacuna.tasks.common.models import Sizes, build_model
 from lacuna.tasks.common.sample_fid import check_labels
-from lacuna.training.loading import devices_of, open_data
+from lacuna.training.loading import devices_of, on_cuda, open_data
 from lacuna.training.measure import open_measurement
+from lacuna.training.profiling import check_profiler
 from lacuna.training.speed import check_speed
 
 MOST_PARAMETERS = 1_000_000_000
@@ -35,6 +37,7 @@ def validate(recipe: Recipe, settings: Settings) -> None:
         LacunaError: a mistake that would have stopped the run later.
     """
     check_speed(settings)
+    check_profiler(settings)
     if recipe.measured:
         open_measurement(recipe, settings)
         return
@@ -50,6 +53,8 @@ def validate(recipe: Recipe, settings: Settings) -> None:
 def _validated_data(recipe: Recipe, settings: Settings) -> IncompleteData:
     """The data of one recipe, checked: its splits, batches, masks and labels."""
     _check_devices(recipe, settings)
+    if recipe.config["precision"] == HALF_SCALED and not on_cuda(settings):
+        raise LacunaError(f"precision={HALF_SCALED} needs a GPU, and this run is on the CPU: use bf16-mixed.")
     data = open_data(recipe, settings)
     for split in ("train", "test", *(["validation"] if data.has_validation else [])):
         data.positions(split)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from typing import Any
 
 from lacuna import plugins
@@ -14,6 +15,8 @@ from lacuna.runs.prepare import prepare_data
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
+from lacuna.runs.title import run_title
+from lacuna.runs.trial import trial_config, trial_steps
 
 
 @plugins.permitting
@@ -26,20 +29,51 @@ def main(config: dict[str, Any]) -> int:
     Raises:
         LacunaError: a mistake the user can mend.
     """
+    if trial_steps(config):
+        return _try(config)
     recipe = resolve(config, prepare_data(config))
     if notice := outdated_notice(config["output"]):
         print(notice, file=sys.stderr, flush=True)
     environment.check_threads(config["trainer"]["threads"])
     settings = Settings.of(config)
     folder = RunFolder.of(settings.output, recipe)
-    if not folder.finished_before():
+    if folder.finished_before():
+        if settings.option("profiler", None):
+            print("trainer.profiler: nothing is trained, so nothing is profiled", flush=True)
+    else:
         _print_archived(recipe, config)
         _train(recipe, settings, config["trainer"]["threads"])
     if settings.mirrors.names:
         _mirror(recipe, settings)
-    print(text_table([{"metric": name, "value": f"{value:.4f}"} for name, value in folder.metrics["metrics"].items()]))
+    _print_metrics(folder)
     print(f"run folder: {folder.path}")
     return 0
+
+
+def _try(config: dict[str, Any]) -> int:
+    """Take a few steps of every training, evaluate and draw, in a folder that is removed afterwards."""
+    steps, fingerprint = trial_steps(config), prepare_data(config)
+    environment.check_threads(config["trainer"]["threads"])
+    with tempfile.TemporaryDirectory(prefix="lacuna-trial-") as output:
+        tried = trial_config(config, fingerprint, output)
+        recipe, settings = resolve(tried, fingerprint), Settings.of(tried)
+        print(
+            f"a trial: {steps} step{'s' * (steps > 1)} of every training; nothing is kept, and nothing is logged",
+            flush=True,
+        )
+        _train(recipe, settings, config["trainer"]["threads"])
+        folder = RunFolder.of(settings.output, recipe)
+        _print_metrics(folder)
+        pictures = ", ".join(path.name for path in sorted(folder.pictures.glob("*.png"))) or "none"
+        for each in reversed(list(recipe.graph())):
+            how = f"{steps} step{'s' * (steps > 1)}" if each.training.get("lr") else "fitted"
+            print(f"tried: {run_title(each)}: {how}, evaluated")
+    print(f"pictures drawn: {pictures}; the numbers above mean nothing, and all of it is deleted")
+    return 0
+
+
+def _print_metrics(folder: RunFolder) -> None:
+    print(text_table([{"metric": name, "value": f"{value:.4f}"} for name, value in folder.metrics["metrics"].items()]))
 
 
 def _train(recipe: Recipe, settings: Settings, threads: int | None) -> None:

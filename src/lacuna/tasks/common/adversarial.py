@@ -14,7 +14,7 @@ from lacuna.data.incomplete import Batch
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
-from lacuna.tasks.common.optimizers import Adam, set_rate
+from lacuna.tasks.common.optimizers import make_optimizer, set_rate
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.common.wgan import frozen
 from lacuna.tasks.impute import ImputeTask
@@ -66,13 +66,13 @@ class AdversarialTask(ImputeTask):
     # ------------------------------------------------------------------ training
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam for all critics and one for all generators; Adam treats every weight separately."""
+        """One for all critics and one for all generators, by default Adam, which treats every weight separately."""
         of_critics = {id(weight) for critic in self.critics for weight in critic.parameters()}
         weights = list(self.model.named_parameters())
         made: list[torch.optim.Optimizer] = []
         for critic in (True, False):
             chosen = [(name, weight) for name, weight in weights if (id(weight) in of_critics) == critic]
-            made.append(Adam(self.groups(chosen), betas=BETAS))
+            made.append(make_optimizer(self.training_spec, self.groups(chosen), BETAS))
         return made
 
     def groups(self, weights: list[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ class AdversarialTask(ImputeTask):
 
     def begin_batch(self, number: int, size: int) -> Hashable | None:
         """Whether critics learn, whether generators learn; None for an incomplete batch."""
-        full = max(1, len(self.train_images) // self.batch_size)
+        full = min(max(1, len(self.train_images) // self.batch_size), self.batches_of_epoch)
         if number >= full:
             return None
         turn = self.current_epoch * full + number

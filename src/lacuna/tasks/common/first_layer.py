@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lacuna.data.incomplete import EvalBatch
 from lacuna.files import replacing
 from lacuna.layers.stem import Encoding, MisConvStem, Stem
-from lacuna.mfa import MFA
+from lacuna.mfa import MFA, widened
 
 
 @torch.no_grad()
@@ -33,12 +33,12 @@ def first_layer(stem: Stem, batch: EvalBatch, encoding: Encoding, features: Tens
         ReLU(conv(filled)). By Jensen's inequality the exact features are at least those, and equal where a window has
         no missing pixel.
     """
-    observed, mask = batch.observed[:1].float(), batch.mask[:1]
-    found = {"truth": batch.truth[:1], "observed": observed, "mask": mask, "features": features[:1].float()}
+    observed, mask = batch.observed[:1], batch.mask[:1]
+    found = {"truth": batch.truth[:1], "observed": observed, "mask": mask, "features": widened(features[:1])}
     if isinstance(encoding, MFA):  # "filled" is the name in files of earlier versions
-        found["filled"] = torch.where(mask, observed, encoding.expectation()[:1].float())
+        found["filled"] = torch.where(mask, observed, widened(encoding.expectation()[:1]))
     elif encoding is not None:
-        found["filled"] = torch.where(mask, observed, encoding[:1].float())
+        found["filled"] = torch.where(mask, observed, widened(encoding[:1]))
     if isinstance(stem, MisConvStem):
         found["features_of_mean"] = nn.Conv2d.forward(stem.conv, found["filled"]).relu()
     return {name: part[0] for name, part in found.items()}

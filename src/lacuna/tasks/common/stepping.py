@@ -60,6 +60,19 @@ class Stepping(pl.LightningModule, ABC):
     def batch_size(self) -> int:
         """Images of a full training batch (over all ranks)."""
 
+    @property
+    def rate_changes(self) -> bool:
+        """Whether the learning rate changes from batch to batch."""
+        return False
+
+    def rate(self) -> float:
+        """The learning rate of the next step, where it changes."""
+        raise NotImplementedError(f"{type(self).__name__} has no schedule of learning rates.")
+
+    def set_rate(self, lr: float) -> None:
+        """Set the learning rate of the next steps, on the device where a graph reads it there."""
+        raise NotImplementedError(f"{type(self).__name__} has no schedule of learning rates.")
+
     @abstractmethod
     def step(self, batch: Batch, kind: Hashable) -> Tensor:
         """Update the weights on one batch, or on this rank's share of it; returns the loss, detached.
@@ -125,10 +138,12 @@ class Stepping(pl.LightningModule, ABC):
         """
         loss, before, progress, steps = None, self.batches_done, self._progress, self.steps
         # ranks have to save checkpoints after the same batch
-        alone = distributed.ranks() == 1
+        alone, scheduled = distributed.ranks() == 1, self.rate_changes
         end = time.monotonic() + (CHUNK_SECONDS if alone else 0)
         with steps.together():
             for number, positions in chunk:
+                if scheduled:
+                    self.set_rate(self.rate())
                 kind = self.begin_batch(number, len(positions))
                 if kind is not None:
                     loss = steps(positions, kind)

@@ -13,8 +13,9 @@ from lacuna.data.incomplete import Batch
 from lacuna.data.module import IncompleteData
 from lacuna.errors import LacunaError
 from lacuna.imputers.mcflow import MCFlow
+from lacuna.runs.precision import HALF_SCALED
 from lacuna.runs.recipe import Recipe
-from lacuna.tasks.common.optimizers import Adam
+from lacuna.tasks.common.optimizers import make_optimizer
 from lacuna.tasks.common.running_mean import RunningMean
 from lacuna.tasks.impute import ImputeTask
 from lacuna.tasks.mcflow.imputed_set import ImputedSet
@@ -58,6 +59,10 @@ class TrainMCFlow(ImputeTask):
     def check(cls, recipe: Recipe, data: IncompleteData) -> None:
         """Check the settings of the training, besides those of every imputer's run."""
         super().check(recipe, data)
+        if recipe.config["precision"] == HALF_SCALED:
+            raise LacunaError(
+                f"precision={HALF_SCALED} scales one loss, and this method has two with one gradient: use bf16-mixed."
+            )
         Schedule(recipe.training)
         AlternatingStep(recipe.training, math.prod(data.shape))
 
@@ -70,9 +75,9 @@ class TrainMCFlow(ImputeTask):
     # ------------------------------------------------------------------ training
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Two Adam optimisers: of the flow, and of the network between its latent values."""
+        """Two optimisers, by default Adam: of the flow, and of the network between its latent values."""
         networks = (self.model.flow, self.model.net)
-        return [Adam(each.parameters(), lr=self.training_spec["lr"]) for each in networks]
+        return [make_optimizer(self.training_spec, each.parameters()) for each in networks]
 
     def not_capturable(self) -> str | None:
         """Also where the imputed images are in host memory."""
