@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from lacuna import imputers as imputers
     from lacuna import metrics as metrics
@@ -39,7 +41,7 @@ _WHERE = {
 }
 _MODULES = {"masks": "lacuna.data.masks", "metrics": "lacuna.metrics", "imputers": "lacuna.imputers"}
 
-__all__ = [*_WHERE, *_MODULES]
+__all__ = [*_WHERE, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

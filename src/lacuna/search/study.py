@@ -10,6 +10,7 @@ uninterrupted one.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from filelock import FileLock, Timeout
 
 from lacuna import files
 from lacuna.errors import LacunaError
+from lacuna.extras import require
+from lacuna.program import command_text
 from lacuna.search.problem import Problem
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
@@ -84,7 +87,7 @@ class Study:
                 lock.acquire(timeout=0)
             except Timeout as error:
                 raise LacunaError(
-                    f"Another sweep.py is running in {folder}: wait for it, or stop it first"
+                    f"Another sweep is running in {folder}: wait for it, or stop it first"
                     " (executor=ray does several runs at a time)."
                 ) from error
         try:
@@ -194,9 +197,8 @@ class _NoLock:
 
 
 def _quiet_optuna() -> Any:
-    import optuna
-    import optuna.storages.journal
-
+    optuna = require("optuna", "sweep", command_text("sweep"))
+    importlib.import_module("optuna.storages.journal")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
