@@ -6,7 +6,7 @@ The library part, importable without any configuration:
 * :class:`MisConv2d` and :class:`PartialConv2d`, first layers for incomplete images;
 * :func:`adapt`, which makes any CNN take (image, mask);
 * :func:`load`, the trained model of a finished run; :func:`results`, the metrics of all finished runs;
-* :mod:`masks`, :mod:`metrics` and :mod:`imputers`.
+* :mod:`masks`, :mod:`metrics` and :mod:`imputers`: ``from lacuna.imputers import Linear, KNN``.
 
 Names are imported on first use, so that ``import lacuna`` is fast.
 """
