@@ -22,7 +22,7 @@ from lacuna.verbs.command import CRASHED, DONE
 
 @plugins.permitting
 def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = CONFIGS) -> int:
-    """Search until ``trials`` trials are finished.
+    """Search until ``trials`` trials are finished or pruned.
 
     Args:
         config: the composed configuration.
@@ -47,7 +47,7 @@ def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = C
         stopped = run_trials(problem, study, executor, wanted)
         print_results(problem, study, words)
         _mirror(problem, study)
-        missing = wanted - len(study.of_state(FINISHED))
+        missing = wanted - study.ended
     if missing <= 0:
         return DONE
     reason = f": {stopped}" if stopped else ""
