@@ -97,6 +97,8 @@ def test_a_run_in_an_empty_folder(binaries: Path, tmp_path: Path) -> None:
     assert said.returncode == 0 and "runs: " in said.stdout, said.stderr
     said = run([binaries / "lacuna", "train", "data=mnist", "data.download=false"], tmp_path)
     assert said.returncode == 2 and "run `lacuna prepare mnist --root outputs/data`" in said.stderr
+    said = run([binaries / "lacuna", "train", "experiment=digits_zero", "--cfg", "job", "--package", "net"], tmp_path)
+    assert said.returncode == 0 and "hidden: 32" in said.stdout, said.stderr
     code = "import lacuna; print(lacuna.__file__, type(lacuna.load('digits-square-dmfa')).__name__)"
     said = run([binaries / "python", "-c", code], tmp_path)
     assert said.returncode == 0 and said.stdout.startswith(str(binaries.parent / "lib")), said.stderr
