@@ -62,7 +62,22 @@ def test_everything_else_works_without_them(tmp_path: Path) -> None:
         (
             "wandb",
             ["train", "experiment=digits_zero", "budget=smoke", "logger=wandb"],
-            "logger=wandb needs the package wandb: pip install",
+            "logger=wandb needs the package wandb: pip install 'lacuna-images[wandb]'.",
+        ),
+        (
+            "tensorboard",
+            ["train", "experiment=digits_zero", "budget=smoke", "logger=tensorboard"],
+            "logger=tensorboard needs the package tensorboard: pip install 'lacuna-images[tensorboard]'.",
+        ),
+        (
+            "mlflow",
+            ["train", "experiment=digits_zero", "budget=smoke", "logger=mlflow"],
+            "logger=mlflow needs the package mlflow: pip install 'lacuna-images[mlflow]'.",
+        ),
+        (
+            "timm",
+            ["train", "experiment=digits_zero", "budget=smoke", "net=timm"],
+            "A network of timm needs the package timm: pip install 'lacuna-images[timm]'.",
         ),
     ],
 )
