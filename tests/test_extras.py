@@ -20,7 +20,7 @@ def test_a_missing_package_is_one_sentence_with_the_command():
     with pytest.raises(LacunaError) as caught:
         extras.require("lacuna_no_such_package.part", "ray", "executor=ray")
     assert str(caught.value) == (
-        f"executor=ray needs the package lacuna_no_such_package: pip install '{extras.DISTRIBUTION}[ray]'."
+        f"executor=ray needs the package lacuna-no-such-package: pip install '{extras.DISTRIBUTION}[ray]'."
     )
     assert not extras.installed("lacuna_no_such_package")
 
@@ -28,7 +28,7 @@ def test_a_missing_package_is_one_sentence_with_the_command():
 def test_a_package_that_breaks_at_its_import_says_why(monkeypatch, tmp_path):
     (tmp_path / "lacuna_half_installed.py").write_text("import lacuna_its_own_need")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(LacunaError, match=r"lacuna_half_installed \(No module named 'lacuna_its_own_need'\): pip "):
+    with pytest.raises(LacunaError, match=r"lacuna-half-installed \(No module named 'lacuna_its_own_need'\): pip "):
         extras.require("lacuna_half_installed", "ray", "executor=ray")
 
 

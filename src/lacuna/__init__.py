@@ -6,7 +6,7 @@ The library part, importable without any configuration:
 * :class:`MisConv2d` and :class:`PartialConv2d`, first layers for incomplete images;
 * :func:`adapt`, which makes any CNN take (image, mask);
 * :func:`load`, the trained model of a finished run; :func:`results`, the metrics of all finished runs;
-* :mod:`masks`, :mod:`metrics` and :mod:`imputers`.
+* :mod:`masks`, :mod:`metrics` and :mod:`imputers`: ``from lacuna.imputers import Linear, KNN``.
 
 Names are imported on first use, so that ``import lacuna`` is fast.
 """
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lacuna import imputers as imputers
@@ -39,7 +41,7 @@ _WHERE = {
 }
 _MODULES = {"masks": "lacuna.data.masks", "metrics": "lacuna.metrics", "imputers": "lacuna.imputers"}
 
-__all__ = [*_WHERE, *_MODULES]
+__all__ = [*_WHERE, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

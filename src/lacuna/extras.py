@@ -34,9 +34,10 @@ def require(module: str, extra: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
+        package = name.replace("_", "-")
         missing = isinstance(error, ModuleNotFoundError) and (error.name or name).partition(".")[0] == name
         reason = "" if missing else f" ({error})"
-        raise LacunaError(f"{what} needs the package {name}{reason}: {install(extra)}.") from error
+        raise LacunaError(f"{what} needs the package {package}{reason}: {install(extra)}.") from error
 
 
 def install(extra: str) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lacuna.errors import LacunaError
+from lacuna.extras import install
 
 GROUP = "lacuna.plugins"
 """The group of entry points by which an installed distribution announces its package."""
@@ -185,6 +186,8 @@ def found(package: str) -> ModuleSpec:
             spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         spec = None
+    if spec is None and package == "timm":
+        raise LacunaError(f"A network of timm needs the package timm: {install('timm')}.")
     if spec is None:
         raise LacunaError(f"There is no package {package}: install it, or add the folder that holds it to PYTHONPATH.")
     return spec

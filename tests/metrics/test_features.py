@@ -156,7 +156,7 @@ def test_inception_is_given_rgb_bytes(fidelity: None, weights: Path) -> None:
 
 def test_without_torch_fidelity_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
-    with pytest.raises(LacunaError, match=r"needs torch-fidelity .*: run `pip install 'lacuna\[fid\]'`"):
+    with pytest.raises(LacunaError, match=r"needs the package torch-fidelity: pip install 'lacuna-images\[fid\]'"):
         inception()
 
 

@@ -118,7 +118,7 @@ def test_a_journal_damaged_in_the_middle_is_one_sentence(make: Any) -> None:
 
 def test_one_process_at_a_time(make: Any) -> None:
     searched = make()
-    with Study.opened(searched), pytest.raises(LacunaError, match=r"Another sweep.py is running in .*executor=ray"):
+    with Study.opened(searched), pytest.raises(LacunaError, match=r"Another sweep is running in .*executor=ray"):
         trials(searched)
     assert trials(searched) == []
 

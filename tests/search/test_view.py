@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from lacuna.search.problem import Problem
-from lacuna.search.study import FINISHED, Trial
+from lacuna.search.study import FINISHED, PRUNED, Trial
 from lacuna.search.view import SweepView
 from tests.search.standin import problem
 
@@ -46,6 +46,16 @@ def test_elsewhere_a_line_a_trial(searched: Problem) -> None:
         "  of two lines",
         f"[5/6] trial 5: 0.5  {values}, ~10 min left",
     ]
+
+
+def test_pruned_trials_count_and_tell_their_last_value(searched: Problem) -> None:
+    out = io.StringIO()
+    with SweepView(searched, 0, 2, None, Console(file=out, width=40), clock=lambda: 0.0) as view:
+        view.pruned(Trial(0, RAW, PRUNED, 0.25, epochs=12))
+        view.pruned(Trial(1, RAW, PRUNED, epochs=1))
+    first, second = out.getvalue().splitlines()
+    assert first.startswith("[1/2] trial 0 pruned after 12 epochs: 0.25  lr=0.003123")
+    assert second.startswith("[2/2] trial 1 pruned after 1 epoch  lr=0.003123")
 
 
 def test_on_a_terminal_a_bar(searched: Problem) -> None:

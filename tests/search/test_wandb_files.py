@@ -13,6 +13,7 @@ from lacuna.config.compose import compose
 from lacuna.config.composer import Composer
 from lacuna.config.help import groups
 from lacuna.config.paths import CONFIGS
+from lacuna.search.pruner import REDUCTION, Rule
 from tests.runs.real import ROOT
 
 FILES = sorted((ROOT / "scripts" / "sweeps_wandb").glob("*.yaml"))
@@ -46,12 +47,24 @@ def test_the_agents_command_is_accepted(path: Path) -> None:
         assert words[:2] == ["python", "train.py"]
         config = compose(CONFIGS, "train", words[2:])
         assert config["logger"]["name"] == "wandb"
+        # one group a sweep, and the tags that sweep.py gives its runs
+        assert (config["logger"]["group"], config["logger"]["tags"]) == (sweep["name"], ["sweep", path.stem])
         for key, value in args["args"].items():
             assert Composer.has(config, key)
             found: Any = config
             for part in key.split("."):
                 found = found[part]
             assert found == value["value"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_bad_trials_end_early_by_the_rule_of_sweep_py(path: Path) -> None:
+    """The same rungs as ``search.pruner=hyperband search.pruner_epochs=3``, in the keys that W&B documents."""
+    sweep = read(path)
+    assert sweep["early_terminate"] == {"type": "hyperband", "min_iter": 3, "eta": REDUCTION}
+    search = yaml.safe_load((CONFIGS.main / "search" / path.name).read_text())
+    assert Rule.of(search) is None
+    assert Rule.of({**search, "pruner": "hyperband", "pruner_epochs": 3}) is not None
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -226,4 +226,4 @@ def test_what_stands_behind_two_dashes_is_for_the_runs(monkeypatch, capsys):
     assert verb("reproduce", "x:y")(["table=demo"]) == 0
     assert seen == [["stem.formula=paper", "mask=noise"], []]
     assert verb("train", "x:y")(["seed=1", "--", "stem.formula=paper"]) == 2
-    assert "train.py takes nothing behind '--'" in capsys.readouterr().err
+    assert "train takes nothing behind '--'" in capsys.readouterr().err

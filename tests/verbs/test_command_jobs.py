@@ -22,6 +22,7 @@ def run(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[li
         return codes[len(commands) - 1]
 
     monkeypatch.setattr(jobs, "spawn", spawn)
+    monkeypatch.setattr(sys, "argv", ["train.py", *JOBS])
     return verb("train", "x:y")(JOBS), commands
 
 
@@ -29,7 +30,7 @@ def test_every_job_is_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     code, commands = run([DONE, DONE, DONE], monkeypatch)
     assert code == DONE
     assert [words[2:] for words in commands] == [["experiment=digits_zero", f"seed={seed}"] for seed in range(3)]
-    assert all(words[:2] == [sys.executable, sys.argv[0]] for words in commands)
+    assert all(words[:2] == [sys.executable, "train.py"] for words in commands)
     assert "[3/3] experiment=digits_zero seed=2" in capsys.readouterr().err
 
 

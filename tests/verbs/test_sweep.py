@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import yaml
 
-from lacuna.config.compose import compose
+from lacuna.config.compose import compose, split_overrides
 from lacuna.config.help import examples, usage
 from lacuna.config.jobs import jobs
 from lacuna.config.paths import CONFIGS
 from lacuna.runs.folder import RunFolder
 from lacuna.search.problem import Problem
-from lacuna.search.study import FINISHED, JOURNAL, Study
+from lacuna.search.study import FINISHED, JOURNAL, PRUNED, Study
 from lacuna.verbs.command import verb
 from tests.runs.real import ROOT, train
 from tests.search.standin import trials
@@ -181,6 +181,30 @@ def test_trials_that_fail_are_named_and_make_it_fail(digits_root: Path, tmp_path
     assert "Failed trials" in page and "lower net.training.lr" in page
 
 
+@pytest.mark.slow
+def test_a_bad_trial_is_stopped_and_its_run_can_go_on(digits_root: Path, tmp_path: Path, capsys: Any) -> None:
+    """Trial 0 learns; the next one hardly does, for its rate is at most a tenth of a millionth."""
+    fixed = ["stem=zero", "net.training.batch_size=24", "net.hidden=32", "net.dropout=0", "search.pruner=median"]
+    fixed += ["net.training.epochs=300", "budget.classify.max_epochs=300", "net.training.lr_milestones=[]"]
+    rule = ["search.pruner_trials=1", "search.pruner_epochs=20"]
+    space = "search.parameters={net.training.lr: {low: 1.0e-10, high: 1.0e-3}}"
+    every = words(digits_root, tmp_path / "out", "trials=2", *fixed, *rule, space)
+    code, out, err = run(*every)
+    assert code == 0, err
+    searched = Problem.of(compose(CONFIGS, "sweep", every), split_overrides(CONFIGS, every)[1])
+    first, second = trials(searched)
+    assert (first.state, second.state) == (FINISHED, PRUNED) and "trial 1 pruned after" in err
+    folder = RunFolder.of(searched.settings.output, searched.recipes(second.raw)[0])
+    assert not folder.finished and json.loads((folder.path / "status.json").read_text())["state"] == "interrupted"
+    before = (folder.path / "metrics.jsonl").read_text().splitlines()
+    assert 20 <= second.epochs <= len(before) < 300
+    assert json.loads(before[second.epochs - 1])["validation/accuracy"] == pytest.approx(second.value)
+    command = next(line for line in out.splitlines() if line.startswith("python train.py "))
+    value = f"net.training.lr={searched.values(second.raw)['net.training.lr']!r}"
+    assert train(*[word for word in shlex.split(command)[2:] if not word.startswith("net.training.lr=")], value) == 0
+    assert folder.finished and (folder.path / "metrics.jsonl").read_text().splitlines()[: len(before)] == before
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -191,6 +215,7 @@ def test_trials_that_fail_are_named_and_make_it_fail(digits_root: Path, tmp_path
         (("search.metric=test/accuracy",), "would select by test images"),
         (("net.training.learning=1",), "Unknown key 'net.training.learning'"),
         (("executor.cpus=4096",), "executor.cpus=4096"),
+        (("search.pruner=best",), "search.pruner=best must be median, hyperband or null"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from pathlib import Path
 
 from lacuna.config.folders import Configs, read_yaml
+from lacuna.program import command_text
 
 EXAMPLE = "digits_misconv"
 
@@ -93,9 +95,9 @@ def usage(config_name: str, configs: Configs) -> str:
     """The whole help text of a verb."""
     width = min(shutil.get_terminal_size().columns, 110)
     about = heading(configs.file(config_name))
-    parts = [f"usage: python {config_name}.py [-m] [--cfg] [group=choice ...] [key=value ...]"]
+    parts = [f"usage: {command_text(config_name)} [-m] [--cfg] [group=choice ...] [key=value ...]"]
     if about:
-        parts.append("\n".join(about))
+        parts.append(_as_typed("\n".join(about)))
     chosen = verb_groups(config_name, configs)
     for group in chosen:
         names = configs.options(group)
@@ -115,7 +117,12 @@ def examples(config_name: str, configs: Configs) -> list[str]:
         names = configs.options("experiment")
         example = f"experiment={EXAMPLE if EXAMPLE in names else names[0]}"
         lines = (example, f"{example} --cfg", f"-m {example} seed=0,1,2")
-    return [f"python {config_name}.py {line}" for line in lines]
+    return [f"{command_text(config_name)} {line}" for line in lines]
+
+
+def _as_typed(text: str) -> str:
+    """Commands as config files write them, ``python train.py``, in the form that works here."""
+    return re.sub(r"\bpython (\w+)\.py\b", lambda found: command_text(found[1]), text)
 
 
 def _wrapped(title: str, names: list[str], width: int) -> str:

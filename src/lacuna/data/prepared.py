@@ -25,6 +25,7 @@ import numpy as np
 
 from lacuna import files
 from lacuna.errors import LacunaError
+from lacuna.program import command_text
 
 SPLITS = ("train", "validation", "test")
 _RECORD = "provenance.json"
@@ -157,7 +158,7 @@ class PreparedData:
         if name.startswith(("arrays-", "folder-")):  # made from the user's own files by every command that uses them
             return LacunaError(f"{self.folder / file} is {how}: delete {self.folder} and run the command again.")
         return LacunaError(
-            f"{self.folder / file} is {how}: run `python scripts/prepare.py {name} --root {root} --force` "
+            f"{self.folder / file} is {how}: run `{command_text('prepare')} {name} --root {root} --force` "
             "(with the same --train/--test/--reader options if the set was made from arrays)."
         )
 

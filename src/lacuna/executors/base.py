@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import ClassVar
 
 from lacuna.errors import LacunaError
 from lacuna.runs.folder import RunFolder
@@ -129,6 +130,16 @@ class Executor(ABC):
     @abstractmethod
     def wait(self, timeout: float) -> list[Outcome]:
         """Outcomes of the jobs that have ended; waits up to ``timeout`` seconds for the first."""
+
+    cancels: ClassVar[bool] = False
+    """Whether :meth:`cancel` can stop a single job."""
+
+    def cancel(self, identity: str) -> None:
+        """Ask one submitted job to save its state and stop; returns at once.
+
+        :meth:`wait` then gives its outcome: interrupted, or done. Others go on, and more may be submitted.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def stop(self) -> None:

@@ -88,7 +88,7 @@ class Inline(Executor):
         """Send the job to the worker; starts one if there is none."""
         if self._job is not None:
             raise RuntimeError("one job at a time")
-        self._job, self._deaths = job, 0
+        self._job, self._deaths, self._stop_sent = job, 0, None
         self._send(job)
 
     def wait(self, timeout: float) -> list[Outcome]:
@@ -128,6 +128,13 @@ class Inline(Executor):
             self._stop_sent = time.monotonic()
             if process is not None and process.pid is not None and process.is_alive():
                 os.kill(process.pid, signal.SIGINT)
+
+    cancels = True
+
+    def cancel(self, identity: str) -> None:
+        """Stop the worker's job, if it is this one; the next job gets a new worker."""
+        if self._job is not None and self._job.identity == identity:
+            self.stop()
 
     def dismiss(self) -> None:
         """Let an idle worker end; returns at once. A second is what Python needs to end a process that has torch."""

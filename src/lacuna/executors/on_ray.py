@@ -85,6 +85,7 @@ class OnRay(Executor):
         self._markers: dict[Path, Path] = {}
         self._stop_sent: float | None = None
         self._stopped: list[Outcome] = []
+        self._cancelled: set[str] = set()
 
     def resources(self, devices: int) -> Resources:
         """``cpus`` for each process, and one whole GPU each for a run of several processes.
@@ -133,6 +134,7 @@ class OnRay(Executor):
         folders = replace(folders, output=folders.output.absolute(), data_root=folders.data_root.absolute())
         self._write_marker(folders.output)
         self._requests.add(job.resources)
+        self._cancelled.discard(job.identity)
         self._queue.append((time.monotonic(), replace(job, settings=folders)))
         self._assign()
 
@@ -154,6 +156,18 @@ class OnRay(Executor):
             if outcomes or not ready:
                 self._assign()
                 return outcomes
+
+    cancels = True
+
+    def cancel(self, identity: str) -> None:
+        """Interrupt this job; if it is queued, it does not start."""
+        self._cancelled.add(identity)
+        for entry in [entry for entry in self._queue if entry[1].identity == identity]:
+            self._queue.remove(entry)
+            self._stopped.append(Outcome.stopped(identity))
+        for worker in self._workers:
+            if worker.job is not None and worker.job.identity == identity:
+                self._cluster.interrupt(str(worker.node), int(worker.pid or 0))
 
     def stop(self) -> None:
         """Interrupt the running jobs, once; queued jobs do not start."""
@@ -250,7 +264,7 @@ class OnRay(Executor):
         job = worker.job or next((job for _, job in self._queue if job.resources == worker.resources), None)
         if job is None:
             return None
-        if self._stop_sent is not None:  # it stopped before it could answer
+        if self._stop_sent is not None or job.identity in self._cancelled:  # it stopped before it could answer
             return Outcome.stopped(job.identity)
         self._losses[job.identity] += 1
         losses = self._losses[job.identity]

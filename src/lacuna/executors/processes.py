@@ -110,6 +110,13 @@ class Processes(Executor):
             if ended or time.monotonic() >= until:
                 return ended
 
+    cancels = True
+
+    def cancel(self, identity: str) -> None:
+        """Ask the worker of this job to stop."""
+        for worker in self._workers:
+            worker.cancel(identity)
+
     def stop(self) -> None:
         """Ask all busy workers to stop."""
         for worker in self._workers:

@@ -20,6 +20,7 @@ from typing import Any
 
 from lacuna.errors import LacunaError
 from lacuna.executors.cluster_capacity import Node
+from lacuna.extras import require
 
 REFRESH = 5.0
 """Seconds after which the list of machines is read again; a cluster may grow."""
@@ -63,7 +64,7 @@ class Cluster:
             if self.address is None:
                 require_token()
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray = importlib.import_module("ray")
+            ray = require("ray", "ray", "executor=ray")
             if not ray.is_initialized():
                 self._init(ray)
                 self._started_ours = True

@@ -111,6 +111,19 @@ class Schedule:
             ended += self._handle(outcome)
         return ended
 
+    def cancel(self, identity: str) -> None:
+        """Give up one job: it does not start, or is asked to save its state and stop. It ends as interrupted, or done.
+
+        Nothing else may need it.
+        """
+        task = self.tasks[identity]
+        if task.state == RUNNING:
+            self.executor.cancel(identity)
+        elif not task.final:
+            if identity in self._ready:
+                self._ready.remove(identity)
+            self._end(task, INTERRUPTED, "it was given up")
+
     def stop(self) -> None:
         """Start no more jobs; ask the running ones to save their state and stop. :meth:`advance` until none is active.
 

@@ -74,6 +74,7 @@ class SharedCards(Executor):
         self._workers: list[CardWorker] = []
         self._jobs: dict[str, Job] = {}
         self._again: deque[Job] = deque()
+        self._given_up: list[Outcome] = []
         self._known: Measurements | None = None
         self._stopped = False
         self._usual = max(1, min(GPU_RUNS, cores() // max(1, len(names))))
@@ -136,6 +137,8 @@ class SharedCards(Executor):
         """Outcomes of the jobs that have ended, or of the first that ends in time."""
         until = time.monotonic() + timeout
         while True:
+            if self._given_up:
+                return [self._given_up.pop()]
             if self._stopped and self._again:
                 return [self._forget(self._again.popleft())]
             while self._again and self._room().find(1.0) is not None:
@@ -148,6 +151,16 @@ class SharedCards(Executor):
             ended = [outcome for process in busy for outcome in process.wait(0) if self._ends(outcome)]
             if ended or time.monotonic() >= until:
                 return ended
+
+    cancels = True
+
+    def cancel(self, identity: str) -> None:
+        """Ask the worker of this job to stop; a job that waits for a whole GPU ends at once."""
+        for worker in self._workers:
+            worker.process.cancel(identity)
+        for job in [job for job in self._again if job.identity == identity]:
+            self._again.remove(job)
+            self._given_up.append(self._forget(job))
 
     def stop(self) -> None:
         """Ask all busy workers to stop."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lacuna.errors import LacunaError
+from lacuna.extras import require
 from lacuna.mfa import full_precision
 
 LEVELS = 255
@@ -102,13 +103,7 @@ def inception(weights: Path | str | None = None) -> Features:
     Raises:
         LacunaError: torch-fidelity or the weights are missing; the message says what to do.
     """
-    try:
-        from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-    except ImportError as error:
-        raise LacunaError(
-            f"FID in Inception's features needs torch-fidelity ({error}): run `pip install 'lacuna[fid]'`, "
-            "or choose another feature net."
-        ) from error
+    fidelity = require("torch_fidelity.feature_extractor_inceptionv3", "fid", "FID in Inception's features")
     if weights is not None:
         read_tensors(weights, "Inception")  # torch-fidelity itself would execute code in the file
     try:

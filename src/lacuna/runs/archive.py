@@ -18,6 +18,7 @@ from lacuna import files
 from lacuna.config.key_values import read_key_values
 from lacuna.errors import LacunaError
 from lacuna.papers import CHANGED
+from lacuna.program import command_text
 from lacuna.runs.archive_record import ArchivedRun, archived_run, read_archived, record_of
 from lacuna.runs.finished import StoredRun
 from lacuna.runs.migration import migrate_record
@@ -87,7 +88,7 @@ def archive_runs(output: Path | str, results: Path | str, budgets: Iterable[str]
         elif version != VERSION:
             report.refused.append(
                 f"refused: {run.folder.path} is of recipe version {version}, not {VERSION}: "
-                "run `python scripts/migrate.py`."
+                f"run `{command_text('migrate')}`."
             )
         else:
             _archive(run, Path(results), report)

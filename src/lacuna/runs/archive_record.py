@@ -21,6 +21,7 @@ from typing import Any
 
 from lacuna import files
 from lacuna.errors import LacunaError
+from lacuna.program import command_text
 from lacuna.runs.finished import StoredRun, checked_evaluation
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import VERSION, Recipe
@@ -129,7 +130,7 @@ def archived_run(record: Any, place: str, file: Path = Path(), output: Path | st
         version = recipe.config["version"]
         if version != VERSION:
             raise LacunaError(
-                f"{place} is of recipe version {version}, not {VERSION}: run `python scripts/migrate.py`."
+                f"{place} is of recipe version {version}, not {VERSION}: run `{command_text('migrate')}`."
             )
         name = recipe.name
         if record["name"] != name or Path(name).name != name:

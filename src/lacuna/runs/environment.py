@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lacuna
 from lacuna.errors import LacunaError
 from lacuna.runs.machine import gpu_count
 
-PACKAGES = ("lacuna", "torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
 COMMIT = "LACUNA_COMMIT"
 """Environment variable with the commit of a copy of the source that has no repository."""
 
@@ -31,7 +32,7 @@ def describe() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"lacuna": lacuna.__version__, **{name: _version(name) for name in PACKAGES}},
         "platform": platform.platform(),
         "cpu": _cpu(),
         "threads": torch.get_num_threads(),

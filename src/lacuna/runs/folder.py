@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from lacuna import files
 from lacuna.errors import LacunaError
+from lacuna.program import command_text
 from lacuna.runs.recipe import VERSION, Recipe
 
 
@@ -67,7 +68,7 @@ class RunFolder:
 
     def _current(self) -> RunFolder:
         if self.outdated:
-            raise LacunaError(f"{self.path} is of an earlier version of the recipe: run `python scripts/migrate.py`.")
+            raise LacunaError(f"{self.path} is of an earlier version of the recipe: run `{command_text('migrate')}`.")
         return self
 
     @property
@@ -264,5 +265,5 @@ def outdated_notice(output: Path | str) -> str | None:
         return None
     return (
         f"note: {count} of the runs in {runs} are of an earlier version of the recipe and are not used: "
-        f"run `python scripts/migrate.py output={output}` to keep them."
+        f"run `{command_text('migrate')} output={output}` to keep them."
     )

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lacuna import program
 from lacuna.search.problem import Problem
 
 SWEEP_KEYS = ("search", "executor", "trials", "seeds")
@@ -38,7 +39,7 @@ def train_words(problem: Problem, raw: dict[str, Any], words: Iterable[str]) -> 
 
 def train_command(words: Sequence[str]) -> str:
     """The command line, quoted for a shell."""
-    return shlex.join(["python", "train.py", *words])
+    return shlex.join([*program.words("train"), *words])
 
 
 def override_value(value: Any) -> str:

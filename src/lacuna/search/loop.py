@@ -11,7 +11,8 @@ from lacuna.executors.schedule import BLOCKED, FAILED, INTERRUPTED, Schedule, Ta
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.recipe import Recipe
 from lacuna.search.problem import Problem
-from lacuna.search.study import FINISHED, RUNNING, Study, Trial
+from lacuna.search.pruner import Pruner
+from lacuna.search.study import RUNNING, Study, Trial
 from lacuna.search.view import SweepView
 
 TICK = 1.0
@@ -37,19 +38,29 @@ class Loop:
         study: its trials.
         schedule: does the runs; its executor is open.
         resources: of a run.
-        wanted: number of finished trials in the end.
+        wanted: number of finished and pruned trials in the end.
         view: shows what happens.
+        pruner: says which trials to stop; None: none.
     """
 
     def __init__(
-        self, problem: Problem, study: Study, schedule: Schedule, resources: Resources, wanted: int, view: SweepView
+        self,
+        problem: Problem,
+        study: Study,
+        schedule: Schedule,
+        resources: Resources,
+        wanted: int,
+        view: SweepView,
+        pruner: Pruner | None = None,
     ) -> None:
         self.problem, self.study, self.schedule = problem, study, schedule
-        self.resources, self.wanted, self.view = resources, wanted, view
+        self.resources, self.wanted, self.view, self.pruner = resources, wanted, view, pruner
         self.stopped: str | None = None
         """Why the sweep stopped although trials are missing; None if it did not."""
         self._running: list[RunningTrial] = []
         self._failures = 0
+        self._cancelled: set[str] = set()
+        """Identities of the runs of pruned trials."""
 
     def run(self) -> None:
         """Resume trials that a killed process left behind, then ask for the missing ones.
@@ -62,15 +73,19 @@ class Loop:
         while True:
             while self._may_ask():
                 self._start(self.study.ask())
-            if not self._running:
+            if not self._running and not self._saving():
                 return
             self.schedule.advance(TICK)
             for running in list(self._running):
                 self._check(running)
             self.view.tick(len(self._running))
 
+    def _saving(self) -> bool:
+        """Whether runs of pruned trials still save their states."""
+        return any(not self.schedule.tasks[identity].final for identity in self._cancelled)
+
     def _may_ask(self) -> bool:
-        if self.stopped or len(self.study.of_state(FINISHED)) + len(self._running) >= self.wanted:
+        if self.stopped or self.study.ended + len(self._running) >= self.wanted:
             return False
         unended = sum(not task.final for task in self.schedule.tasks.values())
         return unended < self.schedule.executor.slots
@@ -101,10 +116,12 @@ class Loop:
         return RunFolder.of(self.problem.settings.output, recipe).finished
 
     def _check(self, running: RunningTrial) -> None:
-        """Conclude a trial if its runs have ended."""
+        """Conclude a trial if its runs have ended, or if others did better."""
         tasks = [task for r in running.recipes if (task := self.schedule.tasks.get(r.identity)) is not None]
         ended = {state: [task for task in tasks if task.state == state] for state in (BLOCKED, INTERRUPTED, FAILED)}
-        if ended[BLOCKED] or ended[INTERRUPTED]:  # not because of its values: the next command resumes it
+        if any(task.job.identity in self._cancelled for task in ended[INTERRUPTED]):  # equal to a pruned one
+            self._prune(running)
+        elif ended[BLOCKED] or ended[INTERRUPTED]:  # not because of its values: the next command resumes it
             self._running.remove(running)
             self.stopped = self.stopped or self._obstacle((ended[BLOCKED] or ended[INTERRUPTED])[0])
         elif ended[FAILED]:
@@ -113,6 +130,19 @@ class Loop:
         elif all(task.final for task in tasks):
             self._running.remove(running)
             self._finish(running, trained=bool(tasks))
+        elif self.pruner is not None and self.pruner.stops(running.trial, running.recipes[0]):
+            self._prune(running)
+
+    def _prune(self, running: RunningTrial) -> None:
+        """Stop a trial; its runs keep their states, so that whoever wants them can resume them."""
+        self._running.remove(running)
+        for recipe in running.recipes:
+            task = self.schedule.tasks.get(recipe.identity)
+            if task is not None and not task.final:
+                self._cancelled.add(recipe.identity)
+                self.schedule.cancel(recipe.identity)
+        self._failures = 0
+        self.view.pruned(self.study.prune(running.trial))
 
     def _finish(self, running: RunningTrial, *, trained: bool) -> None:
         values = self.problem.result(running.recipes)
@@ -121,6 +151,8 @@ class Loop:
             self._fail(running.trial, f"{self.problem.metric} is {', '.join(map(str, values))}.")
             return
         self._failures = 0
+        if self.pruner is not None:
+            self.pruner.record(running.trial, running.recipes[0])
         self.study.tell(running.trial, mean)
         best = self.study.best
         is_best = best is not None and best.number == running.trial.number

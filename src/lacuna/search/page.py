@@ -11,7 +11,7 @@ from lacuna.drawing.html_page import Picture, Section, Table, Text, write_page
 from lacuna.errors import LacunaError
 from lacuna.search import pictures
 from lacuna.search.problem import Problem
-from lacuna.search.study import FAILED, FINISHED, Study, Trial
+from lacuna.search.study import FAILED, FINISHED, PRUNED, Study, Trial
 from lacuna.search.view import short_names, trial_values
 
 MOST_ROWS = 50
@@ -30,12 +30,13 @@ def write_sweep_page(problem: Problem, study: Study, command: str | None) -> Pat
     Args:
         command: the best trial as a command of ``train.py``.
     """
-    finished, failed = study.ranked(), study.of_state(FAILED)
-    lead = f"{len(finished)} finished trials"
+    finished, failed, pruned = study.ranked(), study.of_state(FAILED), study.of_state(PRUNED)
+    lead = f"{len(finished)} finished trials" + (f", {len(pruned)} pruned" if pruned else "")
     if finished:
         lead += f"; the best {problem.metric} is {finished[0].value:.5g} (trial {finished[0].number})"
     path = problem.folder / "index.html"
-    sections = [*_results(problem, study, command), *_plots(problem, study, finished), *_failures(problem, failed)]
+    sections = [*_results(problem, study, command), *_plots(problem, study, finished)]
+    sections += [*_pruned(problem, pruned), *_failures(problem, failed)]
     write_page(path, f"Sweep {problem.name}", sections, lead=lead + ".", footer=_footer(problem))
     return path
 
@@ -109,6 +110,17 @@ def _plots(problem: Problem, study: Study, finished: list[Trial]) -> list[Sectio
         )
     )
     return sections
+
+
+def _pruned(problem: Problem, pruned: list[Trial]) -> list[Section]:
+    if not pruned:
+        return []
+    rows: list[dict[str, Any]] = [
+        {"trial": str(t.number), "epochs": str(t.epochs), problem.metric: t.value, **trial_values(problem, t)}
+        for t in pruned
+    ]
+    caption = "Stopped because others did better after as many epochs; the value is the last one of the first run."
+    return [Table(rows, caption, "Pruned trials", digits=5)]
 
 
 def _failures(problem: Problem, failed: list[Trial]) -> list[Section]:

@@ -10,6 +10,7 @@ uninterrupted one.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from filelock import FileLock, Timeout
 
 from lacuna import files
 from lacuna.errors import LacunaError
+from lacuna.extras import require
+from lacuna.program import command_text
 from lacuna.search.problem import Problem
 
-RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+RUNNING, FINISHED, FAILED, PRUNED = "running", "finished", "failed", "pruned"
 JOURNAL, NAME = "optuna.log", "sweep"
 
 
@@ -33,8 +36,8 @@ class Trial:
     Args:
         number: index from 0.
         raw: proposed values by key, as Optuna has them.
-        state: running, finished or failed.
-        value: mean of the metric over the seeds, once finished.
+        state: running, finished, failed, or pruned (stopped because others did better).
+        value: mean of the metric over the seeds, once finished; of a pruned one the last value of its first run.
         error: why it failed.
         seconds: from its start to its end.
     """
@@ -45,6 +48,8 @@ class Trial:
     value: float | None = None
     error: str | None = None
     seconds: float | None = None
+    epochs: int = 0
+    """Epochs of its first run that were recorded, for pruning."""
 
 
 class Study:
@@ -84,7 +89,7 @@ class Study:
                 lock.acquire(timeout=0)
             except Timeout as error:
                 raise LacunaError(
-                    f"Another sweep.py is running in {folder}: wait for it, or stop it first"
+                    f"Another sweep is running in {folder}: wait for it, or stop it first"
                     " (executor=ray does several runs at a time)."
                 ) from error
         try:
@@ -103,6 +108,11 @@ class Study:
     def of_state(self, state: str) -> list[Trial]:
         """The trials that are running (here, or left by a killed process), finished or failed."""
         return [trial for trial in self.trials if trial.state == state]
+
+    @property
+    def ended(self) -> int:
+        """The number of finished and pruned trials."""
+        return sum(trial.state in (FINISHED, PRUNED) for trial in self.trials)
 
     @property
     def best(self) -> Trial | None:
@@ -132,26 +142,50 @@ class Study:
 
     def fail(self, trial: Trial, reason: str) -> None:
         """Record the failure of a trial."""
-        (frozen,) = (found for found in self._study.get_trials(deepcopy=False) if found.number == trial.number)
-        self._storage.set_trial_user_attr(frozen._trial_id, "error", reason)
+        self._storage.set_trial_user_attr(self._frozen(trial)._trial_id, "error", reason)
         self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
 
+    def report(self, trial: Trial, epochs: int, value: float, pruner: Any = None) -> bool:
+        """Record the metric of a running trial after some epochs; whether Optuna's pruner, if given, would stop it."""
+        self._storage.set_trial_intermediate_value(self._frozen(trial)._trial_id, epochs, value)
+        return pruner is not None and bool(pruner.prune(self._study, self._frozen(trial)))
+
+    def reported(self, trial: Trial) -> int:
+        """The last number of epochs that was reported for a trial; 0: none."""
+        return int(self._frozen(trial).last_step or 0)
+
+    def prune(self, trial: Trial) -> Trial:
+        """Record that a trial was stopped because others did better; the trial with its last value."""
+        self._study.tell(trial.number, state=self._optuna.trial.TrialState.PRUNED)
+        return self._trial(self._frozen(trial))
+
     # ------------------------------------------------------------------ internal
+
+    def _frozen(self, trial: Trial) -> Any:
+        (found,) = (found for found in self._study.get_trials(deepcopy=False) if found.number == trial.number)
+        return found
 
     def in_memory(self, sampler: Any = None, *, failures: bool = False) -> Any:
         """An Optuna study in memory with the trials in the present space.
 
         Args:
             sampler: None: Optuna's default.
-            failures: whether to include failed trials, as worse than all others.
+            failures: whether to include failed trials, as worse than all others, and pruned ones.
         """
         states = self._optuna.trial.TrialState
-        known = {RUNNING: states.RUNNING, FINISHED: states.COMPLETE} | ({FAILED: states.PRUNED} if failures else {})
+        known = {RUNNING: states.RUNNING, FINISHED: states.COMPLETE}
+        if failures:
+            known |= {FAILED: states.PRUNED, PRUNED: states.PRUNED}
         study = self._optuna.create_study(direction=self.problem.direction, sampler=sampler)
         for trial in self.trials:
             if trial.state in known:
+                values = {trial.epochs: trial.value} if trial.state == PRUNED and trial.epochs else None
                 frozen = self._optuna.trial.create_trial(
-                    state=known[trial.state], value=trial.value, params=trial.raw, distributions=self._distributions
+                    state=known[trial.state],
+                    value=trial.value,
+                    params=trial.raw,
+                    distributions=self._distributions,
+                    intermediate_values=values,
                 )
                 study.add_trial(frozen)
         return study
@@ -173,10 +207,13 @@ class Study:
 
     def _trial(self, frozen: Any) -> Trial:
         states = self._optuna.trial.TrialState
-        state = {states.COMPLETE: FINISHED, states.RUNNING: RUNNING, states.WAITING: RUNNING}.get(frozen.state, FAILED)
+        known = {states.COMPLETE: FINISHED, states.RUNNING: RUNNING, states.WAITING: RUNNING, states.PRUNED: PRUNED}
+        state, epochs = known.get(frozen.state, FAILED), int(frozen.last_step or 0)
         seconds = frozen.duration.total_seconds() if frozen.duration is not None else None
-        value = frozen.value if state == FINISHED else None
-        return Trial(frozen.number, dict(frozen.params), state, value, frozen.user_attrs.get("error"), seconds)
+        value = frozen.value if state == FINISHED else frozen.intermediate_values.get(epochs)
+        value = None if state in (RUNNING, FAILED) else value
+        error = frozen.user_attrs.get("error")
+        return Trial(frozen.number, dict(frozen.params), state, value, error, seconds, epochs)
 
     def _in_space(self, trial: Trial) -> bool:
         space = {parameter.key: parameter for parameter in self.problem.parameters}
@@ -194,9 +231,8 @@ class _NoLock:
 
 
 def _quiet_optuna() -> Any:
-    import optuna
-    import optuna.storages.journal
-
+    optuna = require("optuna", "sweep", command_text("sweep"))
+    importlib.import_module("optuna.storages.journal")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

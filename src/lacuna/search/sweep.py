@@ -13,7 +13,8 @@ from lacuna.search.command import train_command, train_words
 from lacuna.search.loop import Loop
 from lacuna.search.page import best_rows, write_sweep_page
 from lacuna.search.problem import Problem
-from lacuna.search.study import FAILED, FINISHED, Study
+from lacuna.search.pruner import Pruner, Rule
+from lacuna.search.study import FAILED, PRUNED, Study
 from lacuna.search.view import SweepView
 
 BEST_SHOWN = 5
@@ -21,22 +22,25 @@ BEST_SHOWN = 5
 
 
 def run_trials(problem: Problem, study: Study, executor: Executor, wanted: int) -> str | None:
-    """Do trials until ``wanted`` are finished.
+    """Do trials until ``wanted`` are finished or pruned.
 
     Returns:
         Why some are still missing; None if none are.
 
     Raises:
-        LacunaError: runs that this executor cannot place, or that do not have the metric.
+        LacunaError: runs that this executor cannot place or stop, or that do not have the metric.
     """
-    done = len(study.of_state(FINISHED))
+    done, rule = study.ended, Rule.of(problem.config["search"])
     if done >= wanted:
         return None
     resources = executor.resources(problem.config["trainer"].get("devices") or 1)
     executor.check([resources])
+    if rule is not None:
+        rule.check(executor)
     best = study.best
     with executor, SweepView(problem, done, wanted, None if best is None else best.value) as view:
-        loop = Loop(problem, study, Schedule(executor), resources, wanted, view)
+        pruner = None if rule is None else Pruner(rule, problem, study)
+        loop = Loop(problem, study, Schedule(executor), resources, wanted, view, pruner)
         loop.run()
     return loop.stopped
 
@@ -62,12 +66,14 @@ def print_results(problem: Problem, study: Study, words: Sequence[str]) -> None:
         study: its trials.
         words: the overrides of the command line.
     """
-    best, failed = study.best, len(study.of_state(FAILED))
+    best, failed, pruned = study.best, len(study.of_state(FAILED)), len(study.of_state(PRUNED))
     command = None
     if best is not None:
         command = train_command(train_words(problem, best.raw, words))
         print(text_table(best_rows(problem, study, BEST_SHOWN)))
         print(f"the best trial as one run:\n{command}")
     print(f"page: {write_sweep_page(problem, study, command)}", flush=True)
+    if pruned:
+        print(f"{pruned} trials were pruned: others did better after as many epochs.", file=sys.stderr)
     if failed:
         print(f"{failed} trials failed; the page lists the reasons.", file=sys.stderr)

@@ -22,8 +22,8 @@ class SweepView:
 
     Args:
         problem: the search.
-        done: number of finished trials at the start.
-        wanted: number of finished trials in the end.
+        done: number of finished and pruned trials at the start.
+        wanted: number of finished and pruned trials in the end.
         best: best value at the start; None: none.
         console: output; default: stderr.
         clock: a monotonic clock, in seconds.
@@ -41,7 +41,7 @@ class SweepView:
         self.problem, self.done, self.wanted, self.best = problem, done, wanted, best
         self.console = console or Console(stderr=True)
         self._clock = clock
-        self._started, self._trained, self._failed = clock(), 0, 0
+        self._started, self._trained, self._failed, self._pruned = clock(), 0, 0, 0
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
@@ -81,6 +81,16 @@ class SweepView:
         values = "  ".join(f"{key}={cell_text(v)}" for key, v in trial_values(self.problem, trial).items())
         self._log(f"[{self.done}/{self.wanted}] trial {trial.number}: {value:.5g}{new}  {values}{self._left(', ')}")
 
+    def pruned(self, trial: Trial) -> None:
+        """Show that a trial was stopped, and its last value."""
+        self.done += 1
+        self._trained += 1
+        self._pruned += 1
+        values = "  ".join(f"{key}={cell_text(v)}" for key, v in trial_values(self.problem, trial).items())
+        last = "" if trial.value is None else f": {trial.value:.5g}"
+        after = f"pruned after {trial.epochs} epoch{'s' * (trial.epochs != 1)}{last}"
+        self._log(f"[{self.done}/{self.wanted}] trial {trial.number} {after}  {values}{self._left(', ')}")
+
     def failed(self, trial: Trial, reason: str) -> None:
         """Show the failure of a trial."""
         self._failed += 1
@@ -92,7 +102,8 @@ class SweepView:
         """Redraw; call it about once a second."""
         if self._bar is None:
             return
-        facts = [f"{running} running", *([f"{self._failed} failed"] if self._failed else [])]
+        facts = [f"{running} running"]
+        facts += [f"{number} {what}" for number, what in ((self._pruned, "pruned"), (self._failed, "failed")) if number]
         if self.best is not None:
             facts.append(f"best {self.problem.metric} {self.best:.5g}")
         self._bar.update(self._task, completed=self.done, facts="  ".join(facts) + self._left("  "))

@@ -24,6 +24,7 @@ from pathlib import Path
 from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
+from lacuna.program import command_text
 from lacuna.verbs.arguments import Arguments, read_arguments
 from lacuna.verbs.job import CRASHED, DONE, INTERRUPTED, MISTAKE, MORE, Command, print_error
 
@@ -75,7 +76,7 @@ def _run(command: Command, words: list[str], started: float) -> int:
     if command.configs.file(command.config_name) is None:
         raise LacunaError(
             f"There is no {command.config_name}.yaml in {command.configs.places}: it is the base config of"
-            f" {command.name}.py."
+            f" {command_text(command.name)}."
         )
     if arguments.help:
         from lacuna.config.help import usage
@@ -142,12 +143,8 @@ def _show(command: Command, arguments: Arguments, overrides: list[str]) -> int:
 
 
 def _versions() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import version
 
-    from lacuna.extras import DISTRIBUTION
+    import lacuna
 
-    try:
-        ours = version(DISTRIBUTION)
-    except PackageNotFoundError:
-        ours = "(not installed)"
-    return f"lacuna {ours}, Hydra {version('hydra-core')}"
+    return f"lacuna {lacuna.__version__}, Hydra {version('hydra-core')}"

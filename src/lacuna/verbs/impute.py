@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lacuna.errors import LacunaError
+from lacuna.program import command_text
 from lacuna.runs import environment
 from lacuna.runs.folder import RunFolder
 from lacuna.runs.outside import reading
@@ -22,7 +23,7 @@ def main(config: dict[str, Any]) -> int:
     """
     for key in ("run", "input"):
         if not config[key]:
-            raise LacunaError(f"{key} is empty: python impute.py run=digits-square-dmfa-s0 input=my_images/")
+            raise LacunaError(f"{key} is empty: {command_text('impute')} run=digits-square-dmfa-s0 input=my_images/")
     target, samples = Path(config["to"]), config["samples"]
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
         raise LacunaError(f"samples={samples} must be a whole number of at least 0.")

@@ -62,7 +62,7 @@ class Command:
             self._check_keys(config)
         if self.behind:
             if "overrides" not in config:
-                raise LacunaError(f"{self.name}.py takes nothing behind '--': write {self.behind[0]} before it.")
+                raise LacunaError(f"{self.name} takes nothing behind '--': write {self.behind[0]} before it.")
             config = {**config, "overrides": list(self.behind)}
         return config
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lacuna.errors import LacunaError
+from lacuna.program import this_command
 from lacuna.verbs.job import DONE, INTERRUPTED, MORE, Command
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _in_processes(command: Command, found: Jobs, grouping: list[str]) -> int:
         print(f"[{number}/{len(found.overrides)}] {label}", file=sys.stderr, flush=True)
         folder = [f"hydra.run.dir='{folders[number - 1]}'"] if folders else []
         words = [*command.options, *overrides, *grouping, *_for_one(found.shared), *folder, *ending]
-        code = spawn([sys.executable, sys.argv[0], *words])
+        code = spawn([*this_command(command.name), *words])
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         if code == MORE:

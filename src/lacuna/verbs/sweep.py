@@ -12,6 +12,8 @@ from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.executors.opening import open_executor
 from lacuna.executors.signals import stop_on_sigterm
+from lacuna.extras import installed, require
+from lacuna.program import command_text
 from lacuna.search.problem import Problem, write_description
 from lacuna.search.study import FINISHED, Study
 from lacuna.search.sweep import print_results, print_start, run_trials
@@ -20,7 +22,7 @@ from lacuna.verbs.command import CRASHED, DONE
 
 @plugins.permitting
 def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = CONFIGS) -> int:
-    """Search until ``trials`` trials are finished.
+    """Search until ``trials`` trials are finished or pruned.
 
     Args:
         config: the composed configuration.
@@ -32,6 +34,8 @@ def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = C
     """
     from lacuna.config.compose import split_overrides
 
+    if not installed("optuna"):  # before data are prepared
+        require("optuna", "sweep", command_text("sweep"))
     wanted = _trials(config)
     _, values = split_overrides(configs, list(words))
     problem = Problem.of(config, values)
@@ -43,7 +47,7 @@ def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = C
         stopped = run_trials(problem, study, executor, wanted)
         print_results(problem, study, words)
         _mirror(problem, study)
-        missing = wanted - len(study.of_state(FINISHED))
+        missing = wanted - study.ended
     if missing <= 0:
         return DONE
     reason = f": {stopped}" if stopped else ""

@@ -14,6 +14,7 @@ from filelock import FileLock
 from lacuna import files
 from lacuna.data.prepared import Arrays, Description, PreparedData, write
 from lacuna.errors import LacunaError
+from lacuna.program import command_text
 
 T = TypeVar("T")
 
@@ -123,7 +124,7 @@ class Source(ABC):
         Raises:
             LacunaError: files are missing or damaged; the message says how to get them.
         """
-        command = f"`python scripts/prepare.py {self.set_name} --root {root}`"
+        command = f"`{command_text('prepare')} {self.set_name} --root {root}`"
         try:
             return get(download)
         except ModuleNotFoundError:

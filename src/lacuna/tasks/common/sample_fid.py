@@ -17,6 +17,7 @@ from lacuna.errors import LacunaError
 from lacuna.metrics.facenet import facenet
 from lacuna.metrics.features import Features, inception
 from lacuna.metrics.fid import FID, Score, Statistics, reference_statistics
+from lacuna.program import command_text
 from lacuna.registry import build
 from lacuna.runs.recipe import Recipe
 
@@ -146,7 +147,7 @@ def check_labels(recipe: Recipe, data: IncompleteData) -> None:
         return
     others = "choose features=autoencoder32 (or autoencoder for images of 64x64), which needs no labels"
     if data.source.attributes is not None:  # the published data set has attributes, the prepared copy lacks them
-        again = f"`python scripts/prepare.py {data.source.set_name} --root {data.root} --force`"
+        again = f"`{command_text('prepare')} {data.source.set_name} --root {data.root} --force`"
         others += f", or give the data their attributes with {again}"
     name = recipe.config["features"]["name"]
     raise LacunaError(
