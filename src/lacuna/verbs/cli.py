@@ -24,7 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
-        print(usage())
+        try:
+            print(usage(), flush=True)
+        except BrokenPipeError:
+            from lacuna.verbs.command import reader_left
+
+            return reader_left()
         return 0
     if name == "--version":
         import lacuna

@@ -50,9 +50,7 @@ def verb(config_name: str, target: str, configs: Configs = CONFIGS) -> Callable[
         except KeyboardInterrupt:
             return _interrupted()
         except BrokenPipeError:
-            # the reader of the output, head or less, has closed it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return CRASHED
+            return reader_left()
         except SystemExit as error:
             # Lightning turns Ctrl-C into sys.exit(1); its context is the interrupt
             if isinstance(error.__context__, KeyboardInterrupt):
@@ -60,6 +58,12 @@ def verb(config_name: str, target: str, configs: Configs = CONFIGS) -> Callable[
             raise
 
     return main
+
+
+def reader_left() -> int:
+    """The exit code where the reader of the output, head or less, has closed it; Python must not write there again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CRASHED
 
 
 def _interrupted() -> int:
