@@ -37,10 +37,11 @@ RECORDED = {
     "double": (*ZERO, "precision=64-true", "net.training.gradient_clip=0.5"),
     "two groups": (
         "experiment=digits_wae",
+        "stem=zero",
         "features=none",
-        "net.training.epochs=2",
-        "net.training.batch_size=8",
+        *ZERO[1:],
         *FULL,
+        "net.training.limit_batches=6",
     ),
     "two optimisers": (
         *ALTERNATING,
