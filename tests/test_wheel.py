@@ -3,61 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from lacuna.extras import DISTRIBUTION, installed
+from lacuna.extras import DISTRIBUTION
+from tests.wheel import ROOT, build, environment, run
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
-
-
-def run(words: Sequence[str | Path], folder: Path) -> subprocess.CompletedProcess[str]:
-    outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    return subprocess.run(list(map(str, words)), cwd=folder, env=outside, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The source distribution, and the wheel that is built from it; nothing is fetched."""
-    if not all(map(installed, ("pip", "setuptools"))):
-        pytest.skip("needs pip and setuptools, which build it")
-    folder = tmp_path_factory.mktemp("package")
-    copy = folder / "copy"  # a build leaves files in its folder
-    ignored = shutil.ignore_patterns(".*", "tests", "outputs", "build", "*.egg-info", "__pycache__", "results", "docs")
-    shutil.copytree(ROOT, copy, ignore=ignored)
-    build = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
-    made = run([sys.executable, "-c", build, folder], copy)
-    assert made.returncode == 0, made.stderr
-    (source,) = folder.glob("*.tar.gz")
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--no-cache-dir", "--quiet"]
-    made = run([sys.executable, "-m", "pip", "wheel", *offline, "--wheel-dir", folder, source], folder)
-    assert made.returncode == 0, made.stderr
-    (wheel,) = folder.glob("*.whl")
-    return source, wheel
+    """The source distribution and the wheel."""
+    return build(tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="module")
 def binaries(archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``bin`` of a new environment with the wheel, and with the other packages of this one."""
-    place = tmp_path_factory.mktemp("environment")
-    venv.create(place, symlinks=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    (place / "lib" / version / "site-packages" / "others.pth").write_text(sysconfig.get_path("purelib"))
-    words = ["--python", place / "bin" / "python", "install", "--no-deps", "--no-index", "--quiet", archives[1]]
-    made = run([sys.executable, "-m", "pip", *words], place)
-    assert made.returncode == 0, made.stderr
-    return place / "bin"
+    """``bin`` of a new environment with the wheel."""
+    return environment(tmp_path_factory.mktemp("environment"), archives[1])
 
 
 def test_the_config_files_are_in_both(archives: tuple[Path, Path]) -> None:

@@ -2,63 +2,48 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import ROOT, Command, File, missing_lines, steps
+from tests.wheel import build, environment, install, run
 
 PAGE = ROOT / "docs" / "guide" / "own_parts.md"
-INSTALL = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target"]
 
 
-def run(words: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def command(text: str, site: Path) -> list[str]:
-    """The arguments of Python for a command of the page."""
-    if text.startswith("pip install "):
-        return [*INSTALL, str(site), text.removeprefix("pip install ")]
-    tool, verb, *words = text.split()
-    if tool == "python":
-        return [verb, *words]
-    assert tool == "lacuna"
-    return [str(ROOT / f"{verb}.py"), *words, "trainer.accelerator=cpu"]
+def command(text: str, binaries: Path) -> list[str | Path]:
+    """A command of the page in an environment."""
+    tool, *words = text.split()
+    if tool == "lacuna":
+        words.append("trainer.accelerator=cpu")
+    return [binaries / tool, *words]
 
 
 @pytest.mark.slow
 def test_the_page(tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    search = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(site)])
-    environment = {**os.environ, "PYTHONPATH": search, "WANDB_MODE": "offline"}
-    page = steps(PAGE.read_text(encoding="utf-8"))
-    for step in page:
+    """In an empty folder, with nothing of lacuna but its wheel."""
+    for name in ("package", "empty"):
+        (tmp_path / name).mkdir()
+    folder = tmp_path / "empty"
+    binaries = environment(tmp_path / "environment", build(tmp_path / "package")[1])
+    for step in steps(PAGE.read_text(encoding="utf-8")):
         if isinstance(step, File):
-            step.write(tmp_path)
+            step.write(folder)
             continue
-        done = run(command(step.text, site), tmp_path, environment)
-        assert done.returncode == 0, f"$ {step.text}\n{done.stdout}"
+        if step.text.startswith("pip install "):
+            install(binaries, step.text.removeprefix("pip install "), folder)
+            continue
+        done = run(command(step.text, binaries), folder)
+        assert done.returncode == 0, f"$ {step.text}\n{done.stderr}"
         lacking = missing_lines(step.shown, done.stdout)
         assert not lacking, f"$ {step.text} does not print {lacking} but\n{done.stdout}"
     # without the distribution's entry point, the package must be named
-    for info in site.glob("*.dist-info"):
+    for info in binaries.parent.glob("lib/*/site-packages/my_parts-*.dist-info"):
         (info / "entry_points.txt").unlink()
-    words = command(
-        "lacuna train experiment=digits_impute features=none imputer.type=my_package.imputers.RowMean", site
-    )
-    done = run(words, tmp_path, environment)
-    assert done.returncode == 2 and "which was not named: add plugins=[my_package]" in done.stdout
+    text = "lacuna train experiment=digits_impute features=none imputer.type=my_package.imputers.RowMean"
+    done = run(command(text, binaries), folder)
+    assert done.returncode == 2 and "which was not named: add plugins=[my_package]" in done.stderr
 
 
 def test_the_page_trains_loads_and_reproduces() -> None:
