@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from lacuna import plugins
@@ -17,14 +18,16 @@ from lacuna.runs.resolve import resolve
 from lacuna.runs.settings import Settings
 from lacuna.runs.title import run_title
 from lacuna.runs.trial import trial_config, trial_steps
+from lacuna.runs.unused import unused_words
 
 
 @plugins.permitting
-def main(config: dict[str, Any]) -> int:
+def main(config: dict[str, Any], words: Sequence[str] = ()) -> int:
     """Train what the configuration names, and print its metrics. Those of a finished run are read, without torch.
 
     Args:
         config: the composed configuration.
+        words: the overrides that it was composed from.
 
     Raises:
         LacunaError: a mistake the user can mend.
@@ -34,6 +37,9 @@ def main(config: dict[str, Any]) -> int:
     recipe = resolve(config, prepare_data(config))
     if notice := outdated_notice(config["output"]):
         print(notice, file=sys.stderr, flush=True)
+    for word in unused_words(recipe, words):
+        part = word.lstrip("+").partition("=")[0].partition(".")[0]
+        print(f"{word} changes nothing: this run has no {part}.", file=sys.stderr, flush=True)
     environment.check_threads(config["trainer"]["threads"])
     settings = Settings.of(config)
     folder = RunFolder.of(settings.output, recipe)
