@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
-from lacuna.executors.signals import accept_one_interrupt
+from lacuna.executors.signals import obey_parent_only
 from lacuna.executors.validation import check_gpus, check_whole
 from lacuna.executors.worker import run_job
 from lacuna.runs.machine import cores, environment, gpu_count
@@ -213,7 +213,7 @@ def _serve(pipe: Connection, work: Callable[[Job], Outcome]) -> None:
     """The loop of a worker: jobs in, outcomes out, until the pipe closes or it is interrupted."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        accept_one_interrupt()
+        obey_parent_only()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _sigint_blocked
         while True:
             outcome = work(pipe.recv())

@@ -10,7 +10,7 @@ from lacuna.executors.base import Executor, Job, Resources
 from lacuna.executors.live_view import LiveView
 from lacuna.executors.opening import open_executor, shares_gpus
 from lacuna.executors.schedule import BLOCKED, DONE, FAILED, INTERRUPTED, WAITING, Schedule, Task
-from lacuna.executors.signals import stop_on_sigterm
+from lacuna.executors.signals import stop_on_signals
 from lacuna.executors.time_limit import TimeLimit, run_until_limit
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.plan import FAILED as FAILED_BEFORE
@@ -50,7 +50,7 @@ def run_plan(plan: Plan, config: Mapping[str, Any], limit: TimeLimit) -> RunSumm
     unfinished = plan.unfinished()
     if not unfinished or limit.reached:
         return RunSummary(unfinished=len(unfinished))
-    stop_on_sigterm()
+    stop_on_signals()
     executor = open_executor(config)
     with executor:
         jobs = _jobs(unfinished, executor, config, limit)
