@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lacuna.executors.signals import obey_parent_only
+from lacuna.executors.signals import obey_parent_only, stop_on_signals
 from lacuna.runs.folder import RunFolder
 from lacuna.training.interrupts import Interrupts, leave_to_parent
 from tests.executors.jobs import wait_for
@@ -98,6 +98,7 @@ def test_submitit_keeps_the_signals_that_it_handles(handlers: object, monkeypatc
 
     LocalJobEnvironment()._handle_signals(None, None)
     theirs = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    stop_on_signals()
     interrupts = Interrupts()
     interrupts.install()
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == theirs

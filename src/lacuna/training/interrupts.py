@@ -44,7 +44,7 @@ def leave_to_parent(signum: int, frame: FrameType | None) -> None:
     """A handler of signals that SLURM sends to every process of a job: the parent gets them, too, and sends SIGINT."""
 
 
-def _not_ours(number: int) -> Any:
+def others_handler(number: int) -> Any:
     """The handler of a signal that is not for a training to act on; None if it is.
 
     Its parent acts on it, or submitit, which requeues the job.
@@ -74,7 +74,9 @@ class Interrupts:
         """Whether a signal to stop has come."""
         self._overdue = False
         # looked up before the training, in which Lightning adds to the handlers
-        self._ours = {number: _not_ours(number) or self._record for number in (signal.SIGINT, *stop_signals())}
+        self._ours: dict[int, Any] = {
+            number: others_handler(number) or self._record for number in (signal.SIGINT, *stop_signals())
+        }
         self._handlers: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
 
