@@ -68,3 +68,17 @@ def test_cores_within_an_older_container(quota: str, number: int, bound: Path) -
     (bound / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (bound / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert cores() == number
+
+
+def test_cores_of_a_slurm_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where SLURM does not bind processes to their cores, it says how many they have."""
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "3")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert cores() == 8
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert cores() == 3
+    for given in ("64", "0", "many", ""):
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", given)
+        assert cores() == 8

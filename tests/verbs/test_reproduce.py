@@ -219,7 +219,7 @@ def test_no_seeds_are_one_sentence(given: object) -> None:
         (("table=demo", "--", "seed=3"), "seed cannot be set after --: set it before"),
         (("table=demo", "--", "data.test_imgs=3"), "data.test_imgs: no cell of these tables has this key"),
         (("table=demo", "minutes=0"), "minutes=0 must be null or a number above 0"),
-        (("table=demo", "executor=slurm"), "There is no executor 'slurm'"),
+        (("table=demo", "executor=slum"), "There is no executor 'slum'"),
         (("table=demo", "executor.cpus=4096", "seeds=1"), "executor.cpus=4096"),
     ],
 )

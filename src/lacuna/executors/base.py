@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import ClassVar
@@ -93,6 +93,12 @@ class Executor(ABC):
     Jobs are submitted once their prerequisites are done, at most :attr:`slots` at a time.
     """
 
+    in_order: ClassVar[bool] = True
+    """Whether a job that is not taken (:meth:`takes`) holds up later ones, or a big one would wait for ever."""
+
+    detached: bool = False
+    """Whether the command does not wait for jobs that are in a queue of the executor's own."""
+
     @abstractmethod
     def resources(self, devices: int) -> Resources:
         """The request of a run of ``devices`` processes (``trainer.devices``)."""
@@ -113,6 +119,15 @@ class Executor(ABC):
             seconds: until the time limit of the command.
         """
         return list(jobs)
+
+    def begin(self, jobs: Sequence[Job], expected: Mapping[str, float | None]) -> None:
+        """Learn all jobs of a plan before the first of them is submitted; an executor with a queue may fill it now.
+
+        Args:
+            jobs: those that are not finished, prerequisites first.
+            expected: seconds that they are expected to take, by identity; None: unknown.
+        """
+        return
 
     @property
     @abstractmethod

@@ -10,12 +10,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
-from lacuna.executors.signals import accept_one_interrupt
+from lacuna.executors.signals import obey_parent_only, sigint_blocked
 from lacuna.executors.validation import check_gpus, check_whole
 from lacuna.executors.worker import run_job
 from lacuna.runs.machine import cores, environment, gpu_count
@@ -171,7 +171,7 @@ class Inline(Executor):
         self._pipe, theirs = context.Pipe()
         visible = "" if self.gpus == 0 else self.device
         devices = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-        with environment({"OMP_NUM_THREADS": str(threads), **devices}), _sigint_blocked():
+        with environment({"OMP_NUM_THREADS": str(threads), **devices}), sigint_blocked():
             self._process = context.Process(target=_serve, args=(theirs, self.work), daemon=False, name="lacuna-worker")
             self._process.start()
         theirs.close()
@@ -213,8 +213,8 @@ def _serve(pipe: Connection, work: Callable[[Job], Outcome]) -> None:
     """The loop of a worker: jobs in, outcomes out, until the pipe closes or it is interrupted."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        accept_one_interrupt()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see _sigint_blocked
+        obey_parent_only()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see sigint_blocked
         while True:
             outcome = work(pipe.recv())
             pipe.send(outcome)
@@ -222,16 +222,6 @@ def _serve(pipe: Connection, work: Callable[[Job], Outcome]) -> None:
                 return
     except (EOFError, OSError, KeyboardInterrupt):
         return
-
-
-@contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """A process started now gets no SIGINT until it unblocks it. An earlier one would end it with a traceback."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit_with_parent() -> None:

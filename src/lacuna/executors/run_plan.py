@@ -9,8 +9,8 @@ from typing import Any
 from lacuna.executors.base import Executor, Job, Resources
 from lacuna.executors.live_view import LiveView
 from lacuna.executors.opening import open_executor, shares_gpus
-from lacuna.executors.schedule import BLOCKED, DONE, FAILED, INTERRUPTED, WAITING, Schedule, Task
-from lacuna.executors.signals import stop_on_sigterm
+from lacuna.executors.schedule import BLOCKED, DONE, FAILED, INTERRUPTED, RUNNING, WAITING, Schedule, Task
+from lacuna.executors.signals import stop_on_signals
 from lacuna.executors.time_limit import TimeLimit, run_until_limit
 from lacuna.tables.estimate import Estimates
 from lacuna.tables.plan import FAILED as FAILED_BEFORE
@@ -50,19 +50,24 @@ def run_plan(plan: Plan, config: Mapping[str, Any], limit: TimeLimit) -> RunSumm
     unfinished = plan.unfinished()
     if not unfinished or limit.reached:
         return RunSummary(unfinished=len(unfinished))
-    stop_on_sigterm()
+    stop_on_signals()
     executor = open_executor(config)
     with executor:
         jobs = _jobs(unfinished, executor, config, limit)
         accelerator, root = config["trainer"]["accelerator"], config["data"]["root"]
         estimates = Estimates(plan.output, accelerator, plan.archive.folder, root, shared=shares_gpus(config))
         expected = {job.identity: estimates.wall(job.recipe) for job in jobs}
+        executor.begin(jobs, expected)
         finished = len(plan.runs) - len(jobs)
         with LiveView(len(plan.runs), finished, expected, limit_text=lambda: limit.text) as view:
             schedule = Schedule(executor, [view])
             for job in jobs:
                 schedule.add(job, plan.runs[job.identity].cells)
-            run_until_limit(schedule, limit, lambda: view.tick(schedule.running()), view.log)
+            if executor.detached:
+                while schedule.advance(0):
+                    pass
+            else:
+                run_until_limit(schedule, limit, lambda: view.tick(schedule.running()), view.log)
     return _summary(schedule.tasks.values())
 
 
@@ -93,7 +98,7 @@ def _job(run: PlannedRun, resources: Resources, devices: int, config: Mapping[st
 
 
 def _summary(tasks: Collection[Task]) -> RunSummary:
-    unfinished = [task for task in tasks if task.state in (WAITING, INTERRUPTED)]
+    unfinished = [task for task in tasks if task.state in (WAITING, RUNNING, INTERRUPTED)]
     return RunSummary(
         failed=tuple(task for task in tasks if task.state in (FAILED, BLOCKED)),
         unfinished=len(unfinished),

@@ -95,16 +95,8 @@ class Schedule:
 
     def advance(self, timeout: float) -> list[Task]:
         """Submit ready jobs, then wait up to ``timeout`` seconds for a job to end; the tasks that have ended."""
-        while self._ready and not self._stopping and self._running < self.executor.slots:
-            task = self.tasks[self._ready[0]]
-            if not self.executor.takes(task.job):
-                break  # no later job overtakes it, or a big one would wait for ever
-            self._ready.popleft()
-            task.state, task.started = RUNNING, time.monotonic()
-            self._running += 1
-            self._notify(task)
-            self.executor.submit(task.job)
-        if not self._running:
+        self._submit_ready()
+        if not self._running and (self.executor.in_order or not self._ready):
             return []
         ended: list[Task] = []
         for outcome in self.executor.wait(timeout):
@@ -123,6 +115,23 @@ class Schedule:
             if identity in self._ready:
                 self._ready.remove(identity)
             self._end(task, INTERRUPTED, "it was given up")
+
+    def _submit_ready(self) -> None:
+        """Submit the ready jobs that the executor takes."""
+        later: list[str] = []
+        while self._ready and not self._stopping and self._running < self.executor.slots:
+            task = self.tasks[self._ready[0]]
+            if not self.executor.takes(task.job):
+                if self.executor.in_order:
+                    break
+                later.append(self._ready.popleft())
+                continue
+            self._ready.popleft()
+            task.state, task.started = RUNNING, time.monotonic()
+            self._running += 1
+            self._notify(task)
+            self.executor.submit(task.job)
+        self._ready.extendleft(reversed(later))
 
     def stop(self) -> None:
         """Start no more jobs; ask the running ones to save their state and stop. :meth:`advance` until none is active.

@@ -44,7 +44,7 @@ from collections.abc import Sequence
 
 from lacuna import files
 from lacuna.errors import LacunaError
-from lacuna.executors.signals import stop_on_sigterm
+from lacuna.executors.signals import stop_on_signals
 from lacuna.gpu import child_environment
 from lacuna.gpu.deadline import Clock
 from lacuna.gpu.handover import unpack_runs
@@ -71,7 +71,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run(options: Options) -> int:
-    stop_on_sigterm()
+    stop_on_signals()
     clock = Clock(60 * options.minutes, dict(zip(options.parts, options.shares, strict=True)))
     for folder in (options.output, options.work):
         with files.disk_errors(folder):

@@ -14,9 +14,18 @@ DEVICES = Path("/dev")
 
 
 def cores() -> int:
-    """CPU cores that this process may use: its affinity, limited by its container's quota."""
+    """CPU cores that this process may use: its affinity, limited by its container's quota and by its SLURM job."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(bound, _quota())))
+    return max(1, math.ceil(min(bound, _quota(), _slurm_cores())))
+
+
+def _slurm_cores() -> float:
+    """CPUs of this machine that SLURM gave to the job; not every cluster binds its processes to them.
+
+    Not ``SLURM_CPUS_PER_TASK``: a script that SLURM runs once has the CPUs of all tasks.
+    """
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return float(given) if given.isdecimal() and int(given) and "SLURM_JOB_ID" in os.environ else math.inf
 
 
 def _quota() -> float:

@@ -139,6 +139,8 @@ def _trainer(
             callbacks=callbacks,
             limit_val_batches=0,
             use_distributed_sampler=False,
+            # under SLURM Lightning loads any hpc_ckpt_*.ckpt that lies in this folder
+            default_root_dir=resume.path.parent,
             **QUIET_TRAINER,
         )
     except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:
@@ -149,7 +151,9 @@ def _trainer(
 def _devices(settings: Settings) -> dict[str, Any]:
     """The Trainer's arguments for one device, or for this rank of several."""
     if distributed.ranks() == 1:
-        return {"accelerator": settings.option("accelerator", "auto"), "devices": 1}
+        # said, not detected: under SLURM or torchrun Lightning would take their variables for a plan of its processes
+        alone = LightningEnvironment()
+        return {"accelerator": settings.option("accelerator", "auto"), "devices": 1, "plugins": [alone]}
     cuda = on_cuda(settings)
     # without find_unused_parameters, gradients are packed in another order after the first step, and a resumed run
     # would differ from an uninterrupted one in the last digit

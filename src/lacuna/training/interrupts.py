@@ -1,4 +1,7 @@
-"""Interrupts (SIGINT, SIGTERM) wait for the end of a batch during training, so that a checkpoint is written first."""
+"""Interrupts (SIGINT, SIGTERM, under SLURM SIGUSR1) wait for the end of a batch during training.
+
+So a checkpoint is written first.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+SUBMITIT = "submitit."
 PATIENCE = 20.0
 """Seconds that an interrupt waits for a checkpoint; less than a parent process waits for its worker to end."""
 
@@ -28,8 +32,32 @@ class OneInterrupt:
             raise KeyboardInterrupt
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals, beside SIGINT, that ask a process to save its state and stop.
+
+    Schedulers send SIGTERM. Users of SLURM have it send SIGUSR1 some time before the limit (``--signal=USR1@90``).
+    """
+    return (signal.SIGTERM, signal.SIGUSR1) if "SLURM_JOB_ID" in os.environ else (signal.SIGTERM,)
+
+
+def leave_to_parent(signum: int, frame: FrameType | None) -> None:
+    """A handler of signals that SLURM sends to every process of a job: the parent gets them, too, and sends SIGINT."""
+
+
+def others_handler(number: int) -> Any:
+    """The handler of a signal that is not for a training to act on; None if it is.
+
+    Its parent acts on it, or submitit, which requeues the job.
+    """
+    handler = signal.getsignal(number)
+    submitit = str(getattr(handler, "__module__", "")).startswith(SUBMITIT)
+    return handler if handler is leave_to_parent or submitit else None
+
+
 class Interrupts:
-    """Records SIGINT and SIGTERM while installed; the training checks between batches, saves, and calls :meth:`stop`.
+    """Records the signals to stop while installed; the training checks between batches, saves, and calls :meth:`stop`.
+
+    These are SIGINT and :func:`stop_signals`, but none that a parent process or submitit handled when this was made.
 
     If that takes longer than ``patience`` seconds (a very long batch, or a validation), the training is interrupted at
     once and resumes later from the checkpoint before. A second Ctrl-C interrupts it at once, too, except where
@@ -45,6 +73,10 @@ class Interrupts:
         self.requested = False
         """Whether a signal to stop has come."""
         self._overdue = False
+        # looked up before the training, in which Lightning adds to the handlers
+        self._ours: dict[int, Any] = {
+            number: others_handler(number) or self._record for number in (signal.SIGINT, *stop_signals())
+        }
         self._handlers: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
 
@@ -53,8 +85,8 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
             return
         self.requested = self._overdue = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._record)
+        for number, handler in self._ours.items():
+            self._handlers[number] = signal.signal(number, handler)
 
     def remove(self) -> None:
         """Restore the handlers from before, unless others have been installed since."""
@@ -62,7 +94,7 @@ class Interrupts:
             self._timer.cancel()
             self._timer = None
         for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._record and handler is not None:
+            if signal.getsignal(number) == self._ours[number] and handler is not None:
                 signal.signal(number, handler)
         self._handlers = {}
 

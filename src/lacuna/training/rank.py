@@ -72,9 +72,12 @@ def main(folder: Path) -> int:
 
 
 def obey_parent(temporary: Path | None = None) -> None:
-    """Stop on the parent's SIGINT, or when it has ended (then remove its ``temporary`` folder); ignore SIGTERM."""
+    """Stop on the parent's SIGINT, or when it has ended (then remove its ``temporary`` folder).
+
+    The signals that schedulers send to every process of a job are ignored.
+    """
     # Lightning can hang on a SIGTERM sent to every process of a job; the parent receives it, too, and passes it on
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 
     def watch() -> None:

@@ -28,6 +28,7 @@ from lacuna import files
 from lacuna.errors import LacunaError
 from lacuna.runs.recipe import Recipe
 from lacuna.runs.settings import Settings
+from lacuna.training.interrupts import stop_signals
 from lacuna.training.rank import CRASH, INTERRUPTED, JOB, MISTAKE, rank_file
 
 TICK = 0.05
@@ -52,7 +53,7 @@ def run_ranks(recipe: Recipe, settings: Settings) -> None:
     Raises:
         LacunaError: a mistake that a rank found, or a rank was killed.
         RankError: a rank crashed.
-        KeyboardInterrupt: this process, or a rank, received SIGINT or SIGTERM.
+        KeyboardInterrupt: this process, or a rank, received SIGINT or SIGTERM (or SIGUSR1 under SLURM).
     """
     import torch
 
@@ -150,20 +151,21 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt inside, where it would end this process at once."""
+    """The signals to stop raise KeyboardInterrupt inside, where they would end this process at once."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield  # another handler is installed
-        return
-    signal.signal(signal.SIGTERM, interrupt)
+    # where another handler is installed, it stays
+    numbers = [number for number in stop_signals() if main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _failure(codes: Mapping[int, int], reports: Mapping[int, dict[str, Any]], folder: Path) -> BaseException:

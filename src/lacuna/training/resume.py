@@ -63,8 +63,8 @@ class Resume(Callback):
     inside an accumulation of gradients, or on a batch followed by a validation. Nor is one taken while a
     weight or a running mean is not finite: the last good one stays.
 
-    An interrupt (SIGINT, SIGTERM) waits for the end of the batch, is followed by a checkpoint, and only then raises
-    KeyboardInterrupt: see :class:`lacuna.training.interrupts.Interrupts`.
+    An interrupt (SIGINT, SIGTERM, under SLURM SIGUSR1) waits for the end of the batch, is followed by a checkpoint, and
+    only then raises KeyboardInterrupt: see :class:`lacuna.training.interrupts.Interrupts`.
     """
 
     def __init__(self, folder: Path | str, recipe_hash: str, every_seconds: float = 60.0) -> None:

@@ -25,6 +25,7 @@ from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.program import command_text
+from lacuna.runs.outside_starters import refuse_copies
 from lacuna.verbs.arguments import Arguments, read_arguments
 from lacuna.verbs.job import CRASHED, DONE, INTERRUPTED, MISTAKE, MORE, Command, print_error
 
@@ -72,6 +73,7 @@ def _interrupted() -> int:
 
 
 def _run(command: Command, words: list[str], started: float) -> int:
+    refuse_copies()
     arguments = read_arguments(words)
     if arguments.version:
         print(_versions())

@@ -11,7 +11,7 @@ from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
 from lacuna.executors.opening import open_executor
-from lacuna.executors.signals import stop_on_sigterm
+from lacuna.executors.signals import stop_on_signals
 from lacuna.extras import installed, require
 from lacuna.program import command_text
 from lacuna.search.problem import Problem, write_description
@@ -41,7 +41,7 @@ def main(config: dict[str, Any], words: Sequence[str] = (), configs: Configs = C
     problem = Problem.of(config, values)
     executor = open_executor(config)
     print_start(problem, values)
-    stop_on_sigterm()
+    stop_on_signals()
     with Study.opened(problem) as study:
         write_description(problem)
         stopped = run_trials(problem, study, executor, wanted)

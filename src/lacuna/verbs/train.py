@@ -9,6 +9,7 @@ from typing import Any
 
 from lacuna import plugins
 from lacuna.drawing.text_table import text_table
+from lacuna.executors.signals import stop_on_signals
 from lacuna.runs import environment
 from lacuna.runs.archive_record import Archive
 from lacuna.runs.folder import RunFolder, outdated_notice
@@ -42,6 +43,7 @@ def main(config: dict[str, Any], words: Sequence[str] = ()) -> int:
         print(f"{word} changes nothing: this run has no {part}.", file=sys.stderr, flush=True)
     environment.check_threads(config["trainer"]["threads"])
     settings = Settings.of(config)
+    stop_on_signals()
     folder = RunFolder.of(settings.output, recipe)
     if folder.finished_before():
         if settings.option("profiler", None):
