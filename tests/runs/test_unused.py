@@ -11,8 +11,8 @@ from tests.runs.real import TINY, recipe, train
 @pytest.mark.parametrize(
     ("experiment", "words", "unused"),
     [
-        ("digits_zero", ["density.training.lr=0.0123", "net.training.lr=0.0123", "flow=acflow_digits", "seed=3"], [0, 2]),
-        ("digits_misconv", ["density.training.lr=0.0123", "++imputer.donors=3", "trainer.threads=1"], [1]),
+        ("digits_zero", ["density.training.lr=0.02", "net.training.lr=0.02", "flow=acflow_quick", "seed=3"], [0, 2]),
+        ("digits_misconv", ["density.training.lr=0.02", "++imputer.donors=3", "trainer.threads=1"], [1]),
         ("digits_dmfa", ["stem=zero", "net.hidden=3", "density.factors=2", "mask.fraction=0.3"], [0, 1]),
     ],
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lacuna.config.folders import Configs
 from lacuna.errors import LacunaError
+from lacuna.runs.outside_starters import refuse_copies
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -103,6 +104,7 @@ class Command:
         words = list(hydra.overrides.task)
         _spread_over_gpus(hydra)
         try:
+            refuse_copies()  # a launcher may start several tasks a job
             return self.call(self.compose(words)[0], words)
         except LacunaError as error:
             print_error(error)
