@@ -186,6 +186,7 @@ def test_two_times_the_same_command_and_after_a_kill(tmp_path, capsys) -> None:
     assert "3 more were there already" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in to.glob("*.png")} == whole
     assert (to / "0.png").stat().st_mtime_ns == kept
+    assert (to / "contact_sheet.html").read_text().count("<figure>") == 5
     assert [json.loads(line)["name"] for line in (to / "imputed.jsonl").read_text().splitlines()[1:]].count(
         "0.png"
     ) == 1

@@ -74,7 +74,7 @@ def _stack(
         raise LacunaError(f"{path} has {prefix}observed and {prefix}mask: leave one, True = observed.")
     observed = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
     for mask in masks:
-        given = mask.astype(bool) & ~np.isnan(mask) if mask.dtype.kind == "f" else mask.astype(bool)
+        given = _as_mask(mask, what)
         if given.shape == arrays[f"{prefix}images"].shape:
             given = _channels_first(given, what, layout)
         elif given.shape == (len(values), *values.shape[2:]):
@@ -89,6 +89,19 @@ def _stack(
     if (observed == observed[:, :1]).all():
         observed = np.ascontiguousarray(observed[:, :1])
     return Stack(prefix, values, observed, scale_of(values, observed, what, value_range))
+
+
+def _as_mask(mask: np.ndarray, what: str) -> np.ndarray:
+    """A mask as bool, True = observed; NaN is missing, as everywhere."""
+    if mask.dtype.kind not in "biuf":
+        raise LacunaError(f"The masks of {what} hold {mask.dtype} values: True, 1 or 255 = observed, 0 = missing.")
+    values = np.nan_to_num(mask, nan=0.0) if mask.dtype.kind == "f" else mask
+    levels = set(np.unique(values).tolist())
+    if not (levels <= {0, 1} or levels <= {0, 255}):
+        some = ", ".join(f"{level:g}" for level in sorted(levels)[:5])
+        raise LacunaError(f"The masks of {what} hold {some}, ...: True, 1 or 255 = observed, 0 or NaN = missing.")
+    given: np.ndarray = values.astype(bool)
+    return given
 
 
 def _channels_first(images: np.ndarray, what: str, layout: str) -> np.ndarray:

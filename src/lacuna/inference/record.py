@@ -16,6 +16,8 @@ from lacuna import files
 from lacuna.errors import LacunaError
 
 RECORD = "imputed.jsonl"
+MARK = ".lacuna-results"
+"""A file that says of a folder that it holds results, which are never data."""
 
 
 class Record:
@@ -93,6 +95,7 @@ class Record:
     def _append(self, line: Mapping[str, Any]) -> None:
         with files.disk_errors(self.path):
             self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / MARK).touch()
             with self.path.open("a", encoding="utf-8") as stream:
                 for value in (*([] if self._started else [self.settings]), line):
                     stream.write(json.dumps(value, sort_keys=True) + "\n")

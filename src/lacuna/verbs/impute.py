@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from lacuna.runs.folder import RunFolder
 from lacuna.runs.outside import reading
 
 if TYPE_CHECKING:
+    from lacuna.inference.array_file import Stack
+    from lacuna.inference.contact_sheet import Shown
     from lacuna.inference.filling import Filling
     from lacuna.inference.image_files import Outcome
     from lacuna.inference.pictures import Listing
@@ -114,6 +117,7 @@ def _value_range(given: Any) -> tuple[float, float] | None:
 
 
 def _impute_folder(job: Job, listing: Listing, device: Any) -> Outcome:
+    from lacuna.inference.contact_sheet import finished_pictures
     from lacuna.inference.image_files import impute_pictures, readable
     from lacuna.inference.record import Record, digest_of
     from lacuna.inference.results import check_names
@@ -124,7 +128,9 @@ def _impute_folder(job: Job, listing: Listing, device: Any) -> Outcome:
     check_names(job.source, names, job.config["samples"], filling.uncertain)
     if hasattr(filling, "lines"):
         identity["learnt_from"] = digest_of([path for item in listing.items for path in (item.path, *item.masks)])
-    return impute_pictures(listing, filling, Record(job.target, job.settings(identity)), job.value_range)
+    outcome = impute_pictures(listing, filling, Record(job.target, job.settings(identity)), job.value_range)
+    shown = finished_pictures(job.target, listing.items, job.config["samples"], job.value_range)
+    return _with_sheet(outcome, job.target, shown)
 
 
 def _impute_arrays(job: Job, device: Any) -> Outcome:
@@ -136,6 +142,26 @@ def _impute_arrays(job: Job, device: Any) -> Outcome:
     filling, identity = _filling(job, device, lambda: pictures_of(stacks[:1]))
     outcome = impute_stacks(job.source, stacks, filling, Record(job.target, job.settings(identity)))
     outcome.notes += Counter({note: outcome.imputed for note in notes})
+    return _with_sheet(outcome, job.target, _first_of(job, stacks))
+
+
+def _first_of(job: Job, stacks: Sequence[Stack]) -> Iterator[Shown]:
+    """The finished images of the first of a file's stacks."""
+    from lacuna.inference.contact_sheet import finished_arrays
+    from lacuna.inference.image_files import pictures_of
+
+    results = job.target / f"{job.source.stem}.npz"
+    return finished_arrays(results, f"{stacks[0].prefix}", pictures_of(stacks[:1]))
+
+
+def _with_sheet(outcome: Outcome, target: Path, shown: Iterable[Shown]) -> Outcome:
+    """Write the contact sheet, unless nothing is new."""
+    from lacuna.inference.contact_sheet import SHEET, write_sheet
+
+    if outcome.imputed or (outcome.kept and not (target / SHEET).exists()):
+        facts = [("imputed", outcome.imputed), ("there already", outcome.kept), ("complete already", outcome.complete)]
+        failed = [f"{name}: {sentence}" for name, sentence in outcome.failed]
+        write_sheet(target, shown, [(name, str(count)) for name, count in facts if count], failed)
     return outcome
 
 
@@ -175,6 +201,7 @@ def report(outcome: Outcome, target: Path) -> int:
     complete = f", {outcome.complete} of them complete already" if outcome.complete else ""
     before = f", {outcome.kept} more were there already" if outcome.kept else ""
     print(f"{outcome.imputed} images imputed in {target}{complete}{before}")
+    print(f"contact sheet: {target / 'contact_sheet.html'}")
     if outcome.failed:
         total = outcome.imputed + outcome.kept + len(outcome.failed)
         print(f"{len(outcome.failed)} of {total} images failed", file=sys.stderr)

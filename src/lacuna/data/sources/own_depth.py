@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ OPAQUE = 128
 """The least alpha of an observed pixel."""
 
 TURNED = "turned as the EXIF orientation says"
+PREVIEWS = "a photograph with previews (MPO), which are left out"
 PALETTE = "colours of a palette written as RGB"
 HALF_TRANSPARENT = "partly transparent pixels: from alpha 128 up they are observed, the alpha is not written"
 ZERO_ONE = "mask with the values 0 and 1 instead of 0 and 255"
@@ -54,7 +56,7 @@ def decode(path: Path) -> Decoded:
         LacunaError: it is damaged, has several pages, or pixels that would not be kept.
     """
     with _opened(path) as (file, picture, turned):
-        notes = [TURNED] if turned else []
+        notes = [note for note, holds in ((TURNED, turned), (PREVIEWS, file.format == "MPO")) if holds]
         if picture.mode in ("P", "PA"):
             picture, notes = picture.convert("RGBA"), [*notes, PALETTE]
         elif "transparency" in picture.info and picture.mode in ("1", "L", "RGB"):
@@ -117,11 +119,13 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Image, bool]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            # from memory: grey TIFF files on disk are mapped by Pillow, with their sides exchanged if they are turned
+            content = path.read_bytes()
+            with Image.open(io.BytesIO(content)) as file:
                 pages = getattr(file, "n_frames", 1)
-                if pages > 1:
+                if pages > 1 and file.format != "MPO":  # a photograph with previews, as telephones write it
                     raise LacunaError(f"{path} has {pages} pages: save each as an image of its own.")
-                _check_bits(path, file)
+                _check_bits(path, file, content)
                 turned = file.getexif().get(ORIENTATION, 1) not in (0, 1)  # of a TIFF file it is gone after loading
                 file.load()
                 yield file, ImageOps.exif_transpose(file), turned
@@ -130,12 +134,11 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Image, bool]]:
         raise LacunaError(f"{path} cannot be read as an image ({reason}): replace or remove it.") from error
 
 
-def _check_bits(path: Path, file: Image.Image) -> None:
+def _check_bits(path: Path, file: Image.Image, content: bytes) -> None:
     """Refuse what Pillow would cut to 8 bits without a word."""
     bits = 8
     if file.format == "PNG":
-        with path.open("rb") as stream:
-            bits = stream.read(25)[-1]  # after the signature and the sides in the first chunk
+        bits = content[24]  # after the signature and the sides in the first chunk
     elif file.format == "TIFF":
         bits = max(file.tag_v2.get(BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
     if bits > 8 and file.mode not in ("I;16", "I;16B", "I;16L", "I", "F"):
