@@ -264,3 +264,14 @@ def test_arrays_with_names_that_say_nothing_are_refused(tmp_path, capsys) -> Non
     assert "labels are not written" in capsys.readouterr().out
     found = np.load(io.BytesIO((tmp_path / "out" / "x.npz").read_bytes()))
     assert (found["test_images"] == 9).all() and (found["images"] == 0).all()
+
+
+def test_images_too_large_for_a_covariance_fail_and_the_others_do_not(tmp_path, capsys) -> None:
+    (tmp_path / "mine").mkdir()
+    for name, side in (("small.png", 8), ("large.png", 80)):
+        image = RNG.integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(np.dstack([image, hole(side, side) * np.uint8(255)])).save(tmp_path / "mine" / name)
+    assert impute("imputer=gaussian", f"input={tmp_path / 'mine'}", f"to={tmp_path / 'out'}") == 1
+    out, err = capsys.readouterr()
+    assert "gaussian learnt from 1 images of 1x8x8" in out and "up to 4096 values, these images have 6400" in err
+    assert (tmp_path / "out" / "small.png").exists() and not (tmp_path / "out" / "large.png").exists()

@@ -22,8 +22,8 @@ from lacuna.program import command_text
 from lacuna.registry import build
 from lacuna.tasks.common.models import Sizes
 
-COVARIANCE = 12_000
-"""Values of the largest images for which a full covariance is estimated: a gigabyte."""
+COVARIANCE = 4096
+"""Values of the largest images for which a full covariance is estimated: a minute on one core."""
 GREYED = "colours made grey, for the model was trained on grey images"
 COLOURED = "grey written as RGB, for the model was trained on RGB images"
 Kind = tuple[tuple[int, ...], np.dtype[np.generic]]
@@ -165,7 +165,8 @@ def _fitted(imputer: Imputer, group: list[Picture], scale: Scale) -> Imputer:
     values = group[0].values.size
     if type(imputer).__name__ == "Gaussian" and values > COVARIANCE:
         raise LacunaError(
-            f"the covariance of {values} values needs {values**2 * 8 / 2**30:.0f} GB: use imputer=linear."
+            f"a full covariance is estimated for up to {COVARIANCE} values, these images have {values}: use "
+            "imputer=knn or imputer=linear, or smaller images."
         )
     some = group if imputer.donors is None else group[: imputer.donors]
     observed = np.stack([np.broadcast_to(picture.observed, (1, *picture.values.shape[1:])) for picture in some])

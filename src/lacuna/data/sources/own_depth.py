@@ -130,7 +130,7 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Image, bool]]:
                 file.load()
                 yield file, ImageOps.exif_transpose(file), turned
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(f" '{path}'", "")
+        reason = str(error).partition(" <_io")[0]
         raise LacunaError(f"{path} cannot be read as an image ({reason}): replace or remove it.") from error
 
 
