@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from lacuna.data.sources import png16
+from lacuna.data.sources.own_depth import RGB16
 from lacuna.errors import LacunaError
 from lacuna.inference.pictures import Picture
 
@@ -51,6 +53,8 @@ def encoded(values: np.ndarray, picture: Picture, output: Path) -> bytes:
     pixels = values[0] if len(values) == 1 else values.transpose(1, 2, 0)
     kind, info = FORMATS[output.suffix.lower()], dict(picture.info)
     compression, tags = info.pop("compression", None), info.pop("tags", {})
+    if picture.mode == RGB16 and kind == "PNG":
+        return png16.write(pixels, info.get("icc_profile"))
     if kind == "TIFF":
         info["compression"] = compression if compression in LOSSLESS else "raw"
         directory = ImageFileDirectory_v2()
@@ -61,8 +65,10 @@ def encoded(values: np.ndarray, picture: Picture, output: Path) -> bytes:
     stream = io.BytesIO()
     try:
         Image.fromarray(np.ascontiguousarray(pixels)).save(stream, kind, **info)
-    except (OSError, KeyError) as error:
-        raise LacunaError(f"{picture.name} cannot be written as {kind} ({error}): rename it to .tif.") from error
+    except (OSError, KeyError, TypeError) as error:
+        raise LacunaError(
+            f"{picture.name} cannot be written as {kind} ({error}): give it the ending of its format."
+        ) from error
     return stream.getvalue()
 
 

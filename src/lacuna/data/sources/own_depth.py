@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from lacuna.data.sources import png16
 from lacuna.data.sources.pixels import channels_first
 from lacuna.errors import LacunaError
 
@@ -23,6 +24,8 @@ OPAQUE = 128
 """The least alpha of an observed pixel."""
 
 TURNED = "turned as the EXIF orientation says"
+RGB16 = "RGB;16"
+"""Mode of RGB with 16 bits per channel, which Pillow does not have."""
 PREVIEWS = "a photograph with previews (MPO), which are left out"
 PALETTE = "colours of a palette written as RGB"
 HALF_TRANSPARENT = "partly transparent pixels: from alpha 128 up they are observed, the alpha is not written"
@@ -37,7 +40,7 @@ class Decoded:
     Args:
         values: (C,H,W), C = 1 or 3, in the file's own type.
         observed: bool (1,H,W): neither transparent nor NaN nor the file's nodata value.
-        mode: Pillow's name of the pixels' format without alpha: 1, L, RGB, I;16, I or F.
+        mode: Pillow's name of the pixels' format without alpha: 1, L, RGB, I;16, I or F; or RGB;16.
         notes: what a user should know of the way it was read.
         info: what is written again: colour profile, resolution, compression, place on Earth.
     """
@@ -55,7 +58,10 @@ def decode(path: Path) -> Decoded:
     Raises:
         LacunaError: it is damaged, has several pages, or pixels that would not be kept.
     """
-    with _opened(path) as (file, picture, turned):
+    content = _content(path)
+    if png16.is_png16(content):
+        return _decode_png16(path, content)
+    with _opened(path, content) as (file, picture, turned):
         notes = [note for note, holds in ((TURNED, turned), (PREVIEWS, file.format == "MPO")) if holds]
         if picture.mode in ("P", "PA"):
             picture, notes = picture.convert("RGBA"), [*notes, PALETTE]
@@ -96,7 +102,7 @@ def decode_mask(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
             f"{path} is coloured: a mask is white where a pixel is observed and black where it is missing."
         )
     grey, shown = values[0], mask.observed[0]
-    own = {"1": 1, "L": 255, "RGB": 255, "I;16": 65535, "I": 65535, "F": 1}[mask.mode]
+    own = {"1": 1, "L": 255, "RGB": 255, "I;16": 65535, RGB16: 65535, "I": 65535, "F": 1}[mask.mode]
     levels = np.unique(grey[shown])
     top = next((top for top in (own, 255, 1) if np.isin(levels, (0, top)).all()), None)
     if top == 1 and own > 1:
@@ -114,36 +120,61 @@ def decode_mask(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Image.Image, Image.Image, bool]]:
+def _opened(path: Path, content: bytes) -> Iterator[tuple[Image.Image, Image.Image, bool]]:
     """The opened file, its picture as viewers show it, and whether it was turned for that."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             # from memory: grey TIFF files on disk are mapped by Pillow, with their sides exchanged if they are turned
-            content = path.read_bytes()
             with Image.open(io.BytesIO(content)) as file:
                 pages = getattr(file, "n_frames", 1)
                 if pages > 1 and file.format != "MPO":  # a photograph with previews, as telephones write it
                     raise LacunaError(f"{path} has {pages} pages: save each as an image of its own.")
-                _check_bits(path, file, content)
+                _check_bits(path, file)
                 turned = file.getexif().get(ORIENTATION, 1) not in (0, 1)  # of a TIFF file it is gone after loading
                 file.load()
                 yield file, ImageOps.exif_transpose(file), turned
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error).partition(" <_io")[0]
-        raise LacunaError(f"{path} cannot be read as an image ({reason}): replace or remove it.") from error
+        raise _damaged(path, error) from error
 
 
-def _check_bits(path: Path, file: Image.Image, content: bytes) -> None:
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> LacunaError:
+    reason = str(error).partition(" <_io")[0]
+    return LacunaError(f"{path} cannot be read as an image ({reason}): replace or remove it.")
+
+
+def _decode_png16(path: Path, content: bytes) -> Decoded:
+    try:
+        values = png16.read(content)
+        with Image.open(io.BytesIO(content)) as file:
+            turned, kept = file.getexif().get(ORIENTATION, 1) not in (0, 1), _kept(file)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if turned:
+        raise LacunaError(f"{path} has 16 bits per channel and is turned by EXIF: save it upright.")
+    colours = 1 if values.shape[-1] == 2 else 3
+    alpha = values[..., colours:]
+    observed = np.asarray((alpha >= OPAQUE * 256).all(-1))
+    notes = () if np.isin(alpha, (0, 65535)).all() else (HALF_TRANSPARENT,)
+    mode = "I;16" if colours == 1 else RGB16
+    return Decoded(channels_first(values[None, ..., :colours])[0], observed[None], mode, notes, kept)
+
+
+def _check_bits(path: Path, file: Image.Image) -> None:
     """Refuse what Pillow would cut to 8 bits without a word."""
     bits = 8
-    if file.format == "PNG":
-        bits = content[24]  # after the signature and the sides in the first chunk
-    elif file.format == "TIFF":
+    if file.format == "TIFF":
         bits = max(file.tag_v2.get(BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
     if bits > 8 and file.mode not in ("I;16", "I;16B", "I;16L", "I", "F"):
         raise LacunaError(
-            f"{path} has {bits} bits per channel in several channels: save it as .npy (uint16) or its channels as grey "
+            f"{path} has {bits} bits per channel in several channels: save it as PNG or .npy, or its channels as grey "
             "images, for only 8 bits of it could be read."
         )
 
