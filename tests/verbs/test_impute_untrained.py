@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from lacuna.verbs.command import verb
+from tests.own_package import ROW_MEAN, searched, write
 
 RNG = np.random.default_rng(0)
 
@@ -275,3 +276,19 @@ def test_images_too_large_for_a_covariance_fail_and_the_others_do_not(tmp_path, 
     out, err = capsys.readouterr()
     assert "gaussian learnt from 1 images of 1x8x8" in out and "up to 4096 values, these images have 6400" in err
     assert (tmp_path / "out" / "small.png").exists() and not (tmp_path / "out" / "large.png").exists()
+
+
+def test_an_imputer_of_one_s_own_package(tmp_path, capsys) -> None:
+    image = RNG.integers(0, 256, (8, 9), dtype=np.uint8)
+    observed = hole(8, 9)
+    Image.fromarray(np.dstack([image, observed * np.uint8(255)])).save(tmp_path / "a.png")
+    words = ("imputer=zero", "imputer.type=impute_package.imputers.RowMean", f"input={tmp_path / 'a.png'}")
+    write(tmp_path / "lib", "impute_package", {"imputers": ROW_MEAN})
+    with searched(tmp_path / "lib"):
+        assert impute(*words, f"to={tmp_path / 'out'}") == 2
+        assert "plugins=[impute_package]" in capsys.readouterr().err
+        assert impute(*words, f"to={tmp_path / 'out'}", "plugins=[impute_package]") == 0
+    found = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    means = [row[seen].mean() for row, seen in zip(image, observed, strict=True)]
+    wanted = np.where(observed, image, np.array(means)[:, None])
+    assert abs(found - wanted).max() <= 0.5 + 1e-4 and (found == image)[observed].all()

@@ -166,8 +166,9 @@ def _finish(group: list[_Waiting], filling: Filling, record: Record, outcome: Ou
     imputer = filling.of(kind_of(pictures[0]))
     try:
         imputed = imputer(images, observed, [name.as_posix() for name in names], pictures[0].scale)
-    except LacunaError as error:
-        outcome.failed += [(name, f"{name} cannot be imputed: {error}") for name in names]
+    except (LacunaError, MemoryError) as error:
+        reason = str(error) or "there is not enough memory"
+        outcome.failed += [(name, f"{name} cannot be imputed: {reason}") for name in names]
         return
     for row, one in enumerate(group):
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lacuna import plugins
 from lacuna.errors import LacunaError
 from lacuna.program import command_text
 from lacuna.runs import environment
@@ -172,9 +173,10 @@ def _filling(job: Job, device: Any, pictures: Any) -> tuple[Filling, dict[str, A
     config, samples, seed = job.config, job.config["samples"], job.config["seed"]
     imputer = config.get("imputer")
     if imputer is not None:
-        if not built(imputer).needs_fit:
-            return untrained(imputer, device, samples, seed), dict(imputer)
-        learned = Learned(imputer, device, samples, seed, pictures())
+        with plugins.permit(config["plugins"], announced=True):
+            if not built(imputer).needs_fit:
+                return untrained(imputer, device, samples, seed), dict(imputer)
+            learned = Learned(imputer, device, samples, seed, pictures())
         print("\n".join(learned.lines))
         return learned, dict(imputer)
     from lacuna.inference.trained_model import load_for_imputation
