@@ -181,12 +181,13 @@ def test_two_times_the_same_command_and_after_a_kill(tmp_path, capsys) -> None:
     whole = {path.name: path.read_bytes() for path in to.glob("*.png")}
     kept = (to / "0.png").stat().st_mtime_ns
     (to / "3.png").unlink()  # recorded, but not written any more
+    (to / ".3.png.ab_d1fgh").write_bytes(b"half of it")
     record = (to / "imputed.jsonl").read_text()
     (to / "imputed.jsonl").write_text(record[:-40])  # the last line is cut off
     assert impute(*words) == 0
     assert "3 more were there already" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in to.glob("*.png")} == whole
-    assert (to / "0.png").stat().st_mtime_ns == kept
+    assert (to / "0.png").stat().st_mtime_ns == kept and not list(to.glob(".*.png*"))
     assert (to / "contact_sheet.html").read_text().count("<figure>") == 5
     assert [json.loads(line)["name"] for line in (to / "imputed.jsonl").read_text().splitlines()[1:]].count(
         "0.png"

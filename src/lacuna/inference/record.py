@@ -6,6 +6,7 @@ A line that a kill has cut off counts for nothing. A result that is not what the
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Mapping
@@ -81,7 +82,10 @@ class Record:
         line = {"input": digest, "name": name.as_posix(), "results": shas}
         self._append(line)
         for output, content in results.items():
-            with files.replacing(self.folder / output) as temporary:
+            place = self.folder / output
+            for cut_off in place.parent.glob(f".{glob.escape(place.name)}.????????"):
+                cut_off.unlink()  # of a command that was killed while it wrote this file
+            with files.replacing(place) as temporary:
                 temporary.write_bytes(content)
         self._done[name.as_posix()] = line
 
