@@ -16,6 +16,24 @@ PATIENCE = 20.0
 """Seconds that an interrupt waits for a checkpoint; less than a parent process waits for its worker to end."""
 
 
+_heard: list[int] = []
+
+
+def note_signal(number: int) -> None:
+    """Remember a signal that asks this process to stop, for its exit code."""
+    _heard.append(number)
+
+
+def signals_heard() -> list[int]:
+    """The signals, beside SIGINT, that have asked this process to stop, since :func:`forget_signals`."""
+    return list(_heard)
+
+
+def forget_signals() -> None:
+    """Begin anew: a command is called."""
+    _heard.clear()
+
+
 class OneInterrupt:
     """A handler of SIGINT that raises KeyboardInterrupt once and ignores later signals.
 
@@ -114,6 +132,8 @@ class Interrupts:
         repeated = (
             self.requested and signum == signal.SIGINT and not isinstance(self._handlers.get(signum), OneInterrupt)
         )
+        if signum != signal.SIGINT:
+            note_signal(signum)
         if self._overdue or repeated:
             self.stop()
         if not self.requested:

@@ -6,6 +6,7 @@ Processes share no state, so a job that fails does not stop the others, and each
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lacuna.errors import LacunaError
 from lacuna.program import this_command
+from lacuna.training.interrupts import signals_heard
 from lacuna.verbs.job import DONE, INTERRUPTED, MORE, Command
 
 if TYPE_CHECKING:
@@ -127,10 +129,16 @@ def _folders(found: Jobs) -> list[Path]:
 
 
 def spawn(command: list[str]) -> int:
-    """Run a command to its end; its exit code. After Ctrl-C, which it gets as well, it may first close its files."""
+    """Run a command to its end; its exit code.
+
+    After Ctrl-C, which it gets as well, it may first close its files. SIGTERM, which came to this process only, is
+    passed on.
+    """
     with subprocess.Popen(command) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
+            if signal.SIGTERM in signals_heard():
+                process.terminate()
             process.wait()
             raise
