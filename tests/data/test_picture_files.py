@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -74,12 +76,13 @@ WHITE = HOLE.astype(np.uint8) * 255
 )
 def test_masks_of_every_usual_kind_are_the_same_mask(tmp_path, values):
     ending = "tif" if values.dtype == np.float32 else "png"
-    observed, binary = read_mask(save_mask(tmp_path / f"m.{ending}", values))
+    observed, binary, grey = read_mask(save_mask(tmp_path / f"m.{ending}", values))
     np.testing.assert_array_equal(observed, HOLE)
     assert binary == (values.dtype != bool and np.nanmax(values) == 1)
+    assert grey == (200 in values)
 
 
-@pytest.mark.parametrize("values", [HOLE * 2, 1 + HOLE, HOLE * 127, HOLE * np.uint16(300)])
+@pytest.mark.parametrize("values", [HOLE * 2, 1 + HOLE, HOLE * 127, HOLE * np.uint16(300), 1 + HOLE * 254])
 def test_a_mask_of_another_convention_is_named_in_a_sentence(tmp_path, values):
     values = values.astype(np.uint16 if values.max() > 255 else np.uint8)
     with pytest.raises(LacunaError, match=r"m\.png holds the values .* white \(or 1\) = observed, black \(0\)"):
@@ -108,6 +111,51 @@ def test_two_masks_of_one_image_and_one_mask_of_two_are_refused(tmp_path):
     (tmp_path / "a_mask.bmp").rename(tmp_path / "a.bmp")
     with pytest.raises(LacunaError, match=r"a_mask\.png could belong to a\.bmp or to another image"):
         Folder(str(tmp_path))
+
+
+def test_greys_of_masks_and_of_transparency_are_said(tmp_path, capsys):
+    home = tmp_path / "home"
+    home.mkdir()
+    half = np.full((5, 5), 100, np.uint8)
+    half[0] = 200
+    for number in range(3):
+        Image.fromarray(pixels(5, 5, seed=number)).save(home / f"{number}.png")
+    save_mask(home / "0_mask.png", half)
+    Image.fromarray(np.dstack([pixels(5, 5), half])).save(home / "1.png")
+    data = Folder(str(home)).prepare(tmp_path)
+    assert "2 mask(s) or images are partly grey or transparent" in capsys.readouterr().err
+    assert data.split("train").observed.sum((1, 2, 3)).min() == 5  # one of the two is there
+
+
+def test_capital_letters_make_a_mask_no_image_and_other_spellings_are_refused(tmp_path):
+    save_mask(tmp_path / "a.png", pixels(5, 5))
+    save_mask(tmp_path / "a_Mask.PNG", WHITE)
+    ((name, _, observed),) = Folder(str(tmp_path)).pictures(1)
+    assert name.name == "a.png" and np.array_equal(observed[0], HOLE)
+    for ending in ("-mask", ".mask", "_masks", "mask", " Mask"):
+        other = save_mask(tmp_path / f"a{ending}.png", WHITE)
+        with pytest.raises(LacunaError, match=rf"looks like the mask of an image: set data\.mask_suffix={ending} if"):
+            Folder(str(tmp_path))
+        other.unlink()
+    save_mask(tmp_path / "mask.png", pixels(5, 5))
+    save_mask(tmp_path / "unmask.png", pixels(5, 5))
+    assert len(Folder(str(tmp_path)).names) == 3
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "gif", "webp", "bmp"])
+def test_damaged_files_are_one_sentence(tmp_path, ending):
+    path, generator = tmp_path / f"a.{ending}", np.random.default_rng(0)
+    Image.fromarray(pixels(20, 20)).save(path)
+    whole = path.read_bytes()
+    for trial in range(60):
+        damaged = bytearray(whole[: generator.integers(0, len(whole))] if trial % 2 else whole)
+        for place in generator.integers(0, max(1, len(damaged)), 5 if damaged else 0):
+            damaged[place] = generator.integers(0, 256)
+        path.write_bytes(bytes(damaged))
+        for read in (head, open_image, read_mask):
+            with contextlib.suppress(LacunaError):  # Pillow may repair it
+                read(path)
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.webp", "a_mask.tif"])

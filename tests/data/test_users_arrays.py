@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lacuna.data.sources.arrays import Arrays
+from lacuna.data.sources.folder import Folder
 from lacuna.errors import LacunaError
 
 OBSERVED = np.random.default_rng(1).random((6, 5, 5)) > 0.3
@@ -85,3 +87,14 @@ def test_values_out_of_range_are_refused(prepared, value):
     images[0, 0, 0] = value
     with pytest.raises(LacunaError, match=r"images must be uint8 or floats in \[0, 1\]"):
         prepared(images=images)
+
+
+def test_a_path_may_be_a_number(tmp_path, monkeypatch):
+    """A config file that says ``path: 2024`` gives a whole number."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2024").mkdir()
+    Image.fromarray(IMAGES[0]).save(tmp_path / "2024" / "a.png")
+    np.save(tmp_path / "0", IMAGES)
+    (tmp_path / "0.npy").rename(tmp_path / "0")
+    assert [name.name for name in Folder(2024).names] == ["a.png"]
+    assert len(Arrays(0).everything().images) == 6

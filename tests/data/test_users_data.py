@@ -121,16 +121,6 @@ def test_a_layout_that_does_not_fit_is_refused(save, tmp_path):
         prepared(save(images=pixels(5, 8, 8, 3)), tmp_path, layout="NCHW")
 
 
-def test_a_path_may_be_a_number(tmp_path, monkeypatch):
-    """A config file that says ``path: 2024`` gives a whole number."""
-    monkeypatch.chdir(tmp_path)
-    put(tmp_path / "2024" / "a.png", pixels(4, 4))
-    np.save(tmp_path / "0", pixels(5, 4, 4))
-    (tmp_path / "0.npy").rename(tmp_path / "0")
-    assert [name.name for name in Folder(2024).names] == ["a.png"]
-    assert len(Arrays(0).everything().images) == 5
-
-
 def test_unusual_classes_give_a_warning(save, tmp_path, capsys):
     prepared(save(images=pixels(5, 4, 4), labels=np.full(5, 7)), tmp_path)
     said = capsys.readouterr().err.splitlines()

@@ -48,30 +48,40 @@ def head(path: Path) -> Head:
             turned = file.format != "TIFF" and file.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
             size = (file.height, file.width) if turned else file.size
             return Head(file.mode, size, getattr(file, "n_frames", 1) - 1)
-    except (OSError, SyntaxError, ValueError) as error:
+    except LacunaError:
+        raise
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise _damaged(path, error) from error
 
 
-def read_mask(path: Path) -> tuple[np.ndarray, bool]:
-    """A mask file as bool (H, W), True = observed, and whether its values were 0 and 1.
+class Mask(NamedTuple):
+    """A mask file: bool (H, W), True = observed; whether its values were 0 and 1; whether there were greys."""
+
+    observed: np.ndarray
+    binary: bool
+    grey: bool
+
+
+def read_mask(path: Path) -> Mask:
+    """The mask in a file: white, or 1 beside 0, and opaque = observed.
 
     Raises:
-        LacunaError: damaged, several pages, or another convention: there are values, but none means observed.
+        LacunaError: damaged, several pages, or another convention: no value means observed, or 1 may mean anything.
     """
     picture = _decoded(path)
     deep = picture.mode.startswith(("I", "F"))
     values = np.asarray(picture if deep else picture.convert("L"))
-    opaque = np.ones(values.shape, bool) if deep else np.asarray(picture.convert("RGBA"))[..., 3] >= 128
-    shown = np.unique(np.nan_to_num(values[opaque]))
-    if picture.mode == "1" or not set(shown.tolist()) <= {0, 1}:
-        top = 65535 if deep and shown.size and shown[-1] > 255 else 255
-        observed, binary = values > top / 2, False
-        if shown.size and shown[-1] > 0 and shown[-1] <= top / 2:
-            listed = ", ".join(f"{value:g}" for value in shown[:5]) + (", ..." if len(shown) > 5 else "")
-            raise LacunaError(f"{path} holds the values {listed}: a mask needs {_CONVENTION}.")
-    else:
-        observed, binary = values == 1, bool(shown.size and shown[-1] == 1)
-    return observed & opaque, binary
+    alpha = np.full(values.shape, 255) if deep else np.asarray(picture.convert("RGBA"))[..., 3]
+    opaque = alpha >= 128
+    shown = np.unique(np.nan_to_num(values[opaque])).tolist()
+    if picture.mode != "1" and set(shown) <= {0, 1}:
+        return Mask((values == 1) & opaque, 1 in shown, False)
+    top = 65535 if deep and shown and shown[-1] > 255 else 255
+    if shown and (0 < shown[-1] <= top / 2 or (1 in shown and len(shown) <= 3)):
+        listed = ", ".join(f"{value:g}" for value in shown[:5]) + (", ..." if len(shown) > 5 else "")
+        raise LacunaError(f"{path} holds the values {listed}: a mask needs {_CONVENTION}.")
+    grey = bool(set(shown) - {0, top} or set(np.unique(alpha).tolist()) - {0, 255})
+    return Mask((values > top / 2) & opaque, False, grey)
 
 
 def _decoded(path: Path) -> Image.Image:
@@ -81,7 +91,9 @@ def _decoded(path: Path) -> Image.Image:
             _refuse_pages(path, file)
             file.load()
             return ImageOps.exif_transpose(file)
-    except (OSError, SyntaxError, ValueError) as error:
+    except LacunaError:
+        raise
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise _damaged(path, error) from error
 
 
@@ -92,4 +104,5 @@ def _refuse_pages(path: Path, file: Image.Image) -> None:
 
 
 def _damaged(path: Path, error: Exception) -> LacunaError:
-    return LacunaError(f"{path} cannot be read as an image ({error}): replace or remove it.")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return LacunaError(f"{path} cannot be read as an image ({reason}): replace or remove it.")

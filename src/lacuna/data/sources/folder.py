@@ -14,7 +14,7 @@ from lacuna.data.prepared import SPLITS, Arrays, Description
 from lacuna.data.sources.base import Content, Source
 from lacuna.data.sources.decoding import head, open_image, read_mask
 from lacuna.data.sources.label_table import read_labels
-from lacuna.data.sources.layout import class_names, refuse_mask_folders, split_folders
+from lacuna.data.sources.layout import class_names, is_mask, refuse_mask_folders, refuse_other_masks, split_folders
 from lacuna.data.sources.listing import ENDINGS, Listing
 from lacuna.data.sources.pixels import (
     as_labels,
@@ -81,17 +81,20 @@ class Folder(Source):
                 f"{self.key('labels_csv')}={labels_csv} is not a file: give its path, or one inside {path}."
             )
         self._listing = Listing(self.path, self.key("path"), [self.labels_csv])
-        masks = [path for path in self._listing.files if path.stem.endswith(mask_suffix)]
-        self._files = [path for path in self._listing.files if not path.stem.endswith(mask_suffix)]
+        masks = [path for path in self._listing.files if is_mask(path, mask_suffix)]
+        self._files = [path for path in self._listing.files if not is_mask(path, mask_suffix)]
         if not self._files:
             raise LacunaError(f"{self.key('path')}={path} holds no image (looked for {', '.join(ENDINGS)}).")
         refuse_mask_folders(self.path, self._listing.files, mask_suffix)
+        refuse_other_masks(self._files, self.key("mask_suffix"))
         self._masks = self._of_images(masks)
         self._binary: set[Path] = set()
         """Masks with the values 0 and 1."""
+        self._grey: set[Path] = set()
+        """Masks with values between black and white, and images that are partly transparent."""
 
     def _of_images(self, masks: list[Path]) -> dict[Path, Path]:
-        """Stem of a mask -> its file.
+        """Stem of an image -> the file of its mask.
 
         Raises:
             LacunaError: a mask without an image, for one of the two has a wrong name; two masks of one image.
@@ -103,7 +106,7 @@ class Folder(Source):
                 shared[path.with_suffix("")] = other
         found: dict[Path, Path] = {}
         for mask in masks:
-            stem = mask.with_name(mask.stem.removesuffix(self.mask_suffix))
+            stem = mask.with_name(mask.stem[: -len(self.mask_suffix)])
             if stem not in images:
                 raise LacunaError(
                     f"{mask} is named like a mask ({self.key('mask_suffix')}={self.mask_suffix}) but there is no image "
@@ -113,7 +116,7 @@ class Folder(Source):
                 raise LacunaError(
                     f"{mask} could belong to {images[stem].name} or to another image of that name: rename one."
                 )
-            if (other := found.setdefault(mask.with_suffix(""), mask)) != mask:
+            if (other := found.setdefault(stem, mask)) != mask:
                 raise LacunaError(f"{images[stem]} has two masks, {other.name} and {mask.name}: remove one.")
         return found
 
@@ -123,6 +126,11 @@ class Folder(Source):
         lines = list(self._listing.remarks)
         if self._binary:
             lines.append(f"{len(self._binary)} mask(s) hold the values 0 and 1, read as missing and observed")
+        if self._grey:
+            lines.append(
+                f"{len(self._grey)} mask(s) or images are partly grey or transparent: a pixel is observed from half of "
+                "white, or of opaque, up"
+            )
         return lines
 
     @cached_property
@@ -239,10 +247,12 @@ class Folder(Source):
         alpha = np.asarray(picture.convert("RGBA"))[..., 3]
         image = np.asarray(picture.convert("L" if grey else "RGB"))
         observed = alpha >= 128
-        mask_file = self._masks.get(path.with_name(path.stem + self.mask_suffix))
+        self._grey |= {path} if not np.isin(alpha, (0, 255)).all() else set()
+        mask_file = self._masks.get(path.with_suffix(""))
         if mask_file is not None:
-            mask, binary = read_mask(mask_file)
+            mask, binary, between = read_mask(mask_file)
             self._binary |= {mask_file} if binary else set()
+            self._grey |= {mask_file} if between else set()
             if mask.shape != observed.shape:
                 raise LacunaError(f"{mask_file} must have the same size as {path}.")
             observed = observed & mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 """Names of a split's folder or of its arrays, in lower case -> the split."""
+_MASK_ENDING = re.compile(r"(?<=.)[\W_]*masks?$", re.IGNORECASE)
 _IMAGES, _MASKS = ("image", "images", "img", "imgs"), ("mask", "masks")
 
 
@@ -78,4 +80,29 @@ def refuse_mask_folders(root: Path, files: Sequence[Path], suffix: str) -> None:
             raise LacunaError(
                 f"{folder} looks like masks of the images beside it: name each mask like its image plus {suffix} and "
                 "put it into the same folder (white = observed), or move the folder elsewhere."
+            )
+
+
+def is_mask(path: Path, suffix: str) -> bool:
+    """Whether a file is named like a mask; capital letters make no difference."""
+    return len(path.stem) >= len(suffix) and path.stem.lower().endswith(suffix.lower())
+
+
+def refuse_other_masks(images: Sequence[Path], key: str) -> None:
+    """Refuse images that are named like masks of others, but in another way than the suffix says.
+
+    Args:
+        images: files that are not named like masks.
+        key: the name of the suffix in messages.
+
+    Raises:
+        LacunaError: there is one: ``a-mask.png`` beside ``a.png``.
+    """
+    stems = {path.with_suffix("") for path in images}
+    for path in images:
+        ending = _MASK_ENDING.search(path.stem)
+        if ending is not None and path.with_name(path.stem[: ending.start()]) in stems:
+            raise LacunaError(
+                f"{path} looks like the mask of an image: set {key}={ending.group()} if the masks are named so, or "
+                "rename it."
             )

@@ -80,7 +80,7 @@ def as_bytes(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | No
     missing = np.isnan(values) if floating else np.zeros((), bool)
     observed = values[~missing] if missing.any() else values
     top = 1 if floating else 255
-    slack = _ROUNDING if floating else 0
+    slack = max(_ROUNDING, 1.01 * float(np.finfo(values.dtype).eps)) if floating else 0
     if observed.size and not (observed.min() >= -slack and observed.max() <= top + slack):
         raise LacunaError(
             f"{what} holds {values.dtype} values from {observed.min():g} to {observed.max():g}: images must be uint8 "
