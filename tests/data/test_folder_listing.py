@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,7 +41,7 @@ def test_hidden_names_are_no_data_and_are_counted(home, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert data.provenance.class_names == ("cat", "dog") and sum(data.provenance.counts.values()) == 2
     assert "3 image(s) with hidden names are left out (__MACOSX, cat/._a.png, cat/.ipynb_checkpoints)" in said[0]
-    assert "3 file(s) that are no images are left out: 1 .db, 2 .txt" in said[1]
+    assert "3 file(s) of other kinds are left out: 1 .db, 2 .txt" in said[1]
     assert "hidden names" in data.provenance.note
 
 
@@ -113,3 +115,15 @@ def test_a_folder_of_links_alone_is_a_data_set(home, tmp_path):
             link.symlink_to(home / f"{number}.png")
     data = Folder(str(tmp_path / "sorted"), test_fraction=0.25).prepare(tmp_path)
     assert data.provenance.counts == {"train": 3, "test": 1} and data.provenance.class_names == ("a", "b")
+
+
+def test_what_is_no_file_or_is_gone_is_said(home, capsys, tmp_path):
+    os.mkfifo(home / "pipe.png")
+    source = Folder(str(home))
+    assert len(source.names) == 4
+    source.prepare(tmp_path)
+    assert "1 file(s) of other kinds are left out: 1 .png (pipe.png)" in capsys.readouterr().err
+    source = Folder(str(home))
+    (home / "2.png").unlink()
+    with pytest.raises(LacunaError, match=r"2\.png cannot be read \(No such file"):
+        source.prepare(tmp_path)

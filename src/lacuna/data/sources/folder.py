@@ -15,7 +15,7 @@ from lacuna.data.sources.base import Content, Source
 from lacuna.data.sources.decoding import head, open_image, read_mask
 from lacuna.data.sources.label_table import read_labels
 from lacuna.data.sources.layout import class_names, is_mask, refuse_mask_folders, refuse_other_masks, split_folders
-from lacuna.data.sources.listing import ENDINGS, Listing
+from lacuna.data.sources.listing import ENDINGS, Listing, content
 from lacuna.data.sources.pixels import (
     as_labels,
     channels_first,
@@ -140,7 +140,7 @@ class Folder(Source):
         digest = hashlib.sha256(repr([_READING, *map(str, settings), *self._listing.remarks]).encode())
         for path in [*self._listing.files, *([self.labels_csv] if self.labels_csv else [])]:
             digest.update(f"|{path}|".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(hashlib.sha256(content(path)).digest())
         return f"folder-{re.sub(r'[^A-Za-z0-9_]+', '_', self.path.resolve().name)[:40]}-{digest.hexdigest()[:10]}"
 
     def read(self, root: Path, *, download: bool) -> Content:

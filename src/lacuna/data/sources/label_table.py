@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from lacuna.data.sources.listing import content
 from lacuna.data.sources.pixels import NO_LABEL
 from lacuna.errors import LacunaError
 
@@ -56,7 +57,7 @@ def _quoted(table: dict[str, str], names: Sequence[str]) -> str:
 
 
 def _text(path: Path) -> tuple[str, list[str]]:
-    raw = path.read_bytes()
+    raw = content(path)
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark)), "utf-8")
     remarks = []
     try:

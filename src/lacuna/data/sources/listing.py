@@ -57,7 +57,7 @@ class Listing:
             kinds = Counter(path.suffix.lower() or "no ending" for path in self._others)
             listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
             lines.append(
-                f"{len(self._others)} file(s) that are no images are left out: {listed} ({self._some(self._others)})"
+                f"{len(self._others)} file(s) of other kinds are left out: {listed} ({self._some(self._others)})"
             )
         if self._links:
             lines.append(f"{len(self._links)} link(s) are followed ({self._some(self._links)})")
@@ -68,7 +68,11 @@ class Listing:
         return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
     def _walk(self, folder: Path) -> None:
-        for entry in sorted(folder.iterdir()):
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            raise LacunaError(f"{folder} cannot be read ({error.strerror}): mend or remove it.") from error
+        for entry in entries:
             if _is_hidden(entry.name):
                 self._count_hidden(entry)
             elif entry.is_dir():
@@ -78,7 +82,7 @@ class Listing:
                     self._enter(entry)
             elif entry.is_symlink() and not entry.exists():
                 raise LacunaError(f"{entry} is a link that leads nowhere: mend or remove it.")
-            elif entry.is_file():
+            else:
                 self._add(entry)
 
     def _enter(self, folder: Path) -> None:
@@ -96,7 +100,7 @@ class Listing:
         self._walk(folder)
 
     def _add(self, file: Path) -> None:
-        if file.suffix.lower() in ENDINGS:
+        if file.suffix.lower() in ENDINGS and file.is_file():
             self.files.append(file)
             if file.is_symlink():
                 self._links.append(file)
@@ -122,6 +126,18 @@ class Listing:
             other = found.setdefault(path.resolve(), path)
             if other != path:
                 raise LacunaError(f"{other} and {path} are the same file: remove the link.")
+
+
+def content(file: Path) -> bytes:
+    """What is in a file.
+
+    Raises:
+        LacunaError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise LacunaError(f"{file} cannot be read ({error.strerror}): mend or remove it.") from error
 
 
 def is_result(folder: Path) -> bool:
