@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lacuna.errors import LacunaError
 from lacuna.program import this_command
-from lacuna.training.interrupts import signals_heard
+from lacuna.training.interrupts import note_signal
 from lacuna.verbs.job import DONE, INTERRUPTED, MORE, Command
 
 if TYPE_CHECKING:
@@ -131,14 +132,22 @@ def _folders(found: Jobs) -> list[Path]:
 def spawn(command: list[str]) -> int:
     """Run a command to its end; its exit code.
 
-    After Ctrl-C, which it gets as well, it may first close its files. SIGTERM, which came to this process only, is
-    passed on.
+    After Ctrl-C, which it gets as well, it may first save its state. SIGTERM, which this process alone may get, is
+    passed on to it.
     """
     with subprocess.Popen(command) as process:
+
+        def pass_on(signum: int, frame: FrameType | None) -> None:
+            note_signal(signum)
+            process.send_signal(signum)
+            raise KeyboardInterrupt
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
         try:
             return process.wait()
         except KeyboardInterrupt:
-            if signal.SIGTERM in signals_heard():
-                process.terminate()
             process.wait()
             raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

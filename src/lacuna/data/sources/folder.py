@@ -83,11 +83,11 @@ class Folder(Source):
         self._listing = Listing(self.path, self.key("path"), [self.labels_csv])
         masks = [path for path in self._listing.files if is_mask(path, mask_suffix)]
         self._files = [path for path in self._listing.files if not is_mask(path, mask_suffix)]
-        if not self._files:
-            raise LacunaError(f"{self.key('path')}={path} holds no image (looked for {', '.join(ENDINGS)}).")
         refuse_mask_folders(self.path, self._listing.files, mask_suffix)
         refuse_other_masks(self._files, self.key("mask_suffix"))
         self._masks = self._of_images(masks)
+        if not self._files:
+            raise LacunaError(f"{self.key('path')}={path} holds no image (looked for {', '.join(ENDINGS)}).")
         self._binary: set[Path] = set()
         """Masks with the values 0 and 1."""
         self._grey: set[Path] = set()
