@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -14,9 +12,6 @@ from lacuna.training.interrupts import OneInterrupt, leave_to_parent, note_signa
 
 TO_ALL = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that SLURM sends to every process of a job, which has its reasons to send them."""
-
-REPEATED = 3.0
-"""Seconds within which a signal to stop is taken for the same as the one before."""
 
 
 def accept_one_interrupt() -> None:
@@ -34,18 +29,14 @@ def obey_parent_only() -> None:
 def stop_on_signals() -> None:
     """Treat SIGTERM, as job schedulers send it, and SIGUSR1 under SLURM like Ctrl-C: runs save their state and stop.
 
-    Schedulers may send it to every process of a job, which a parent then passes on: one that follows another within
-    :data:`REPEATED` seconds does not disturb what the first one began.
+    Schedulers may send it to every process of a job, which a parent then passes on: a repeated one does not
+    disturb what the first one began.
 
     Not inside a job of submitit (a launcher of Hydra), which requeues it, nor outside the main thread.
     """
-    came = -math.inf
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal came
-        before, came = came, time.monotonic()
-        note_signal(signum)
-        if came - before > REPEATED:
+        if note_signal(signum):
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -16,17 +17,26 @@ PATIENCE = 20.0
 """Seconds that an interrupt waits for a checkpoint; less than a parent process waits for its worker to end."""
 
 
-_heard: list[int] = []
+REPEATED = 3.0
+"""Seconds within which a signal to stop is taken for the same as the one before."""
+_heard: list[tuple[int, float]] = []
 
 
-def note_signal(number: int) -> None:
-    """Remember a signal that asks this process to stop, for its exit code."""
-    _heard.append(number)
+def note_signal(number: int) -> bool:
+    """Remember a signal that asks this process to stop, for its exit code.
+
+    Returns:
+        Whether it is a new one. A scheduler may send it to every process of a job, and a parent passes it on.
+    """
+    now = time.monotonic()
+    new = not _heard or now - _heard[-1][1] > REPEATED
+    _heard.append((number, now))
+    return new
 
 
-def signals_heard() -> list[int]:
+def signals_heard() -> set[int]:
     """The signals, beside SIGINT, that have asked this process to stop, since :func:`forget_signals`."""
-    return list(_heard)
+    return {number for number, _ in _heard}
 
 
 def forget_signals() -> None:

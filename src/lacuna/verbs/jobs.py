@@ -138,9 +138,9 @@ def spawn(command: list[str]) -> int:
     with subprocess.Popen(command) as process:
 
         def pass_on(signum: int, frame: FrameType | None) -> None:
-            note_signal(signum)
             process.send_signal(signum)
-            raise KeyboardInterrupt
+            if note_signal(signum):
+                raise KeyboardInterrupt
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
         try:
