@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lacuna.verbs.command import CRASHED, DONE, INTERRUPTED, MISTAKE
+from lacuna.verbs.command import CRASHED, DONE, MISTAKE, TERMINATED
 from tests.verbs.small_configs import write_configs
 
 
@@ -112,6 +112,6 @@ def test_a_scheduler_stops_the_jobs_with_their_parent(script: Path) -> None:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
-    assert process.returncode == INTERRUPTED
+    assert process.returncode == TERMINATED
     assert err.count("interrupted: run the same command again to continue.") == 2  # the job's and the parent's
     assert not (script.parent / "done.txt").exists()

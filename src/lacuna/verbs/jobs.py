@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lacuna.errors import LacunaError
 from lacuna.program import this_command
+from lacuna.training.interrupts import note_signal
 from lacuna.verbs.job import DONE, INTERRUPTED, MORE, Command
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def spawn(command: list[str]) -> int:
 
         def pass_on(signum: int, frame: FrameType | None) -> None:
             process.send_signal(signum)
-            raise KeyboardInterrupt
+            if note_signal(signum):
+                raise KeyboardInterrupt
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
         try:
