@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -12,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
-from lacuna.extras import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 OFFLINE = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
@@ -27,7 +26,9 @@ def run(words: Sequence[str | Path], folder: Path) -> subprocess.CompletedProces
 
 def build(folder: Path) -> tuple[Path, Path]:
     """The source distribution, and the wheel that is built from it; nothing is fetched."""
-    if not all(map(installed, ("pip", "setuptools"))):
+    # their metadata: a search for pip's module makes setuptools step back from distutils in this process, where
+    # torch.compile needs it later
+    if not all(any(importlib.metadata.distributions(name=name)) for name in ("pip", "setuptools")):
         pytest.skip("needs pip and setuptools, which build it")
     copy = folder / "copy"  # a build leaves files in its folder
     ignored = shutil.ignore_patterns(".*", "tests", "outputs", "build", "*.egg-info", "__pycache__", "results", "docs")

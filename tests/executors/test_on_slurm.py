@@ -18,7 +18,7 @@ from lacuna.executors.schedule import BLOCKED, DONE, FAILED, Schedule
 from lacuna.executors.time_limit import TimeLimit, run_until_limit
 from tests.executors import fake_slurm
 from tests.executors.graphs import graph, name_of, pretend, told
-from tests.executors.jobs import wait_for
+from tests.executors.jobs import finish, wait_for
 
 pytest.importorskip("submitit")
 pytestmark = pytest.mark.slow
@@ -168,6 +168,25 @@ def test_a_cancelled_job_is_not_submitted_again(slurm: Path, output: Path) -> No
         while not (outcomes := waiting.wait(1)):
             assert time.monotonic() < until
     assert "its job 100 ended too early (cancelled)" in str(outcomes[0].error) and len(fake_slurm.ids(slurm)) == 2
+
+
+def test_a_single_run_is_given_up_and_the_others_of_its_job_go_on(slurm: Path, output: Path) -> None:
+    """As a sweep does with a trial that it prunes; its runs are submitted one by one."""
+    jobs = graph(output, {"a": "", "b": "", "c": ""}, hold=["a", "b", "c"])
+    with executor(runs=3, runs_per_gpu=2) as waiting:
+        for job in jobs:
+            waiting.submit(job)
+        while not (told(output, "a") and told(output, "b")):
+            assert waiting.wait(0.1) == []
+        waiting.cancel(jobs[2].identity)  # it has not begun
+        waiting.cancel(jobs[0].identity)
+        stopped = finish(waiting, 2)
+        assert set(stopped) == {jobs[0].identity, jobs[2].identity}
+        assert all(outcome.interrupted for outcome in stopped.values())
+        (output / "go").touch()
+        assert finish(waiting, 1)[jobs[1].identity].done
+    assert (told(output, "a"), told(output, "b")) == (["begun", "saved"], ["begun", "done"])
+    assert not told(output, "c") and fake_slurm.ids(slurm) == ["100"]
 
 
 def test_what_is_submitted(slurm: Path, output: Path) -> None:

@@ -46,6 +46,7 @@ OPTIONS = {
     "wandb": ("training/mirrors/wandb_access.py",),
     "ray": ("executors/ray_cluster.py", "executors/ray_worker.py", "executors/on_ray.py"),
     "optuna": ("search/page.py", "search/study.py", "search/space.py", "search/problem.py", "search/loop.py"),
+    "submitit": ("executors/slurm_job.py",),
     "torch_fidelity": ("metrics/features.py", "metrics/fid.py", "bench/fid.py"),
     "inpainting": ("bench/misconv.py",),  # the authors' repository
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from lacuna.verbs.command import CRASHED, DONE, MISTAKE
+from lacuna.verbs.command import CRASHED, DONE, MISTAKE, TERMINATED
 from tests.verbs.small_configs import write_configs
 
 
@@ -34,7 +36,7 @@ sys.exit(code)
 """
 
 JOB = """
-import json, os
+import json, os, signal, time
 from pathlib import Path
 from lacuna.errors import LacunaError
 def main(config):
@@ -42,6 +44,10 @@ def main(config):
         raise LacunaError("seed 1 is unlucky.")
     if config["seed"] == 3:
         raise RuntimeError("boom")
+    if config["seed"] == 9:
+        (Path(__file__).parent / "waits.txt").write_text("")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        time.sleep(60)
     with open(Path(__file__).parent / "done.txt", "a") as file:
         file.write(json.dumps([config["seed"], config["task"]["lr"], os.getpid()]) + "\\n")
 """
@@ -95,3 +101,17 @@ def test_multirun_checks_every_job_before_the_first(script: Path) -> None:
     assert "seed must be a whole number" in result.stderr
     assert not (script.parent / "done.txt").exists()
     assert start(script, "-m", "seed=0,2").returncode == DONE
+
+
+def test_a_scheduler_stops_the_jobs_with_their_parent(script: Path) -> None:
+    """SIGTERM goes to the parent alone; the job saves its state first, and no other job starts."""
+    command = [sys.executable, str(script), "-m", "seed=9,0"]
+    with subprocess.Popen(command, cwd=script.parent, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 60
+        while not (script.parent / "waits.txt").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == TERMINATED
+    assert err.count("interrupted: run the same command again to continue.") == 2  # the job's and the parent's
+    assert not (script.parent / "done.txt").exists()

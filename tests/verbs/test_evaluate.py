@@ -133,9 +133,12 @@ def test_own_data_that_have_moved(tmp_path, capsys):
     for split in ("test", "validation"):
         assert evaluate(tmp_path, tmp_path / "b", "run=arrays", f"data.path={moved}", f"split={split}") == 0
     assert records(tmp_path, "arrays") == before
-    own_data(tmp_path / "other.npz", classes=4)
-    assert evaluate(tmp_path, tmp_path / "b", "run=arrays", f"data.path={tmp_path / 'other.npz'}") == 2
-    assert "are not those of this run" in capsys.readouterr().err
+    other = tmp_path / "other.npz"
+    own_data(other, classes=4)
+    assert evaluate(tmp_path, tmp_path / "b", "run=arrays", f"data.path={other}") == 2
+    err = capsys.readouterr().err
+    assert f"The data in {other} (fingerprint" in err and "are not those of this run" in err
+    assert "set data.path to where those are" in err and "data.root" not in err
 
 
 def test_data_path_is_for_own_data_only(output, digits_root, tmp_path, capsys):

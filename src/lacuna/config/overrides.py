@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from lacuna.config.folders import Configs
 from lacuna.config.help import verb_groups
 from lacuna.config.lightning_words import refuse_lightning_words
+from lacuna.config.path_values import quoted
 from lacuna.errors import LacunaError
 
 
@@ -58,7 +59,7 @@ def parse(overrides: list[str]) -> list[Override]:
         if "=" not in text:
             raise LacunaError(f"{text!r} is not of the form key=value; --help lists what can be chosen.")
         try:
-            parsed += parser.parse_overrides([text])
+            parsed += parser.parse_overrides([quoted(text)])
         except (OverrideParseException, HydraException) as error:
             raise LacunaError(
                 f"The value of {text!r} cannot be read: put quotes around special characters, as in 'key=\"a b\"'."

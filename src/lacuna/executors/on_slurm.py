@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from lacuna.errors import LacunaError
 from lacuna.executors.base import Executor, Job, Outcome, Resources
 from lacuna.executors.processes import GPU_RUNS
-from lacuna.executors.schedule import DONE, FAILED, RUNNING
+from lacuna.executors.schedule import DONE, FAILED, INTERRUPTED, RUNNING
 from lacuna.executors.slurm_groups import Room
 from lacuna.executors.slurm_jobs import Shape, SlurmJobs
 from lacuna.executors.slurm_queue import CANCELLED, LOCAL, QUEUES, SLURM, Request
-from lacuna.executors.slurm_records import Record
+from lacuna.executors.slurm_records import Record, give_up
 from lacuna.executors.slurm_texts import ended_text, queued_text
 from lacuna.executors.validation import check_flag, check_lines, check_number, check_sbatch, check_whole
 from lacuna.executors.worker import run_job
@@ -105,6 +105,7 @@ class OnSlurm(Executor):
         self._loose: list[Job] = []
         self._told: set[str] = set()
         self._losses: Counter[str] = Counter()
+        self._given_up: set[str] = set()
         self._stopping = False
 
     def resources(self, devices: int) -> Resources:
@@ -192,6 +193,14 @@ class OnSlurm(Executor):
                 return outcomes
             time.sleep(max(0.0, min(PAUSE, until - time.monotonic())))
 
+    cancels = True
+
+    def cancel(self, identity: str) -> None:
+        """Ask the job of a run to stop it; its other runs go on."""
+        self._given_up.add(identity)
+        if (record := self._slurm.of_run.get(identity)) is not None:
+            give_up(record.folder, identity)
+
     def stop(self) -> None:
         """Cancel the jobs of this command, those in the queue as well; runs save their state."""
         if not self._stopping and not self.detached:
@@ -222,6 +231,10 @@ class OnSlurm(Executor):
         record = slurm.of_run.get(identity)
         if job.folder.finished:
             return Outcome(identity)
+        stopped = record is None or not record.alive or record.state(identity) == INTERRUPTED
+        if identity in self._given_up and stopped:
+            self._loose = [other for other in self._loose if other.identity != identity]
+            return Outcome.stopped(identity)
         if record is None:
             return Outcome.stopped(identity) if self._stopping else None
         if record.state(identity) == FAILED:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from lacuna.training.interrupts import OneInterrupt, leave_to_parent, others_handler, stop_signals
+from lacuna.training.interrupts import OneInterrupt, leave_to_parent, note_signal, others_handler, stop_signals
 
 TO_ALL = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that SLURM sends to every process of a job, which has its reasons to send them."""
@@ -29,11 +29,15 @@ def obey_parent_only() -> None:
 def stop_on_signals() -> None:
     """Treat SIGTERM, as job schedulers send it, and SIGUSR1 under SLURM like Ctrl-C: runs save their state and stop.
 
+    Schedulers may send it to every process of a job, which a parent then passes on: a repeated one does not
+    disturb what the first one began.
+
     Not inside a job of submitit (a launcher of Hydra), which requeues it, nor outside the main thread.
     """
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        if note_signal(signum):
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         return

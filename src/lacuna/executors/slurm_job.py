@@ -20,7 +20,7 @@ from lacuna.executors.inline import Inline
 from lacuna.executors.processes import Processes
 from lacuna.executors.schedule import BLOCKED, DONE, WAITING, Schedule, Task
 from lacuna.executors.slurm_queue import LocalQueue
-from lacuna.executors.slurm_records import write_event
+from lacuna.executors.slurm_records import given_up, write_event
 from lacuna.executors.time_limit import TimeLimit, run_until_limit
 from lacuna.executors.worker import run_job
 from lacuna.runs.folder import RunFolder
@@ -71,7 +71,7 @@ class GroupWork:
             self._await_files()
             for job in self.jobs:
                 self._add(job, schedule)
-            run_until_limit(schedule, limit, lambda: None, lambda text: print(text, flush=True))
+            run_until_limit(schedule, limit, lambda: self._give_up(schedule), lambda text: print(text, flush=True))
         limit.conclude()
 
     def checkpoint(self) -> Any:
@@ -101,6 +101,11 @@ class GroupWork:
             write_event(self.folder, job.identity, BLOCKED, f"needs {missing[0].path.name}, which is not done")
         else:
             schedule.add(job)
+
+    def _give_up(self, schedule: Schedule) -> None:
+        """Stop the single runs that the command gave up."""
+        for identity in given_up(self.folder) & schedule.tasks.keys():
+            schedule.cancel(identity)
 
     def _note(self, task: Task) -> None:
         if task.state != WAITING:

@@ -24,7 +24,7 @@ from lacuna.executors.base import Job
 from lacuna.executors.slurm_queue import here
 
 FOLDER = ".slurm"
-JOB, EVENTS, TOLD = "job.json", "events.jsonl", "told"
+JOB, EVENTS, TOLD, STOP = "job.json", "events.jsonl", "told", "stop-"
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,16 @@ class Records:
         record = Record(folder, id, queue, here(), (job.identity for job in jobs))
         record.save()
         return record
+
+
+def give_up(folder: Path, run: str) -> None:
+    """Ask a job to stop one of its runs, or not to start it."""
+    (folder / f"{STOP}{run}").touch()
+
+
+def given_up(folder: Path) -> set[str]:
+    """The runs that a job was asked to stop; called in the job."""
+    return {path.name.removeprefix(STOP) for path in folder.glob(f"{STOP}*")}
 
 
 def write_event(folder: Path, run: str, state: str, error: str | None = None) -> None:

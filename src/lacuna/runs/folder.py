@@ -183,8 +183,8 @@ class RunFolder:
         attempts = [*self.attempts, {**environment, **attempt}]
         files.write_json(self.path / "environment.json", {"attempts": attempts})
         started = str(attempts[0].get("started", attempt["started"]))
-        self._status("running", started, attempts=len(attempts))
         try:
+            self._status("running", started, attempts=len(attempts))  # an interrupt may come before it returns
             yield
         except BaseException as error:
             kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

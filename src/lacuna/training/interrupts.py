@@ -8,12 +8,40 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 SUBMITIT = "submitit."
 PATIENCE = 20.0
 """Seconds that an interrupt waits for a checkpoint; less than a parent process waits for its worker to end."""
+
+
+REPEATED = 3.0
+"""Seconds within which a signal to stop is taken for the same as the one before."""
+_heard: list[tuple[int, float]] = []
+
+
+def note_signal(number: int) -> bool:
+    """Remember a signal that asks this process to stop, for its exit code.
+
+    Returns:
+        Whether it is a new one. A scheduler may send it to every process of a job, and a parent passes it on.
+    """
+    now = time.monotonic()
+    new = not _heard or now - _heard[-1][1] > REPEATED
+    _heard.append((number, now))
+    return new
+
+
+def signals_heard() -> set[int]:
+    """The signals, beside SIGINT, that have asked this process to stop, since :func:`forget_signals`."""
+    return {number for number, _ in _heard}
+
+
+def forget_signals() -> None:
+    """Begin anew: a command is called."""
+    _heard.clear()
 
 
 class OneInterrupt:
@@ -114,6 +142,8 @@ class Interrupts:
         repeated = (
             self.requested and signum == signal.SIGINT and not isinstance(self._handlers.get(signum), OneInterrupt)
         )
+        if signum != signal.SIGINT:
+            note_signal(signum)
         if self._overdue or repeated:
             self.stop()
         if not self.requested:

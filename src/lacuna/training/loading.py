@@ -52,9 +52,11 @@ def open_data(recipe: Recipe, settings: Settings, mask: Mapping[str, Any] | None
         resident_bytes=int(_bytes(settings, "resident_gb", 8)),
     )
     if data.provenance.fingerprint != config["data"]["fingerprint"]:
+        own = data.source.users_own
         raise LacunaError(
-            f"The data in {settings.data_root} (fingerprint {data.provenance.fingerprint}) are not those of this run "
-            f"({config['data']['fingerprint']}): set data.root to where those are, or start a new run."
+            f"The data in {config['data'].get('path') if own else settings.data_root} (fingerprint "
+            f"{data.provenance.fingerprint}) are not those of this run ({config['data']['fingerprint']}): set "
+            f"{'data.path' if own else 'data.root'} to where those are, or start a new run."
         )
     return data
 

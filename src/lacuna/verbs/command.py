@@ -10,12 +10,13 @@ Arguments behind ``--`` are for the runs that a verb starts, as arguments of ``t
 
 Exit codes: 0 done, 1 a crash (with traceback), failed runs, or failed jobs of ``-m``, 2 a mistake in the arguments or
 the data (one sentence), 75 (``EX_TEMPFAIL`` of sysexits.h) there is more to do and the same command continues, 130
-interrupted.
+interrupted, 143 interrupted by SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,12 +25,14 @@ from pathlib import Path
 from lacuna.config.folders import Configs
 from lacuna.config.paths import CONFIGS
 from lacuna.errors import LacunaError
+from lacuna.executors.signals import stop_on_signals
 from lacuna.program import command_text
 from lacuna.runs.outside_starters import refuse_copies
+from lacuna.training.interrupts import forget_signals, signals_heard
 from lacuna.verbs.arguments import Arguments, read_arguments
-from lacuna.verbs.job import CRASHED, DONE, INTERRUPTED, MISTAKE, MORE, Command, print_error
+from lacuna.verbs.job import CRASHED, DONE, INTERRUPTED, MISTAKE, MORE, TERMINATED, Command, print_error
 
-__all__ = ["CRASHED", "DONE", "INTERRUPTED", "MISTAKE", "MORE", "verb"]
+__all__ = ["CRASHED", "DONE", "INTERRUPTED", "MISTAKE", "MORE", "TERMINATED", "verb"]
 
 
 def verb(config_name: str, target: str, configs: Configs = CONFIGS) -> Callable[..., int]:
@@ -43,7 +46,9 @@ def verb(config_name: str, target: str, configs: Configs = CONFIGS) -> Callable[
 
     def main(arguments: Sequence[str] | None = None) -> int:
         given, started = list(sys.argv[1:] if arguments is None else arguments), time.monotonic()
+        forget_signals()
         try:
+            stop_on_signals()
             return _run(Command(config_name, target, configs, config_name), given, started)
         except LacunaError as error:
             print_error(error)
@@ -69,7 +74,7 @@ def reader_left() -> int:
 
 def _interrupted() -> int:
     print("interrupted: run the same command again to continue.", file=sys.stderr, flush=True)
-    return INTERRUPTED
+    return TERMINATED if signal.SIGTERM in signals_heard() else INTERRUPTED
 
 
 def _run(command: Command, words: list[str], started: float) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 DONE, CRASHED, MISTAKE, MORE, INTERRUPTED = 0, 1, 2, 75, 130
+TERMINATED = 143
+"""As a shell reports a process that SIGTERM has ended."""
 
 
 @dataclass(frozen=True)

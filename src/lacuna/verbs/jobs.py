@@ -6,14 +6,17 @@ Processes share no state, so a job that fails does not stop the others, and each
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lacuna.errors import LacunaError
 from lacuna.program import this_command
+from lacuna.training.interrupts import note_signal
 from lacuna.verbs.job import DONE, INTERRUPTED, MORE, Command
 
 if TYPE_CHECKING:
@@ -127,10 +130,24 @@ def _folders(found: Jobs) -> list[Path]:
 
 
 def spawn(command: list[str]) -> int:
-    """Run a command to its end; its exit code. After Ctrl-C, which it gets as well, it may first close its files."""
+    """Run a command to its end; its exit code.
+
+    After Ctrl-C, which it gets as well, it may first save its state. SIGTERM, which this process alone may get, is
+    passed on to it.
+    """
     with subprocess.Popen(command) as process:
+
+        def pass_on(signum: int, frame: FrameType | None) -> None:
+            process.send_signal(signum)
+            if note_signal(signum):
+                raise KeyboardInterrupt
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
         try:
             return process.wait()
         except KeyboardInterrupt:
             process.wait()
             raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -9,22 +9,32 @@ from pathlib import Path
 
 import numpy as np
 
-from lacuna.data.prepared import SPLITS, Description
 from lacuna.data.prepared import Arrays as Split
+from lacuna.data.prepared import Description
 from lacuna.data.sources.base import Content, Source
-from lacuna.data.sources.pixels import as_bytes, as_labels, train_and_test, warn_of_classes
+from lacuna.data.sources.layout import SPLIT_NAMES
+from lacuna.data.sources.pixels import as_bytes, as_labels, say, train_and_test, warn_of_classes, without_spaces
 from lacuna.errors import LacunaError
 
-_KINDS = ("images", "labels", "observed")
+_KINDS = {"images": "images", "labels": "labels", "observed": "observed", "mask": "observed"}
+_READING = 2
+"""Version of how files are understood; those that were prepared by an earlier one are read again."""
+
+_NAMES = (
+    "it needs 'images' and may have 'labels', 'observed' (or 'mask') and the same with the prefix test_ or validation_"
+)
+
+_MASK_VALUES = "a mask needs True, 1 or 255 = observed and False, 0 or NaN = missing"
 
 
 class Arrays(Source):
     """``.npy`` (images only) or ``.npz`` with ``images`` and, if there are any, ``labels`` and ``observed``.
 
     Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3; uint8, or floats in [0, 1] where NaN means
-    missing. ``observed`` (True or nonzero = observed) has the images' shape, with or without the channels. Labels are
-    numbers or strings. ``test_images`` etc. and ``validation_images`` etc. in the same file are used as those splits;
-    without test images a fixed random ``test_fraction`` is set aside.
+    missing. ``observed`` or ``mask`` (True, 1 or 255 = observed; 0 or NaN = missing) has the images' shape, with or
+    without the channels. Labels are numbers or strings. ``test_images`` etc. and ``val_images`` or
+    ``validation_images`` etc. in the same file are used as those splits; without test images a fixed random
+    ``test_fraction`` is set aside. Arrays of other names are refused.
 
     Args:
         path: the file.
@@ -38,18 +48,18 @@ class Arrays(Source):
     users_own = True
 
     def __init__(self, path: str | None = None, test_fraction: float = 0.2, layout: str = "auto") -> None:
-        if not path:
+        if path is None or not str(path):
             raise LacunaError(f"{self.key('path')} is empty: set it to your .npz or .npy file.")
         if layout not in ("auto", "NHWC", "NCHW"):
             raise LacunaError(f"{self.key('layout')}={layout} must be auto, NHWC or NCHW.")
-        self.path, self.test_fraction, self.layout = Path(path), test_fraction, layout
+        self.path, self.test_fraction, self.layout = Path(str(path)), test_fraction, layout
         if not self.path.is_file():
             raise LacunaError(f"{self.key('path')}={path} is not a file: set it to your .npz or .npy file.")
 
     @cached_property
     def set_name(self) -> str:
         """Contains a digest of the path, content and settings, so that a changed file is prepared again."""
-        digest = hashlib.sha256(f"{self.path.resolve()}|{self.test_fraction}|{self.layout}".encode())
+        digest = hashlib.sha256(f"{_READING}|{self.path.resolve()}|{self.test_fraction}|{self.layout}".encode())
         with self.path.open("rb") as file:
             while block := file.read(1 << 24):
                 digest.update(block)
@@ -63,14 +73,16 @@ class Arrays(Source):
         labelled = {split: kinds["labels"] for split, kinds in raw.items() if "labels" in kinds}
         if labelled and len(labelled) != len(raw):
             raise LacunaError(f"{self.path} has labels for {sorted(labelled)} only: give all splits labels, or none.")
+        labelled, remarks = without_spaces(labelled)
         coded, names = as_labels(labelled) if labelled else ({}, ())
         splits = {split: Split(images, coded.get(split), observed) for split, (images, observed) in parts.items()}
         if "test" not in splits:
             whole = splits["train"]
             train, test = train_and_test(len(whole.images), self.test_fraction)
             splits |= {"train": _rows(whole, train), "test": _rows(whole, test)}
+        say(self.path, remarks)
         warn_of_classes(self.path, splits, names)
-        note = "" if lossless else "values were rounded to 1/255"
+        note = "; ".join([*([] if lossless else ["values were rounded to 1/255"]), *remarks])
         about = Description(
             self.set_name, len(names) or None, self.path.name, lossless=lossless, note=note, class_names=names or None
         )
@@ -94,16 +106,20 @@ class Arrays(Source):
                 f"{self.path} cannot be read as .npy or .npz without pickled objects ({reason})."
             ) from error
         raw: dict[str, dict[str, np.ndarray]] = {}
+        taken: dict[tuple[str, str], str] = {}
         for key, array in arrays.items():
-            split, _, kind = key.rpartition("_")
-            kind = "observed" if kind == "mask" else kind
-            if kind in _KINDS and (split or "train") in SPLITS:
-                raw.setdefault(split or "train", {})[kind] = array
-        if not raw or any("images" not in kinds for kinds in raw.values()) or "train" not in raw:
-            raise LacunaError(
-                f"{self.path} holds {sorted(arrays)}: it needs 'images' and may have 'labels', 'observed' and the same "
-                "with the prefix test_ or validation_."
-            )
+            prefix, _, kind = key.rpartition("_")
+            place = SPLIT_NAMES.get(prefix.lower() or "train", ""), _KINDS.get(kind.lower(), "")
+            if not all(place):
+                raise LacunaError(f"{self.path} holds an array '{key}', which is not understood: {_NAMES}.")
+            if place in taken:
+                raise LacunaError(
+                    f"{self.path} holds both '{taken[place]}' and '{key}', which are the same: leave one."
+                )
+            taken[place] = key
+            raw.setdefault(place[0], {})[place[1]] = array
+        if any("images" not in kinds for kinds in raw.values()) or "train" not in raw:
+            raise LacunaError(f"{self.path} holds {sorted(arrays)}: {_NAMES}.")
         return raw
 
     def _split(self, split: str, kinds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -113,7 +129,7 @@ class Arrays(Source):
         if "labels" in kinds and kinds["labels"].shape != image.shape[:1]:
             raise LacunaError(f"The {what} are {len(image)}, their labels have shape {kinds['labels'].shape}.")
         if "observed" in kinds:
-            given = kinds["observed"].astype(bool)
+            given = _as_mask(kinds["observed"], f"masks of the {what}")
             given = given[:, None] if given.ndim == 3 else self._channels_first(given, f"masks of the {what}")
             if given.shape not in (image.shape, (len(image), 1, *image.shape[2:])):
                 raise LacunaError(f"The {what} have shape {image.shape}, their masks {given.shape} (N, C, H, W).")
@@ -140,6 +156,24 @@ class Arrays(Source):
                 "(mark transparent pixels as missing with 'observed')."
             )
         return images if first else images.transpose(0, 3, 1, 2)
+
+
+def _as_mask(values: np.ndarray, what: str) -> np.ndarray:
+    """A mask of any usual kind as bool, True = observed; NaN is missing, as everywhere.
+
+    Raises:
+        LacunaError: values of another convention.
+    """
+    if values.dtype == np.bool_:
+        return values
+    if values.dtype.kind not in "uif":
+        raise LacunaError(f"The {what} hold {values.dtype} values: {_MASK_VALUES}.")
+    known = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf) if values.dtype.kind == "f" else values
+    shown = np.unique(known)
+    if set(shown.tolist()) - {0, 1} and set(shown.tolist()) - {0, 255}:
+        listed = ", ".join(f"{value:g}" for value in shown[:5]) + (", ..." if len(shown) > 5 else "")
+        raise LacunaError(f"The {what} hold the values {listed}: {_MASK_VALUES}.")
+    return known.astype(bool)
 
 
 def _rows(arrays: Split, rows: np.ndarray) -> Split:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,12 @@ from PIL import Image
 from lacuna.data.hashing import permutation
 from lacuna.data.prepared import Arrays
 from lacuna.errors import LacunaError
+
+_ROUNDING = 1e-5
+"""By how much floats may leave [0, 1]: what sums and products in float32, or resizing, round."""
+
+NO_LABEL = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "null", "None")
+"""How programs write that a label is missing."""
 
 
 def channels_first(images: np.ndarray) -> np.ndarray:
@@ -37,22 +43,29 @@ def fitted(image: np.ndarray, size: int) -> np.ndarray:
 def fitted_incomplete(image: np.ndarray, observed: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`fitted`, for an image with missing pixels and its mask ``observed``, bool (H, W), True = observed.
 
-    Bilinear, since its weights are not negative. A pixel of the result is observed if all pixels that contribute to
-    it are, so missing pixels do not affect observed ones.
+    Bilinear, since its weights are not negative. With these weights a pixel of the result is the mean of the observed
+    pixels, and it is observed if they have at least half of the weight. So missing pixels do not affect observed ones.
     """
-    share = Image.fromarray(observed.astype(np.float32))
-    share = centre_crop(share, min(share.size)).resize((size, size), Image.Resampling.BILINEAR)
-    mask = np.asarray(share) > 1 - 1e-4
-    zero_filled = np.where(observed if image.ndim == 2 else observed[..., None], image, 0).astype(np.uint8)
-    picture = Image.fromarray(zero_filled)
-    small = centre_crop(picture, min(picture.size)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(small), mask
+    share = _resized(observed.astype(np.float32), size)
+    colours = [image] if image.ndim == 2 else [image[..., channel] for channel in range(image.shape[2])]
+    sums = [_resized(np.where(observed, colour, 0).astype(np.float32), size) for colour in colours]
+    mask = share > 0.5 - 1e-4
+    means = [np.where(mask, total / np.where(mask, share, 1), 0) for total in sums]
+    rounded = [np.clip(np.round(mean), 0, 255).astype(np.uint8) for mean in means]
+    return (rounded[0] if image.ndim == 2 else np.stack(rounded, -1)), mask
+
+
+def _resized(values: np.ndarray, size: int) -> np.ndarray:
+    """The centre square of float32 values (H, W), resized to (size, size), bilinear and antialiased."""
+    picture = Image.fromarray(values)
+    return np.asarray(centre_crop(picture, min(picture.size)).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def as_bytes(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels as uint8, and the mask of observed values (bool, same shape; None if all are observed).
 
-    uint8 is unchanged; other integers must lie in 0..255; floats in [0, 1] are rounded to 1/255 and NaN is missing.
+    uint8 is unchanged; other integers must lie in 0..255; floats in [0, 1], up to rounding errors, are rounded to 1/255
+    and NaN is missing.
 
     Raises:
         LacunaError: values out of range or of another type; ``what`` names them in the message.
@@ -67,14 +80,15 @@ def as_bytes(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | No
     missing = np.isnan(values) if floating else np.zeros((), bool)
     observed = values[~missing] if missing.any() else values
     top = 1 if floating else 255
-    if observed.size and (observed.min() < 0 or observed.max() > top):
+    slack = max(_ROUNDING, 1.01 * float(np.finfo(values.dtype).eps)) if floating else 0
+    if observed.size and not (observed.min() >= -slack and observed.max() <= top + slack):
         raise LacunaError(
             f"{what} holds {values.dtype} values from {observed.min():g} to {observed.max():g}: images must be uint8 "
             "or floats in [0, 1] with NaN where a pixel is missing."
         )
     if not floating:
         return values.astype(np.uint8), None
-    image = np.round(np.where(missing, 0, values) * 255).astype(np.uint8)
+    image = np.round(np.clip(np.where(missing, 0, values), 0, 1) * 255).astype(np.uint8)
     return image, ~missing if missing.any() else None
 
 
@@ -82,23 +96,36 @@ def as_labels(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tup
     """Labels of any kind (numbers or strings, per split) as 0..K-1 in sorted order, and the K names.
 
     Raises:
-        LacunaError: an image has no label: NaN, "nan" (as numpy and pandas write it among strings) or an empty string.
+        LacunaError: an image has no label: NaN, an empty string, or a word for that, as "nan" or "NA".
     """
     for split, part in labels.items():
         if np.issubdtype(part.dtype, np.inexact):
             lacking = np.isnan(part)
         elif part.dtype.kind in "US":
-            lacking = np.isin(part, np.array(["", "nan"], part.dtype))
+            lacking = np.isin(part.astype(str), NO_LABEL)
         else:
             continue
         if lacking.any():
             raise LacunaError(
                 f"The label of '{split}' image {int(lacking.argmax())} is missing or NaN ({int(lacking.sum())} such "
-                "images): give every image a label, or give none."
+                "images): give every image a label (another word if that is a class), or give none."
             )
     names = np.unique(np.concatenate([part.reshape(-1) for part in labels.values()]))
     coded = {split: np.searchsorted(names, part).astype(np.int64) for split, part in labels.items()}
     return coded, tuple(str(name) for name in names)
+
+
+def without_spaces(labels: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Labels without spaces around them, and a remark if there were any: ``cat`` and ``cat `` are one class."""
+    stripped = {split: np.char.strip(part) if part.dtype.kind in "US" else part for split, part in labels.items()}
+    changed = sum(int((stripped[split] != part).sum()) for split, part in labels.items())
+    return stripped, [f"{changed} label(s) were stripped of spaces"] if changed else []
+
+
+def say(path: Path, remarks: Iterable[str]) -> None:
+    """Print remarks about a user's data on stderr, a line each."""
+    for remark in remarks:
+        print(f"{path}: {remark}.", file=sys.stderr)
 
 
 def warn_of_classes(path: Path, splits: Mapping[str, Arrays], names: tuple[str, ...]) -> None:
