@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from lacuna.data.sources.depth import Scale, scale_of
+from lacuna.data.sources.listing import ENDINGS, is_result
 from lacuna.data.sources.own_depth import decode, decode_mask
 from lacuna.errors import LacunaError
-from lacuna.inference.record import MARK, RECORD
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MASK_FOLDERS = ("mask", "masks")
 
 
@@ -170,7 +169,7 @@ def _files(folder: Path, without: Sequence[Path]) -> tuple[list[Path], list[tupl
                 left_out["hidden folders"] += 1
             elif inner.is_symlink():
                 problems.append((inner.relative_to(folder), f"{inner} is a link to a folder: give the folder itself."))
-            elif inner.resolve() in without or any((inner / name).exists() for name in (RECORD, MARK)):
+            elif inner.resolve() in without or is_result(inner):
                 left_out["folders of results"] += 1
             else:
                 continue

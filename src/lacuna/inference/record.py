@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lacuna import files
+from lacuna.data.sources.listing import MARK
 from lacuna.errors import LacunaError
 
 RECORD = "imputed.jsonl"
-MARK = ".lacuna-results"
-"""A file that says of a folder that it holds results, which are never data."""
 
 
 class Record:
