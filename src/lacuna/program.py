@@ -10,7 +10,7 @@ from pathlib import Path
 VERBS = {
     "train": "train one run, and whatever it needs first",
     "evaluate": "evaluate a finished run on another mask or split",
-    "impute": "complete your own images with a trained model",
+    "impute": "complete your own images, at once or with a trained model",
     "reproduce": "plan, train and show the tables of the papers, or your own",
     "sweep": "search good hyper-parameters",
 }

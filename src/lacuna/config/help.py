@@ -28,7 +28,11 @@ EXAMPLES = {
         "experiment=svhn_misconv search=classifier budget=quick net.training.batch_size=64",
     ),
     "evaluate": ("run=digits-square-misconv-s0", "run=digits-square-misconv-s0 mask=noise mask.rate=0.9"),
-    "impute": ("run=digits-square-dmfa-s0 input=my_images to=completed", "run=digits-square-dmfa-s0 --cfg"),
+    "impute": (
+        "imputer=linear input=my_images to=filled",
+        "run=digits-square-dmfa-s0 input=my_images to=completed",
+        "run=digits-square-dmfa-s0 --cfg",
+    ),
 }
 """Verb -> arguments of its examples, where they are not experiments."""
 

@@ -133,8 +133,10 @@ def _deviation(variance: Tensor, mask: Tensor) -> Tensor:
     return variance.masked_fill(mask, 0).mean(1, keepdim=True).sqrt()
 
 
-def load_for_imputation(folder: RunFolder, device: torch.device) -> tuple[TrainedModel, Sizes]:
+def load_for_imputation(folder: RunFolder, device: torch.device) -> tuple[TrainedModel, Sizes, Imputer | None]:
     """The density, flow or imputer of a finished run, or of its prerequisite, and the sizes it was trained on.
+
+    The imputer itself is the third, where it is one.
 
     A density or flow among the prerequisites is preferred to the run's own imputer: it also gives the uncertainty.
 
@@ -154,8 +156,8 @@ def load_for_imputation(folder: RunFolder, device: torch.device) -> tuple[Traine
     model = load(folder).to(device)
     sizes = Sizes.of(files.read_json(folder.path / "model.json"))
     if isinstance(model, ACFlow):
-        return (lambda observed, mask: ByFlow.of(model, observed, mask)), sizes
+        return (lambda observed, mask: ByFlow.of(model, observed, mask)), sizes, None
     if isinstance(model, Imputer):
-        return (lambda observed, mask: ByImputer.of(model, observed, mask)), sizes
+        return (lambda observed, mask: ByImputer.of(model, observed, mask)), sizes, model
     assert isinstance(model, Density)
-    return (lambda observed, mask: ByDensity.of(model, observed, mask)), sizes
+    return (lambda observed, mask: ByDensity.of(model, observed, mask)), sizes, None
