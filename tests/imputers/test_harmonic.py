@@ -206,6 +206,9 @@ def test_a_hole_that_is_too_large_is_refused(order: int, monkeypatch: pytest.Mon
     expected = Harmonic(order).impute(truth, mask)  # iterated
     with pytest.raises(LacunaError, match="676 connected pixels"):
         Harmonic(order, steps=16).impute(truth, mask)
+    monkeypatch.setattr(separate, "PATIENCE", 0)
+    with pytest.raises(LacunaError, match="676 connected pixels"):
+        Harmonic(order).impute(truth, mask)
     monkeypatch.setattr(separate, "LARGEST", {order: 700})
     torch.testing.assert_close(Harmonic(order).impute(truth, mask), expected, atol=1e-6, rtol=0)
 

@@ -10,6 +10,8 @@ need about 8 g² steps (biharmonic) where the observed pixel next to some missin
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -74,17 +76,14 @@ class Harmonic(PerChannelImputer):
         if bool(missing.all()) or not bool(missing.any()):
             return values
         index = nearest_index(mask[None])
-        far, tolerance = float(farthest(index)[0]), min(self.tolerance, EXACT)
+        far = float(farthest(index)[0])
         found = separate.holes(missing.numpy(), self.order)
-        quick = separate.iterating(mask.numel(), far, self.order) < separate.directly(found, self.order)
-        too_large = found.sizes.max() > separate.LARGEST[self.order] and separate.steps(far, self.order) <= self.steps
-        if (far <= separate.NEAR and quick) or too_large:
+        if separate.by_windows(found, far, self.order, self.steps):
             del found
+            solver = functools.partial(self._iterated, tolerance=min(self.tolerance, EXACT))
             x = gather_pixels(values[None], index)[0].double()
             del index
-            if separate.iterate(
-                x, missing, self.order, far, lambda *parts: self._iterated(parts[0], parts[1], parts[2], tolerance)
-            ):
+            if separate.iterate(x, missing, self.order, far, solver):
                 return x.to(values.dtype)
             found = separate.holes(missing.numpy(), self.order)
         filled = values.double().masked_fill(missing, 0)

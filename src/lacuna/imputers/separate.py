@@ -29,6 +29,9 @@ NEAR = 10
 LARGEST = {1: 2**19, 2: 2**18}
 """Missing pixels of the largest hole that is solved directly, by order: it takes 1 GB."""
 
+PATIENCE = 900
+"""Seconds of iteration, as estimated, after which a hole that is too large to be solved directly is refused."""
+
 SWEEPS = 100
 """Maximum number of times that all windows are visited."""
 
@@ -79,6 +82,14 @@ def iterating(pixels: int, far: float, order: int) -> float:
     return 1e-8 * order * pixels * steps(far, order)
 
 
+def by_windows(found: Holes, far: float, order: int, most: int) -> bool:
+    """Whether to iterate, in at most so many steps: because it is quicker, or a hole is too large to be solved."""
+    seconds = iterating(found.number.size, far, order)
+    if found.sizes.max() > LARGEST[order]:
+        return far <= NEAR or (steps(far, order) <= most and seconds <= PATIENCE)
+    return far <= NEAR and seconds < directly(found, order)
+
+
 def solve(filled: Tensor, right: Tensor, found: Holes, order: int) -> None:
     """Write the direct solution into ``filled`` (K,H,W), zero in the holes; ``right`` is that of the equations.
 
@@ -88,7 +99,7 @@ def solve(filled: Tensor, right: Tensor, found: Holes, order: int) -> None:
     if found.sizes.max(initial=0) > LARGEST[order]:
         raise LacunaError(
             f"{'Harmonic' if order == 1 else 'Biharmonic'} inpainting of a hole of {found.sizes.max()} connected "
-            f"pixels takes too much memory (at most {LARGEST[order]}): use imputer=linear or a smaller image."
+            f"pixels takes too much memory and time (at most {LARGEST[order]}): use imputer=linear or a smaller image."
         )
     height, width = found.number.shape
     for number, box in enumerate(found.boxes, 1):
