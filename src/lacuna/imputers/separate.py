@@ -142,7 +142,7 @@ def iterate(x: Tensor, missing: Tensor, order: int, far: float, solver: Solver) 
             if not torch.equal(found[0], start):
                 changed = True
                 x[(slice(None), *around.slices)] = found[0]
-        if not changed:
+        if not changed or len(windows) == 1:
             return True
     return False
 
