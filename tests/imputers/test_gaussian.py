@@ -125,3 +125,9 @@ def test_mistakes_are_named() -> None:
     imputer.fit(images(9).float(), masks(9))
     with pytest.raises(LacunaError, match="was fitted on images"):
         imputer.impute(torch.rand(2, 1, 3, 4), masks(2))
+
+
+def test_images_whose_covariance_would_not_fit_are_refused() -> None:
+    images = torch.rand(2, 3, 160, 160)
+    with pytest.raises(LacunaError, match="these have 76800, whose covariance would take 43 GB"):
+        Gaussian().fit(images, torch.ones(2, 1, 160, 160, dtype=torch.bool))

@@ -9,10 +9,10 @@ from scipy.ndimage import distance_transform_edt, laplace
 from torch import Tensor
 
 from lacuna.errors import LacunaError
-from lacuna.imputers import direct, harmonic
+from lacuna.imputers import direct, harmonic, separate
 from lacuna.imputers.harmonic import Harmonic, farthest, laplacian
 from lacuna.imputers.linear import Linear
-from lacuna.imputers.nearest import nearest_index
+from lacuna.imputers.nearest import Nearest, nearest_index
 
 ORDERS = pytest.mark.parametrize("order", [1, 2])
 
@@ -21,7 +21,8 @@ def choose(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every image solved in one way, whatever its size."""
     monkeypatch.setattr(direct, "BAND", 0 if way == "sparse" else 2**40)
     monkeypatch.setattr(harmonic, "LARGE", 0 if way == "iterated" else 2**40)
-    monkeypatch.setattr(harmonic, "NEAR", 2**40)
+    monkeypatch.setattr(separate, "NEAR", 2**40)
+    monkeypatch.setattr(separate, "iterating", lambda *_: -1.0)
 
 
 def masks(n: int, height: int, width: int, rate: float) -> Tensor:
@@ -138,16 +139,78 @@ def test_what_takes_too_many_steps_is_solved_directly(order: int, monkeypatch: p
 
 @ORDERS
 def test_only_near_observed_pixels_a_large_image_is_iterated(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only if that is quicker."""
     truth, mask = images(2, 1, 30, 30), masks(2, 30, 30, 0.4)
     mask[1, 0, 4:26, 4:26] = False
     far = [distance_transform_edt(~one.numpy()).max() for one in mask[:, 0]]
     torch.testing.assert_close(farthest(nearest_index(mask[:, 0])), torch.tensor(far, dtype=torch.float64))
-    assert far[0] <= harmonic.NEAR < far[1]
+    assert far[0] <= separate.NEAR < far[1]
     expected = Harmonic(order).impute(truth, mask)
     monkeypatch.setattr(harmonic, "LARGE", 0)
-    found = Harmonic(order).impute(truth, mask)
-    assert torch.equal(found[1], expected[1]) and not torch.equal(found[0], expected[0])
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    calls = []
+    iterate = separate.iterate
+    monkeypatch.setattr(separate, "iterate", lambda x, *rest: calls.append(x.clone()) or iterate(x, *rest))
+    for seconds, images_iterated in ((1e9, 0), (0.0, 1)):
+        monkeypatch.setattr(separate, "iterating", lambda *_, seconds=seconds: seconds)
+        torch.testing.assert_close(Harmonic(order).impute(truth, mask), expected, atol=1e-6, rtol=0)
+        assert len(calls) == images_iterated
+    start = Nearest().impute(truth, mask)[0]
+    assert torch.equal(calls[0], start)
+
+
+@ORDERS
+@pytest.mark.parametrize("kind", ["holes", "stripes", "scattered"])
+@pytest.mark.parametrize("side", [7, 20])
+def test_holes_and_windows_of_a_large_image_are_the_whole_solution(
+    order: int, kind: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, mask = images(1, 2, 45, 52), torch.ones(1, 1, 45, 52, dtype=torch.bool)
+    if kind == "holes":  # at the border, in a corner, and two that meet at a corner or are one pixel apart
+        for top, bottom, left, right in ((0, 3, 10, 20), (40, 45, 45, 52), (10, 15, 10, 15), (15, 18, 15, 20)):
+            mask[..., top:bottom, left:right] = False
+        mask[..., 10:15, 16:18] = False
+    else:
+        mask[:] = masks(1, 45, 52, 0.6) if kind == "scattered" else torch.arange(52) % 9 < 5
+    expected = Harmonic(order).impute(truth, mask)
+    monkeypatch.setattr(harmonic, "LARGE", 0)
+    monkeypatch.setattr(separate, "SIDE", side)
+    for seconds in (1e9, -1.0):
+        monkeypatch.setattr(separate, "iterating", lambda *_, seconds=seconds: seconds)
+        found = Harmonic(order).impute(truth, mask)
+        torch.testing.assert_close(found, expected, atol=1e-7, rtol=0)
+
+
+@ORDERS
+def test_holes_are_those_of_the_matrix(order: int) -> None:
+    """Pixels of different holes do not meet in the equations."""
+    missing = ~masks(1, 30, 30, 0.3)[0, 0].numpy()
+    found = separate.holes(missing, order)
+    assert np.array_equal(found.number > 0, missing) and found.sizes.sum() == missing.sum()
+    matrix = direct.assembled(missing[None], order)[0]
+    number = found.number[missing]
+    coupled = matrix.value != 0
+    assert np.array_equal(number[matrix.row[coupled]], number[matrix.column[coupled]])
+    assert len(found.boxes) > 3
+    for one, box in enumerate(found.boxes, 1):
+        where = np.argwhere(found.number == one)
+        assert (*where.min(0), *(where.max(0) + 1)) == (box.top, box.left, box.bottom, box.right)
+
+
+@ORDERS
+def test_a_hole_that_is_too_large_is_refused(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it takes too many steps of the iteration, too."""
+    truth, mask = images(1, 1, 30, 30), torch.ones(1, 1, 30, 30, dtype=torch.bool)
+    mask[..., 2:28, 2:28] = False
+    monkeypatch.setattr(harmonic, "LARGE", 0)
+    monkeypatch.setattr(separate, "LARGEST", {order: 600})
+    expected = Harmonic(order).impute(truth, mask)  # iterated
+    with pytest.raises(LacunaError, match="676 connected pixels"):
+        Harmonic(order, steps=16).impute(truth, mask)
+    monkeypatch.setattr(separate, "PATIENCE", 0)
+    with pytest.raises(LacunaError, match="676 connected pixels"):
+        Harmonic(order).impute(truth, mask)
+    monkeypatch.setattr(separate, "LARGEST", {order: 700})
+    torch.testing.assert_close(Harmonic(order).impute(truth, mask), expected, atol=1e-6, rtol=0)
 
 
 def test_the_laplacian_is_scipy_s() -> None:

@@ -17,6 +17,8 @@ RIDGES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 VALIDATION = 256
 """Training images on which the ridge is chosen: it has the smallest error at held-out observed values."""
 SHARE = 0.2  # fraction of the observed values that is held out for this
+LARGEST = 2**15
+"""Values of the largest images: their covariance takes 8 GB, and its eigenvectors as much again."""
 CHUNK = 2048
 ENTRIES = {"cpu": 2**22, "cuda": 2**28}
 """Covariance entries held in memory at once."""
@@ -52,9 +54,15 @@ class Gaussian(Imputer):
         self.register_buffer("covariance", torch.empty(0, dtype=torch.float64))
 
     def _fit(self, observed: Tensor, mask: Tensor) -> None:
+        values = observed[0].numel()
+        if values > LARGEST:
+            raise LacunaError(
+                f"imputer=gaussian takes images of at most {LARGEST} values, and these have {values}, whose "
+                f"covariance would take {values**2 // 2**27} GB: use smaller images, or imputer=linear."
+            )
         mean = observed_mean(observed, mask)
-        values, vectors = torch.linalg.eigh(pair_covariance(observed, mask, mean))
-        spread = (vectors * values.clamp(min=0)) @ vectors.T
+        levels, vectors = torch.linalg.eigh(pair_covariance(observed, mask, mean))
+        spread = (vectors * levels.clamp(min=0)) @ vectors.T
         eye = torch.eye(len(spread), dtype=spread.dtype, device=spread.device)
         ridge = self._best_ridge(observed, mask, mean, spread, eye) if self.ridge is None else self.ridge
         self.mean = mean.to(self.mean.device)

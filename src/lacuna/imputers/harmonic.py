@@ -10,11 +10,13 @@ need about 8 g² steps (biharmonic) where the observed pixel next to some missin
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
 from lacuna.errors import LacunaError
-from lacuna.imputers import direct
+from lacuna.imputers import direct, separate
 from lacuna.imputers.nearest import nearest_index
 from lacuna.imputers.per_channel import PerChannelImputer, gather_pixels
 
@@ -23,10 +25,7 @@ CHECK_EVERY = 16
 
 
 LARGE = 2**15
-"""Pixels above which the CPU iterates in images whose missing pixels all have an observed one near by."""
-
-NEAR = 10
-"""What near by means, in pixels."""
+"""Pixels above which the CPU solves hole by hole, or iterates where all observed pixels are near by and holes many."""
 
 EXACT = 1e-9
 """Tolerance of the CPU's iteration: changes grey levels by less than 1e-5."""
@@ -58,21 +57,37 @@ class Harmonic(PerChannelImputer):
         self.order, self.tolerance, self.steps = order, tolerance, steps
 
     def _impute_channels(self, values: Tensor, mask: Tensor) -> Tensor:
+        if values.device.type == "cpu" and mask[0].numel() > LARGE:
+            return torch.stack([self._large(*one) for one in zip(values, mask, strict=True)])
         # Where nothing is observed there is no unique solution: nothing is solved for.
         missing = ~mask & mask.flatten(1).any(1)[:, None, None]
         filled = values.double()
-        on_cpu = values.device.type == "cpu"
-        iterate = torch.full((len(values),), not on_cpu, device=values.device)
-        if not on_cpu or mask[0].numel() > LARGE:
-            index = nearest_index(mask)
-            if on_cpu:
-                iterate = farthest(index) <= NEAR
-            start = gather_pixels(values, index)[iterate].double()
-            tolerance = min(self.tolerance, EXACT) if on_cpu else self.tolerance
-            filled[iterate], finished = self._iterated(start, filled[iterate], missing[iterate], tolerance)
-            iterate[iterate.clone()] = finished
-        if not bool(iterate.all()):
-            filled[~iterate] = self._direct(filled[~iterate], missing[~iterate])
+        if values.device.type == "cpu":
+            return self._direct(filled, missing).to(values.dtype)
+        start = gather_pixels(values, nearest_index(mask)).double()
+        filled, finished = self._iterated(start, filled, missing, self.tolerance)
+        if not bool(finished.all()):
+            filled[~finished] = self._direct(filled[~finished], missing[~finished])
+        return filled.to(values.dtype)
+
+    def _large(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The imputed values of one large image (K,H,W): hole by hole, or iterated in windows."""
+        missing = ~mask
+        if bool(missing.all()) or not bool(missing.any()):
+            return values
+        index = nearest_index(mask[None])
+        far = float(farthest(index)[0])
+        found = separate.holes(missing.numpy(), self.order)
+        if separate.by_windows(found, far, self.order, self.steps):
+            del found
+            solver = functools.partial(self._iterated, tolerance=min(self.tolerance, EXACT))
+            x = gather_pixels(values[None], index)[0].double()
+            del index
+            if separate.iterate(x, missing, self.order, far, solver):
+                return x.to(values.dtype)
+            found = separate.holes(missing.numpy(), self.order)
+        filled = values.double().masked_fill(missing, 0)
+        separate.solve(filled, -self._equations(filled), found, self.order)
         return filled.to(values.dtype)
 
     def _direct(self, filled: Tensor, missing: Tensor) -> Tensor:
@@ -143,5 +158,7 @@ def farthest(nearest: Tensor) -> Tensor:
     _, height, width = nearest.shape
     row = torch.arange(height, device=nearest.device)[:, None]
     column = torch.arange(width, device=nearest.device)
-    squared = (nearest // width - row) ** 2 + (nearest % width - column) ** 2
-    return squared.flatten(1).amax(1).double().sqrt()
+    lines = max(1, direct.BAND // max(1, len(nearest) * width))  # at once
+    parts = zip(nearest.split(lines, 1), row.split(lines), strict=True)
+    squared = [((near // width - r) ** 2 + (near % width - column) ** 2).flatten(1).amax(1) for near, r in parts]
+    return torch.stack(squared).amax(0).double().sqrt()

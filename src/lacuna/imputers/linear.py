@@ -4,7 +4,8 @@ Pixels of a grid lie on common circles, so their Delaunay triangulation is not u
 positions make it unique: the triangulation is the lower convex hull of the pixels lifted to r² + c² plus these heights,
 which are too small to change a triangle that is unique without them.
 
-On the CPU, and for large images, Qhull finds the triangles; on a GPU a search for all pixels of all images at once.
+On the CPU, and for large images, Qhull finds the triangles, in windows of the largest ones; on a GPU a search for all
+pixels of all images at once.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lacuna.imputers import qhull, simplex_search
+from lacuna.imputers import qhull, simplex_search, tiles
 from lacuna.imputers.nearest import nearest_index
 from lacuna.imputers.per_channel import PerChannelImputer, gather_pixels
+
+TILED = 2**15
+"""Pixels above which triangles are found in windows of an image."""
 
 SEARCHED = 2**14
 """Pixels of the largest images that a GPU searches by itself: it compares every missing with every observed pixel."""
@@ -44,6 +48,8 @@ class Linear(PerChannelImputer):
     """
 
     def _impute_channels(self, values: Tensor, mask: Tensor) -> Tensor:
+        if mask[0].numel() > TILED:
+            return self._large(values, mask)
         filled = gather_pixels(values, nearest_index(mask))
         corners = self._corners(mask)
         # one row a pixel, so that all channels of a pixel are read at once
@@ -51,6 +57,28 @@ class Linear(PerChannelImputer):
         means = row[corners.corner.flatten()].unflatten(0, (-1, 3)) * corners.weight[..., None].to(values.dtype)
         result = filled.flatten(2).mT.flatten(0, 1).index_copy(0, corners.pixel, means.sum(1))
         return result.view(shape).mT.reshape(values.shape)
+
+    def _large(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The same, window by window of an image, so that memory is bounded. Equal masks share their triangles."""
+        result, height = values.clone(), heights(*mask.shape[1:]).numpy()
+        todo = list(range(len(mask)))
+        while todo:
+            seen = mask[todo[0]]
+            alike = [i for i in todo if torch.equal(mask[i], seen)]
+            todo = [i for i in todo if i not in alike]
+            known = seen.flatten().clone()
+            for found in tiles.pieces(seen.cpu().numpy(), height):
+                pixel, corner, weight = (torch.from_numpy(part).to(mask.device) for part in found)
+                known[pixel] = True
+                for i in alike:
+                    means = values[i].flatten(1)[:, corner.flatten()].unflatten(1, (-1, 3)) * weight.to(values.dtype)
+                    result[i].view(len(means), -1)[:, pixel] = means.sum(2)
+            if not bool(known.all()):
+                rest = (~known).nonzero()[:, 0]
+                source = nearest_index(seen[None]).flatten()[rest]
+                for i in alike:
+                    result[i].view(values.shape[1], -1)[:, rest] = values[i].flatten(1)[:, source]
+        return result
 
     def _corners(self, mask: Tensor) -> Corners:
         height = heights(*mask.shape[1:])

@@ -18,6 +18,9 @@ from lacuna.imputers.per_channel import PerChannelImputer, gather_pixels
 LOOK = 4
 """Columns to both sides that are searched for a nearest pixel before looking whether any farther ones matter."""
 
+BAND = 2**17
+"""Pixels whose nearest ones the CPU searches at once."""
+
 BITS = 31
 """Bits of a random draw: uniform to nine digits, and its product with a count fits into 64 bits."""
 
@@ -132,15 +135,35 @@ def nearest_index(mask: Tensor) -> Tensor:
     every column, then the best column.
     """
     _, height, width = mask.shape
-    bits = max(1, (height * width - 1).bit_length())
     limit = height**2 + width**2  # more than any squared distance
-    small = 2 * limit << bits < 2**31
-    rows = torch.arange(height, device=mask.device, dtype=torch.int32 if small else torch.int64)[:, None]
-    columns = torch.arange(width, device=mask.device, dtype=rows.dtype)
+    rows = torch.arange(height, device=mask.device, dtype=torch.int32 if limit < 2**30 else torch.int64)[:, None]
     above = torch.where(mask, rows, -limit).cummax(1).values
     below = torch.where(mask, rows, limit).flip(1).cummin(1).values.flip(1)
-    upwards = rows - above <= below - rows
-    row = torch.where(upwards, above, below)
+    row = torch.where(rows - above <= below - rows, above, below)
+    del above, below
+    # On the CPU band by band of rows: in large images that bounds the memory, and a band is in the cache.
+    whole = mask.device.type != "cpu" or mask.numel() <= BAND
+    lines = height if whole else max(1, BAND // (len(mask) * width))
+    starts = range(0, height, lines)
+    parts = [_across(some, height, start) for start, some in zip(starts, row.split(lines, 1), strict=True)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _across(row: Tensor, height: int, start: int) -> Tensor:
+    """:func:`nearest_index` of the rows from ``start`` on.
+
+    Args:
+        row: (N,R,W) row of the nearest observed pixel of the same column, out of the image if there is none.
+        height: of the image.
+        start: number of the first of the R rows.
+    """
+    _, count, width = row.shape
+    limit = height**2 + width**2  # more than any squared distance
+    bits = max(1, (height * width - 1).bit_length())
+    small = 2 * limit << bits < 2**31
+    row = row.to(torch.int32 if small else torch.int64)
+    rows = torch.arange(start, start + count, device=row.device, dtype=row.dtype)[:, None]
+    columns = torch.arange(width, device=row.device, dtype=row.dtype)
     apart = (row - rows).abs()
     # One number that sorts like (squared distance, position).
     encoded = (apart.clamp(max=height) ** 2 << bits) | (row * width + columns)
@@ -148,7 +171,7 @@ def nearest_index(mask: Tensor) -> Tensor:
     best = in_column.clone()
     for away in range(1, width):
         # Columns farther away than all pixels found so far; on a GPU asking would cost more than going on.
-        if mask.device.type == "cpu" and away % LOOK == 0 and away**2 << bits > int(best.max()):
+        if row.device.type == "cpu" and away % LOOK == 0 and away**2 << bits > int(best.max()):
             break
         across = away**2 << bits
         for to, source in ((slice(away, None), slice(-away)), (slice(-away), slice(away, None))):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial import ConvexHull, Delaunay, QhullError
 
 Whole = NDArray[np.int64]
 Real = NDArray[np.float64]
@@ -59,7 +59,7 @@ def corners(masks: NDArray[np.bool_], heights: Real) -> Found:
 def _corners(masks: NDArray[np.bool_], heights: Real) -> Found:
     """:func:`corners` of masks that all differ."""
     simplices, lines = [np.empty((0, 3), np.int64)], []
-    for number, (mask, sites) in enumerate(zip(masks, _needed(masks), strict=True)):
+    for number, (mask, sites) in enumerate(zip(masks, needed(masks), strict=True)):
         start = number * heights.size
         position = np.flatnonzero(sites)
         row, column = np.divmod(position, heights.shape[1])
@@ -67,11 +67,12 @@ def _corners(masks: NDArray[np.bool_], heights: Real) -> Found:
             continue
         down, right = row - row[0], column - column[0]
         if (down * right[-1] - right * down[-1]).any():
-            simplices.append(position[_lower_hull(row, column, heights[row, column])] + start)
+            corner, lower = facets(row, column, heights[row, column])
+            simplices.append(position[corner[lower]] + start)
         else:
-            line = _on_a_line(mask, row, column)
+            line = on_a_line(mask, row, column)
             lines.append(Found(line.pixel + start, line.corner + start, line.weight))
-    found = _covered(np.concatenate(simplices), masks)
+    found = covered(np.concatenate(simplices), masks)
     return _ordered([found, *lines]) if lines else found
 
 
@@ -83,7 +84,7 @@ def _ordered(parts: list[Found]) -> Found:
     return Found(pixel[order], corner, weight)
 
 
-def _needed(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def needed(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The observed pixels (N,H,W) with a missing neighbour, of four; no other one is a corner around a missing pixel.
 
     An observed pixel with four observed neighbours has corners in its own unit squares only, and the triangles of the
@@ -94,24 +95,34 @@ def _needed(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return masks & ~inner
 
 
-def _lower_hull(row: Whole, column: Whole, height: Real) -> Whole:
-    """The triangles (T,3), by number, that the lower convex hull of at least 3 lifted pixels not on a line consists of.
+def facets(row: Whole, column: Whole, height: Real) -> tuple[Whole, NDArray[np.bool_]]:
+    """The triangles (T,3), by number, of the convex hull of at least 3 lifted pixels not on a line; which are below.
 
     The lifted pixels are (row, column, row² + column² + height).
     """
     if len(row) == 3:
-        return np.arange(3)[None]
+        return np.array([[0, 1, 2], [0, 1, 2]]), np.array([True, False])
     r, c = row - row[-1] // 2, column - column.max() // 2  # about zero, where rounding is least
     lifted = np.column_stack([r, c, r * r + c * c + height])
     try:
         hull = ConvexHull(lifted, qhull_options="Q0" if len(row) <= UNMERGED else None)
     except QhullError:
-        hull = ConvexHull(lifted)
-    lower: Whole = hull.simplices[hull.equations[:, 2] < 0].astype(np.int64)
-    return lower
+        try:
+            hull = ConvexHull(lifted)
+        except QhullError:  # all on one circle, so that the hull is flat but for the heights
+            return _on_a_circle(r, c)
+    return hull.simplices.astype(np.int64), hull.equations[:, 2] < 0
 
 
-def _on_a_line(mask: NDArray[np.bool_], row: Whole, column: Whole) -> Found:
+def _on_a_circle(r: Whole, c: Whole) -> tuple[Whole, NDArray[np.bool_]]:
+    """:func:`facets` of pixels (r, c) on one circle: any triangulation; above there are only its edges."""
+    flat = Delaunay(np.column_stack([r, c]))
+    edges = flat.convex_hull[:, [0, 0, 1]]
+    corner = np.concatenate([flat.simplices, edges]).astype(np.int64)
+    return corner, np.arange(len(corner)) < len(flat.simplices)
+
+
+def on_a_line(mask: NDArray[np.bool_], row: Whole, column: Whole) -> Found:
     """The missing pixels between the first and the last of pixels (row, column) on a line, in reading order."""
     down, right = row[-1] - row[0], column[-1] - column[0]
     steps = np.gcd(down, right)
@@ -126,7 +137,7 @@ def _on_a_line(mask: NDArray[np.bool_], row: Whole, column: Whole) -> Found:
     return Found(pixel, corner, weight / weight.sum(1, keepdims=True))
 
 
-def _covered(simplices: Whole, masks: NDArray[np.bool_]) -> Found:
+def covered(simplices: Whole, masks: NDArray[np.bool_]) -> Found:
     """The missing pixels in the triangles ``simplices`` (T,3), flat positions in the masks (N,H,W)."""
     row, column = (part.astype(float) for part in np.divmod(simplices, masks.shape[2]))
     area = _cross(row, column, 1, 2, row[:, 0], column[:, 0])
