@@ -62,7 +62,7 @@ def test_the_arguments_go_to_the_verb(capsys, monkeypatch):
     assert "digits_nothing" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["/some/bin/lacuna", "impute", "input=x"])
     assert cli.main() == 2
-    assert "run is empty: lacuna impute run=" in capsys.readouterr().err
+    assert "give a trained run, or lacuna impute imputer=linear input=" in capsys.readouterr().err
     assert cli.main(["prepare", "nothing"]) == 2
     assert "There is no data set 'nothing'" in capsys.readouterr().err
 

@@ -82,6 +82,7 @@ def test_sigusr1_belongs_to_slurm_only(
         monkeypatch.setenv("SLURM_JOB_ID", "7")
     told: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     interrupts = Interrupts()
     interrupts.install()
     os.kill(os.getpid(), signal.SIGUSR1)

@@ -60,7 +60,12 @@ def begun(file: Path) -> None:
 
 
 def started(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    """A command that hears Ctrl-C, also where these tests are a background job of a shell, which does not."""
+
+    def hear() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED)])
