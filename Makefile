@@ -5,8 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Processes that share the tests, one thread each: more of them need more memory (1 GB each).
 WORKERS ?= 2
+# Slow tests wait for processes that they start, so one more keeps the cores busy.
+SLOW_WORKERS ?= 3
 QUICK  := not slow and not real_data
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile
 
 # Container images often forbid Python to keep compiled files: every process would then compile torch anew (10 s).
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,10 +34,10 @@ demo: $(STAMP) ## Compare methods on digits with three quarters of the pixels mi
 	$(BIN)/python reproduce.py table=demo seeds=5 executor=processes $(ARGS)
 
 test: $(STAMP) ## Run every law and every other test that takes seconds (6 minutes on 2 cores)
-	$(PYTEST) -m "$(QUICK)" $(TEST_ARGS) $(ARGS)
+	$(PYTEST) -n $(WORKERS) -m "$(QUICK)" $(TEST_ARGS) $(ARGS)
 
 test-all: test ## Run these, then the slow tests and those that need real images (found through LACUNA_TEST_DATA)
-	$(PYTEST) -m "not ($(QUICK))" $(if $(TEST_ARGS),$(TEST_ARGS) --cov-append) $(ARGS)
+	$(PYTEST) -n $(SLOW_WORKERS) -m "not ($(QUICK))" $(if $(TEST_ARGS),$(TEST_ARGS) --cov-append) $(ARGS)
 
 coverage: TEST_ARGS = --cov --cov-report=term
 coverage: test-all ## Run what make test-all runs, and print how much of the code it reaches

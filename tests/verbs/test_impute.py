@@ -112,6 +112,24 @@ def test_what_stands_in_the_holes_does_not_matter(output, tmp_path):
     assert nan["samples"].shape == (1, 70, 1, 8, 8)
 
 
+@pytest.mark.parametrize(
+    "run", ["digits-square-dmfa", "digits-square-flow", "digits-square-density_mean", "digits-square-linear"]
+)
+def test_arrays_of_every_type_come_back_in_it(output, tmp_path, run):
+    observed = np.random.default_rng(1).random((3, 1, 8, 8)) < 0.7
+    observed[..., 0, 0] = True
+    for dtype in (np.float64, np.float16, np.uint16):
+        top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+        images = (digits(3)[:, None] / 255 * top).astype(dtype)
+        name = np.dtype(dtype).name
+        np.savez(tmp_path / f"{name}.npz", images=images, observed=observed)
+        words = (f"run={run}", f"input={tmp_path / name}.npz", f"to={tmp_path / name}")
+        assert impute(output, *words) == 0
+        found = np.load(tmp_path / name / f"{name}.npz")["images"]
+        assert found.dtype == dtype and (found[observed] == images[observed]).all()
+        assert np.isfinite(found).all() and (found >= 0).all() and (found <= top).all()
+
+
 def with_holes(folder: Path, names) -> Path:
     folder.mkdir()
     alpha = np.full((8, 8), 255, np.uint8)

@@ -76,6 +76,8 @@ class BatchImputer:
             scale: of the values.
         """
         mask, given = torch.from_numpy(observed).to(self.device), torch.from_numpy(scale.unit(images)).to(self.device)
+        if self.sizes is not None:  # what is trained computes in float32
+            given = given.float()
         imputations = self.model(given.masked_fill(~mask, 0).clamp(0, 1), mask)
         deviation = imputations.deviation
         samples = np.empty((self.samples, *images.shape), images.dtype)
