@@ -37,7 +37,7 @@ test: $(STAMP) ## Run every law and every other test that takes seconds (6 minut
 	$(PYTEST) -n $(WORKERS) -m "$(QUICK)" $(TEST_ARGS) $(ARGS)
 
 test-all: test ## Run these, then the slow tests and those that need real images (found through LACUNA_TEST_DATA)
-	$(PYTEST) -n $(SLOW_WORKERS) -m "not ($(QUICK))" $(if $(TEST_ARGS),$(TEST_ARGS) --cov-append) $(ARGS)
+	$(PYTEST) -n $(SLOW_WORKERS) --no-loadscope-reorder -m "not ($(QUICK))" $(if $(TEST_ARGS),$(TEST_ARGS) --cov-append) $(ARGS)
 
 coverage: TEST_ARGS = --cov --cov-report=term
 coverage: test-all ## Run what make test-all runs, and print how much of the code it reaches

@@ -8,9 +8,26 @@ import pytest
 
 from lacuna.data.sources.digits import Digits
 
+LONGEST = (
+    "verbs/test_reproduce.py",
+    "gpu/test_rehearsal.py",
+    "verbs/test_sweep.py",
+    "training/test_ddp.py",
+    "verbs/test_reproduce_slurm.py",
+    "training/mirrors/test_wandb_runs.py",
+    "docs/test_tutorials.py",
+    "training/test_compile.py",
+    "test_wheel.py",
+    "docs/test_own_parts.py",
+)
+"""Files whose slow tests take a minute or more: they come first, so that no core waits for them in the end."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``gpu`` are skipped where torch can use none."""
+    """The longest files come first. Tests marked ``gpu`` are skipped where torch can use none."""
+    here = Path(__file__).parent
+    rank = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if wanting:
         import torch
