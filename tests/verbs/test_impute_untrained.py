@@ -150,7 +150,7 @@ def test_bad_files_are_named_and_do_not_stop_the_others(tmp_path, capsys) -> Non
     assert {line.split(": ")[1] for line in lines} == set(said) and len(lines) == len(said)
     for name, words in said.items():
         assert any(line.startswith(f"failed: {name}: ") and words in line for line in lines), (name, lines)
-    assert last == f"{len(said)} of {len(said) + 1} images failed" and "1 images imputed" in out
+    assert last == f"{len(said)} of {len(said) + 1} images failed" and "1 image imputed" in out
     assert [path.name for path in to.rglob("*.png")] == ["good.png"]
 
 

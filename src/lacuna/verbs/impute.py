@@ -202,7 +202,7 @@ def report(outcome: Outcome, target: Path) -> int:
         return FAILED
     complete = f", {outcome.complete} of them complete already" if outcome.complete else ""
     before = f", {outcome.kept} more were there already" if outcome.kept else ""
-    print(f"{outcome.imputed} images imputed in {target}{complete}{before}")
+    print(f"{outcome.imputed} image{'s' * (outcome.imputed != 1)} imputed in {target}{complete}{before}")
     print(f"contact sheet: {target / 'contact_sheet.html'}")
     if outcome.failed:
         total = outcome.imputed + outcome.kept + len(outcome.failed)
